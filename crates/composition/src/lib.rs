@@ -1,0 +1,11 @@
+//! Compose file to lock, measurements and Merkle proofs: strings in, values out.
+//!
+//! What it is: the typed reading of a Compose file, the lock it resolves to, and the digests that evidence
+//! carries for it. What it is not: a runner; nothing here touches a file, a clock or a network.
+//! Who trusts it: the warden measures with it, the verifier recomputes with it.
+
+pub mod lock;
+pub mod merkle;
+
+pub use lock::Lock;
+pub use merkle::Proof;

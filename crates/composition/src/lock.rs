@@ -1,0 +1,394 @@
+//! The lock: the composition with every choice made. One agent's entry is exactly what is measured of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use casemate_canon::{CanonicalError, Sha256, Sha384, to_canonical_json};
+use serde::{Deserialize, Serialize};
+
+use crate::merkle::{self, Proof};
+
+/// The name of an agent: a Compose service name that is also a host name label.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AgentName(String);
+
+/// A name is not a lower-case host name label of 1 to 63 characters.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("name `{found}` is not 1 to 63 of a-z, 0-9, `-` and `_`, starting with a letter or digit")]
+pub struct NameError {
+    /// The name as found.
+    pub found: String,
+}
+
+impl AgentName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AgentName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let ok = (1..=63).contains(&text.len())
+            && text.bytes().next().is_some_and(plain)
+            && text.bytes().all(|b| plain(b) || b == b'-' || b == b'_');
+        if ok { Ok(Self(text.to_owned())) } else { Err(NameError { found: text.chars().take(80).collect() }) }
+    }
+}
+
+impl TryFrom<String> for AgentName {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<AgentName> for String {
+    fn from(name: AgentName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for AgentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The resolved composition. Its file form is RFC 8785 JSON (`casemate.lock`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    /// Version of this structure: 1.
+    pub version: u32,
+    /// Compose project name. Measured in the global leaf.
+    pub project: AgentName,
+    /// The agents by name.
+    pub agents: BTreeMap<AgentName, Agent>,
+    /// Named volumes. Measured in the global leaf.
+    pub volumes: BTreeSet<AgentName>,
+}
+
+/// One agent, resolved. Every field changes behaviour, and every field is measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    /// The image, by digest.
+    pub image: ImagePin,
+    /// Program and arguments: entrypoint and command joined, never empty.
+    pub command: Vec<String>,
+    /// The whole environment.
+    pub environment: BTreeMap<String, String>,
+    /// Working directory, absolute.
+    pub working_dir: String,
+    /// User inside the compartment.
+    pub user: User,
+    /// Host name inside the compartment.
+    pub hostname: String,
+    /// What is mounted besides the read-only root.
+    pub mounts: Vec<Mount>,
+    /// Secrets, by name. Contents are never part of a lock.
+    pub secrets: Vec<Secret>,
+    /// Resource limits.
+    pub limits: Limits,
+    /// Digest of the seccomp rules that are applied.
+    pub seccomp_rules: Sha384,
+    /// Digest of the Landlock rules that are applied.
+    pub landlock_rules: Sha384,
+    /// What builds the compartment.
+    pub backend: Backend,
+    /// TCP ports on which the agent may be reached over an edge.
+    pub expose: BTreeSet<u16>,
+    /// Whom this agent may call.
+    pub edges: BTreeSet<Edge>,
+    /// Outside endpoints that this agent may call.
+    pub egress: BTreeSet<Egress>,
+    /// When to start again.
+    pub restart: Restart,
+    /// How health is told; none means: healthy while it runs.
+    pub health: Option<Health>,
+    /// Agents that must be in a state before this one starts.
+    pub depends_on: BTreeMap<AgentName, Condition>,
+    /// How it is asked to end.
+    pub stop: Stop,
+}
+
+/// An image, by the digests of its parts (OCI image specification 1.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImagePin {
+    /// Digest of the image manifest.
+    pub manifest: Sha256,
+    /// Digest of the image configuration.
+    pub config: Sha256,
+    /// Digest of the EROFS image built from the layers.
+    pub rootfs: Sha256,
+}
+
+/// Numeric user and group inside the compartment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// User id, below 65536.
+    pub uid: u32,
+    /// Group id, below 65536.
+    pub gid: u32,
+}
+
+/// A mount besides the root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Mount {
+    /// Memory of its own, emptied at each start.
+    Tmpfs {
+        /// Where, absolute.
+        target: String,
+        /// Largest size.
+        size_bytes: u64,
+        /// Permission bits of the mount point.
+        mode: u32,
+    },
+    /// A named volume that outlives the agent.
+    Volume {
+        /// Name in [`Lock::volumes`].
+        name: AgentName,
+        /// Where, absolute.
+        target: String,
+        /// Without writing.
+        read_only: bool,
+    },
+}
+
+/// A secret that the agent receives as `/run/secrets/<target>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secret {
+    /// Resource path at the broker: `<repository>/<type>/<tag>`.
+    pub resource: String,
+    /// File name below `/run/secrets`.
+    pub target: String,
+}
+
+/// Resource limits of one compartment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Memory, without swap.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub pids: u32,
+    /// CPU time in thousandths of one core; none means unlimited.
+    pub cpu_milli: Option<u32>,
+    /// Open files of one process.
+    pub open_files: u32,
+}
+
+/// What builds the compartment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// Linux namespaces, seccomp and Landlock under the box's kernel.
+    Native,
+}
+
+/// "May open a TCP connection to this port of that agent."
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Edge {
+    /// The agent that is called.
+    pub to: AgentName,
+    /// Its port.
+    pub port: u16,
+}
+
+/// "May open a TCP connection to this port of that outside host."
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Egress {
+    /// Host name, lower case.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Address that the name stands for (`extra_hosts`); none means the gateway resolves it.
+    pub address: Option<std::net::IpAddr>,
+}
+
+/// When an agent is started again after it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "policy", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Restart {
+    /// Never.
+    No,
+    /// Whenever it ended, unless it was stopped.
+    Always,
+    /// When it ended with an error, at most this many times; none means without limit.
+    OnFailure {
+        /// Largest number of restarts.
+        attempts_max: Option<u32>,
+    },
+}
+
+/// A command that exits 0 while the agent is healthy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// Program and arguments, run inside the compartment.
+    pub command: Vec<String>,
+    /// Time between two checks.
+    pub interval_ms: u64,
+    /// Time one check may take.
+    pub timeout_ms: u64,
+    /// Failures in a row that make it unhealthy.
+    pub retries: u32,
+    /// Time after the start in which failures do not count.
+    pub start_period_ms: u64,
+}
+
+/// The state a dependency must have reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// It runs.
+    ServiceStarted,
+    /// It is healthy.
+    ServiceHealthy,
+    /// It ended with status 0.
+    ServiceCompletedSuccessfully,
+}
+
+/// How an agent is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// Signal number.
+    pub signal: i32,
+    /// Time it has before SIGKILL.
+    pub grace_ms: u64,
+}
+
+/// Version of the lock structure.
+pub const LOCK_VERSION: u32 = 1;
+/// Largest lock file in bytes.
+pub const LOCK_BYTES_MAX: usize = 4 << 20;
+/// Most agents of one composition.
+pub const AGENTS_MAX: usize = 1000;
+
+/// Why bytes are not a lock.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// Larger than [`LOCK_BYTES_MAX`].
+    #[error("lock of {found} bytes, at most {LOCK_BYTES_MAX} allowed")]
+    TooLong {
+        /// Its size.
+        found: usize,
+    },
+    /// Not JSON of the lock's shape.
+    #[error("not a lock: {reason}")]
+    Shape {
+        /// What the parser said, with line and column.
+        reason: String,
+    },
+    /// Not in RFC 8785 form: it was edited by hand, or has duplicate members.
+    #[error("lock is not in canonical form")]
+    NotCanonical,
+    /// Another version.
+    #[error("lock has version {found}, this program reads version {LOCK_VERSION}")]
+    Version {
+        /// The version.
+        found: u32,
+    },
+    /// No agents, or more than [`AGENTS_MAX`].
+    #[error("lock has {found} agents, 1 to {AGENTS_MAX} are possible")]
+    AgentCount {
+        /// How many.
+        found: usize,
+    },
+}
+
+/// What is measured of the composition besides its agents.
+#[derive(Serialize)]
+struct Global<'a> {
+    version: u32,
+    project: &'a AgentName,
+    volumes: &'a BTreeSet<AgentName>,
+}
+
+impl Lock {
+    /// The lock in `bytes`.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub fn from_json(bytes: &[u8]) -> Result<Self, LockError> {
+        if bytes.len() > LOCK_BYTES_MAX {
+            return Err(LockError::TooLong { found: bytes.len() });
+        }
+        let lock: Self =
+            serde_json::from_slice(bytes).map_err(|e| LockError::Shape { reason: e.to_string() })?;
+        if lock.version != LOCK_VERSION {
+            return Err(LockError::Version { found: lock.version });
+        }
+        if lock.agents.is_empty() || lock.agents.len() > AGENTS_MAX {
+            return Err(LockError::AgentCount { found: lock.agents.len() });
+        }
+        if lock.to_json().as_deref() != Ok(bytes) {
+            return Err(LockError::NotCanonical);
+        }
+        Ok(lock)
+    }
+
+    /// The file form: RFC 8785 JSON.
+    ///
+    /// # Errors
+    /// [`CanonicalError`] where a number is 2^53 or more.
+    pub fn to_json(&self) -> Result<Vec<u8>, CanonicalError> {
+        to_canonical_json(self)
+    }
+
+    /// The composition digest: the root of the Merkle tree.
+    ///
+    /// # Errors
+    /// [`CanonicalError`] where a number is 2^53 or more.
+    pub fn digest(&self) -> Result<Sha384, CanonicalError> {
+        Ok(merkle::root(&self.leaves()?).unwrap_or(Sha384::ZERO))
+    }
+
+    /// That agent `name` belongs to this composition; none where it does not.
+    ///
+    /// # Errors
+    /// [`CanonicalError`] where a number is 2^53 or more.
+    pub fn proof(&self, name: &AgentName) -> Result<Option<Proof>, CanonicalError> {
+        let Some(position) = self.agents.keys().position(|known| known == name) else { return Ok(None) };
+        let leaves = self.leaves()?;
+        let index = position.saturating_add(1);
+        Ok(merkle::path(&leaves, index).and_then(|path| {
+            Some(Proof { index: index.try_into().ok()?, size: leaves.len().try_into().ok()?, path })
+        }))
+    }
+
+    fn leaves(&self) -> Result<Vec<Sha384>, CanonicalError> {
+        let global = Global { version: self.version, project: &self.project, volumes: &self.volumes };
+        let mut leaves = vec![merkle::global_leaf(&to_canonical_json(&global)?)];
+        for (name, agent) in &self.agents {
+            leaves.push(merkle::agent_leaf(name, &agent.measurement()?));
+        }
+        Ok(leaves)
+    }
+}
+
+impl Agent {
+    /// The agent measurement: SHA-384 over the RFC 8785 form of all its fields.
+    ///
+    /// # Errors
+    /// [`CanonicalError`] where a number is 2^53 or more.
+    pub fn measurement(&self) -> Result<Sha384, CanonicalError> {
+        Ok(Sha384::of_parts(&[b"casemate:measurement/1\x00", &to_canonical_json(self)?]))
+    }
+}

@@ -1,0 +1,131 @@
+//! The agent token: an EAT (RFC 9711) as a JWT, signed ES256 by the box key.
+
+use std::collections::BTreeMap;
+
+use casemate_canon::Sha384;
+use casemate_composition::lock::{AgentName, Backend};
+use casemate_composition::merkle::Proof;
+use serde::{Deserialize, Serialize};
+
+use crate::jwk::EcJwk;
+use crate::nonce::Nonce;
+
+/// `eat_profile` of agent tokens.
+pub const AGENT_TOKEN_PROFILE: &str = "tag:casemate.dev,2026:agent/1";
+/// `typ` in the JOSE header of agent tokens.
+pub const AGENT_TOKEN_TYP: &str = "eat+jwt";
+
+/// Claims of an agent token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentToken {
+    /// [`AGENT_TOKEN_PROFILE`].
+    pub eat_profile: String,
+    /// The relying party's nonce, fresh for this token.
+    pub eat_nonce: Nonce,
+    /// When the warden made it, seconds since 1970, by the box's own clock (host-claimed).
+    pub iat: u64,
+    /// Agent name.
+    pub sub: AgentName,
+    /// Which start of this agent: 1 for the first.
+    pub instance: u32,
+    /// Agent measurement.
+    pub measurement: Sha384,
+    /// That this agent belongs to the composition.
+    pub proof: Proof,
+    /// What builds the compartment.
+    pub backend: Backend,
+    /// Each control and whether it is in force.
+    pub controls: BTreeMap<Control, ControlStatus>,
+    /// Whether anything ran in the compartment that the composition does not name (`exec`, `attach`).
+    pub tainted: bool,
+    /// Head of the event log when the token was made.
+    pub log_head: Sha384,
+    /// Number of events up to that head.
+    pub log_count: u64,
+    /// The agent's public key: secrets are sealed to it.
+    pub cnf: Confirmation,
+}
+
+/// Proof-of-possession key (RFC 7800).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirmation {
+    /// The key (`ECDH-ES+A256KW`).
+    pub jwk: EcJwk,
+}
+
+/// A control of the compartment boundary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Control {
+    /// User namespace with a uid range and a creating uid of its own.
+    UserNamespace,
+    /// Own pid, mount, ipc, uts, net, cgroup and time namespaces.
+    Namespaces,
+    /// Read-only root from a file mounted for this agent alone, with no page cache shared.
+    PrivateRoot,
+    /// No capability in any set, and no new privileges.
+    NoPrivileges,
+    /// Deny-by-default system call filter.
+    Seccomp,
+    /// Landlock file rules.
+    Landlock,
+    /// Memory and process limits.
+    CgroupLimits,
+    /// CPU time limit.
+    CgroupCpu,
+    /// Session keyring of its own.
+    Keyring,
+}
+
+impl Control {
+    /// All controls, in order.
+    pub const ALL: [Self; 9] = [
+        Self::UserNamespace,
+        Self::Namespaces,
+        Self::PrivateRoot,
+        Self::NoPrivileges,
+        Self::Seccomp,
+        Self::Landlock,
+        Self::CgroupLimits,
+        Self::CgroupCpu,
+        Self::Keyring,
+    ];
+
+    /// The name used in files, evidence and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UserNamespace => "user-namespace",
+            Self::Namespaces => "namespaces",
+            Self::PrivateRoot => "private-root",
+            Self::NoPrivileges => "no-privileges",
+            Self::Seccomp => "seccomp",
+            Self::Landlock => "landlock",
+            Self::CgroupLimits => "cgroup-limits",
+            Self::CgroupCpu => "cgroup-cpu",
+            Self::Keyring => "keyring",
+        }
+    }
+
+    /// The control with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|control| control.name() == name)
+    }
+}
+
+/// Whether a control is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ControlStatus {
+    /// In force, and seen to be from outside the compartment.
+    Enforced,
+    /// In force with a gap that the documentation names.
+    EnforcedWithGaps,
+    /// Not in force.
+    NotEnforced,
+    /// Could not be told.
+    Unknown,
+}

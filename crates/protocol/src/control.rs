@@ -1,0 +1,152 @@
+//! What the command line asks of the warden over `control.sock`: one JSON object a line each way.
+
+use std::collections::BTreeMap;
+
+use casemate_canon::Sha384;
+use casemate_composition::lock::AgentName;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::agent_token::{Control, ControlStatus};
+use crate::nonce::Nonce;
+use crate::refusal::Refusal;
+
+/// A request. The connection is answered with [`Reply`] lines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ControlRequest {
+    /// Progress from the start of the box on; [`Reply::Progress`] lines until the connection closes.
+    Watch,
+    /// One [`Reply::Status`].
+    Status,
+    /// One [`Reply::Evidence`].
+    Attest {
+        /// About which agent.
+        agent: AgentName,
+        /// The relying party's nonce.
+        nonce: Nonce,
+    },
+    /// Stops all agents, then the warden. One [`Reply::Done`].
+    Shutdown {
+        /// Replaces each agent's own grace time.
+        grace_ms: Option<u64>,
+    },
+}
+
+/// A line of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Reply {
+    /// One step of an agent's start.
+    Progress(Progress),
+    /// The state of the box.
+    Status {
+        /// Composition digest.
+        composition: Sha384,
+        /// The agents.
+        agents: BTreeMap<AgentName, AgentStatus>,
+    },
+    /// CMW collection in JSON.
+    Evidence {
+        /// The collection.
+        evidence: Value,
+    },
+    /// It is done.
+    Done,
+    /// It was refused.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+    },
+    /// It failed; what happened and what to do.
+    Failed {
+        /// What happened.
+        what: String,
+        /// What to do.
+        todo: String,
+    },
+}
+
+/// One step of an agent's start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Which agent.
+    pub agent: AgentName,
+    /// Which step.
+    pub phase: Phase,
+    /// How it stands.
+    pub state: StepState,
+    /// Time since the agent's start began.
+    pub elapsed_ms: u64,
+    /// For [`StepState::Failed`]: what happened. Else empty or a short remark.
+    pub detail: String,
+    /// For [`StepState::Failed`]: the rule, where one refused.
+    pub refusal: Option<Refusal>,
+}
+
+/// The steps of an agent's start, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Waiting for `depends_on`.
+    Waiting,
+    /// Root file system from verified blobs.
+    Rootfs,
+    /// The compartment is built.
+    Compartment,
+    /// Measured and logged.
+    Measure,
+    /// Evidence is made.
+    Attest,
+    /// The broker appraises it.
+    Appraise,
+    /// Secrets arrive.
+    Secrets,
+    /// The agent runs.
+    Run,
+    /// Its health check passes, or it has none and runs.
+    Healthy,
+    /// It ended.
+    Exited,
+}
+
+/// How a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepState {
+    /// It began.
+    Started,
+    /// It is done.
+    Done,
+    /// It failed, and with it the start.
+    Failed,
+}
+
+/// The state of one agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentStatus {
+    /// Last step.
+    pub phase: Phase,
+    /// How that step stands.
+    pub state: StepState,
+    /// Which start: 0 before the first.
+    pub instance: u32,
+    /// Process id in the box, while it runs.
+    pub pid: Option<i32>,
+    /// Seconds since the agent's first instruction, while it runs.
+    pub uptime_s: Option<u64>,
+    /// Status of the last exit.
+    pub exit_status: Option<i32>,
+    /// `healthy`, `unhealthy`, `starting`; none without a health check.
+    pub health: Option<String>,
+    /// Agent measurement.
+    pub measurement: Sha384,
+    /// Controls as seen from outside.
+    pub controls: BTreeMap<Control, ControlStatus>,
+    /// Names of the secrets delivered.
+    pub secrets: Vec<String>,
+    /// Whether anything ran in it that the composition does not name.
+    pub tainted: bool,
+}

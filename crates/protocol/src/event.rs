@@ -1,0 +1,97 @@
+//! The event log: canonical JSON events whose running hash equals the runtime measurement register.
+
+use casemate_canon::{CanonicalError, Sha384, to_canonical_json};
+use casemate_composition::lock::AgentName;
+use serde::{Deserialize, Serialize};
+
+use std::collections::BTreeMap;
+
+use crate::agent_token::{Control, ControlStatus};
+
+/// Most events of one log.
+pub const EVENTS_MAX: usize = 100_000;
+
+/// One event. Its digest is SHA-384 over its RFC 8785 form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Event {
+    /// First event of every log.
+    CompositionLoaded {
+        /// Composition digest.
+        composition: Sha384,
+        /// Version of the warden.
+        warden: String,
+    },
+    /// The compartment stands; no code of the agent has run.
+    AgentLaunched {
+        /// Which agent.
+        agent: AgentName,
+        /// Which start of it.
+        instance: u32,
+        /// Its measurement.
+        measurement: Sha384,
+        /// Controls as seen from outside.
+        controls: BTreeMap<Control, ControlStatus>,
+    },
+    /// A secret was delivered. The name only.
+    SecretDelivered {
+        /// To which agent.
+        agent: AgentName,
+        /// Resource path at the broker.
+        resource: String,
+    },
+    /// The agent's first instruction runs after this event.
+    AgentStarted {
+        /// Which agent.
+        agent: AgentName,
+        /// Which start of it.
+        instance: u32,
+    },
+    /// The agent ended, or its start failed.
+    AgentExited {
+        /// Which agent.
+        agent: AgentName,
+        /// Which start of it.
+        instance: u32,
+        /// Exit status, 128 + signal number for a signal.
+        status: i32,
+    },
+    /// Something ran in the compartment that the composition does not name.
+    AgentTainted {
+        /// Which agent.
+        agent: AgentName,
+        /// What: `exec`, `attach`.
+        by: String,
+    },
+}
+
+impl Event {
+    /// SHA-384 over the RFC 8785 form.
+    ///
+    /// # Errors
+    /// [`CanonicalError`], which a value of this type does not raise.
+    pub fn digest(&self) -> Result<Sha384, CanonicalError> {
+        Ok(Sha384::of(&to_canonical_json(self)?))
+    }
+}
+
+/// The running hash of a log. It starts with zeros and extends as a measurement register does, so that
+/// RTMR3 of a TDX guest, which starts with zeros too, equals it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogHead {
+    /// The hash over the events so far.
+    pub head: Sha384,
+    /// Number of events so far.
+    pub count: u64,
+}
+
+impl LogHead {
+    /// Of the empty log.
+    pub const EMPTY: Self = Self { head: Sha384::ZERO, count: 0 };
+
+    /// After one more event with this digest.
+    #[must_use]
+    pub fn extended(self, digest: &Sha384) -> Self {
+        Self { head: self.head.extend(digest), count: self.count.saturating_add(1) }
+    }
+}
