@@ -1,2 +1,24 @@
-//! Placeholder.
-fn main() {}
+//! `casemate-gateway --socket-fd N`: the program around the library; the warden starts it.
+
+use std::process::ExitCode;
+
+use casemate_gateway::{Limits, process, serve};
+use clap::Parser;
+
+/// Carries every byte between agents and to the outside. Started by the warden.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Inherited descriptor of the `SOCK_SEQPACKET` socket to the warden.
+    #[arg(long, value_name = "N")]
+    socket_fd: u32,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let outcome = process::drop_privileges()
+        .and_then(|()| process::inherited_socket(arguments.socket_fd))
+        .and_then(|control| serve(control, Limits::of_this_process()));
+    outcome.map_or_else(|error| process::explain(&error), |()| ExitCode::SUCCESS)
+}

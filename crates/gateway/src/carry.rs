@@ -1,0 +1,96 @@
+//! Carries bytes between two connections until both directions ended, untouched and in order.
+//!
+//! What it is: a copy in both directions. An end of stream is passed on as one (half-close); an error on either
+//! side is passed on as a reset. A side that does not read stops the other side from being read: at most one
+//! buffer a direction is in flight here, and an idle connection holds none.
+//! What it is not: a parser. No byte is looked at.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::net::sockopt;
+use tokio::net::TcpStream;
+use tokio::task::yield_now;
+
+/// Size of the buffer of a direction while bytes flow.
+const BUFFER_BYTES: usize = 64 << 10;
+/// After this many buffers in a row, the other connections get their turn.
+const TURN_BUFFERS_MAX: usize = 8;
+/// A silent peer is asked whether it is still there after this long, and each ten seconds from then on.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 6;
+
+/// A connection that is reset when dropped, unless it ended in order.
+#[derive(Debug)]
+pub(crate) struct Side {
+    stream: TcpStream,
+    ended: bool,
+}
+
+impl Side {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        // Best effort: without these the connection is slower to send or to notice a dead peer, not wrong.
+        let _ = stream.set_nodelay(true);
+        let _ = sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE);
+        let _ = sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_INTERVAL);
+        let _ = sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_PROBES);
+        let _ = sockopt::set_socket_keepalive(&stream, true);
+        Self { stream, ended: false }
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
+
+/// Carries both ways until both ended. On an error both are reset.
+pub(crate) async fn carry(mut caller: Side, mut target: Side) -> io::Result<()> {
+    tokio::try_join!(one_way(&caller.stream, &target.stream), one_way(&target.stream, &caller.stream))?;
+    caller.ended = true;
+    target.ended = true;
+    Ok(())
+}
+
+async fn one_way(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+    loop {
+        from.readable().await?;
+        // Allocated here so that a waiting direction holds no memory.
+        let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+        for _ in 0..TURN_BUFFERS_MAX {
+            buffer.clear();
+            match from.try_read_buf(&mut buffer) {
+                Ok(0) => return end(to),
+                Ok(_) => write_all(to, &buffer).await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        drop(buffer);
+        yield_now().await;
+    }
+}
+
+async fn write_all(to: &TcpStream, mut rest: &[u8]) -> io::Result<()> {
+    while !rest.is_empty() {
+        match to.try_write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn end(to: &TcpStream) -> io::Result<()> {
+    match rustix::net::shutdown(to, rustix::net::Shutdown::Write) {
+        // The other side is gone altogether; reading from it says so.
+        Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
