@@ -1,1 +1,32 @@
-//! Placeholder.
+//! OCI images on disk, and the read-only root file systems made from them.
+//!
+//! What it is: a store (an OCI image layout, image specification 1.1, plus one EROFS file per set of
+//! layers), the import of a root file system from a tar, and the verification of every byte before
+//! an agent may use it. What it is not: a registry client yet, and nothing that mounts.
+//! Who trusts it: the resolver takes an image's digests from [`Store::info`] into the lock; the
+//! warden mounts only what [`Store::verified_rootfs`] returned. Whatever lies in the store or comes
+//! in a tar is an allegation until it is verified against digests that the caller brings.
+
+mod blob;
+mod document;
+mod error;
+mod hash;
+mod import;
+mod limits;
+mod lockfile;
+mod mkfs;
+mod progress;
+mod reference;
+mod rootfs;
+mod store;
+mod tar_entry;
+mod tree;
+mod unpack;
+mod verify;
+
+pub use error::{EntryProblem, ImageError};
+pub use import::ImportOptions;
+pub use limits::Limits;
+pub use progress::{Progress, Step};
+pub use store::{GcReport, ImageInfo, ListedImage, Store};
+pub use verify::VerifiedRootfs;

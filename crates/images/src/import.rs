@@ -1,0 +1,148 @@
+//! A tar of a root file system becomes an image.
+//!
+//! The one layer is stored uncompressed: it is local, so there is nothing to transfer; digest and
+//! diff-id are one hash; a start does not decompress; and no small file can become a large one.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read, Seek as _, Write};
+
+use casemate_canon::Sha256;
+use casemate_composition::lock::User;
+use flate2::read::MultiGzDecoder;
+
+use crate::document::{
+    self, Compression, Config, Descriptor, Execution, MEDIA_CONFIG, MEDIA_LAYER_TAR, MEDIA_MANIFEST,
+    Manifest, Rootfs,
+};
+use crate::error::ImageError;
+use crate::hash::{CHUNK_BYTES, Hashing};
+use crate::progress::{Progress, REPORT_EVERY_BYTES, Step};
+use crate::reference::parse_reference;
+use crate::rootfs;
+use crate::store::{ImageInfo, Store};
+use crate::tar_entry::from_read;
+use crate::unpack::{Guard, Layer};
+
+/// How the imported image wants to be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// Program and first arguments.
+    pub entrypoint: Vec<String>,
+    /// Further arguments, or the program where there is no entrypoint.
+    pub command: Vec<String>,
+    /// Environment.
+    pub environment: BTreeMap<String, String>,
+    /// Working directory, absolute.
+    pub working_dir: String,
+    /// User and group.
+    pub user: User,
+}
+
+impl Store {
+    /// Imports a tar (plain or gzip) of a root file system under the name `reference`. The tar is
+    /// unpacked at once, so a tar that would be refused later is refused now and leaves nothing.
+    pub fn import_rootfs(
+        &self,
+        reference: &str,
+        tar: &mut dyn Read,
+        options: &ImportOptions,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<ImageInfo, ImageError> {
+        let reference = parse_reference(reference)?;
+        let _use = self.start_use()?;
+        let mut file = self.layout.temporary()?;
+        let (digest, size) = self.copy_layer(tar, file.as_file_mut(), progress)?;
+
+        let config = config_of(digest, options);
+        // Whatever will refuse the image later must refuse it before anything is kept.
+        document::parse_environment(&config.config.env.clone().unwrap_or_default())?;
+        if !options.working_dir.starts_with('/') || options.working_dir.contains('\0') {
+            let problem = "its working directory is not absolute".to_owned();
+            return Err(ImageError::Malformed { what: "image configuration", problem });
+        }
+        let layer = Layer { file: reopen(&file)?, compression: Compression::None, digest, diff_id: digest };
+        let built = rootfs::build(vec![layer], &self.layout.tmp(), &self.limits, progress)?;
+
+        self.layout.persist(file, &self.layout.blob(&digest))?;
+        let config_bytes = document::to_bytes("image configuration", &config)?;
+        let config_digest = self.layout.write_document(&config_bytes)?;
+        let manifest = manifest_of((config_digest, config_bytes.len() as u64), (digest, size));
+        let manifest_bytes = document::to_bytes("image manifest", &manifest)?;
+        let manifest_digest = self.layout.write_document(&manifest_bytes)?;
+        self.keep_rootfs(&rootfs::build_key(&config.rootfs.diff_ids)?, built)?;
+        let info = self.describe(&manifest_digest, progress)?;
+        self.name_image(reference, &manifest_digest, manifest_bytes.len() as u64)?;
+        Ok(info)
+    }
+
+    /// Copies the tar to `file`, decompressed, and returns its digest and size.
+    fn copy_layer(
+        &self,
+        tar: &mut dyn Read,
+        file: &mut File,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Sha256, u64), ImageError> {
+        const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+        let mut tar = BufReader::with_capacity(CHUNK_BYTES, tar);
+        let gzip = tar.fill_buf().map_err(from_read)?.starts_with(&GZIP_MAGIC);
+        let plain: Box<dyn Read + '_> = if gzip { Box::new(MultiGzDecoder::new(tar)) } else { Box::new(tar) };
+        let mut plain = Hashing::new(Guard::new(plain, self.limits.layer_bytes_max));
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let mut reported = 0;
+        loop {
+            let n = match plain.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(from_read(error)),
+            };
+            file.write_all(buffer.get(..n).unwrap_or_default())
+                .map_err(|error| ImageError::io("write", &self.layout.tmp(), &error))?;
+            if plain.hashed_bytes().saturating_sub(reported) >= REPORT_EVERY_BYTES {
+                reported = plain.hashed_bytes();
+                progress(Progress { step: Step::Import, done_bytes: reported, total_bytes: None });
+            }
+        }
+        let (digest, size, _) = plain.finish();
+        progress(Progress { step: Step::Import, done_bytes: size, total_bytes: Some(size) });
+        Ok((digest, size))
+    }
+}
+
+fn reopen(file: &tempfile::NamedTempFile) -> Result<File, ImageError> {
+    let mut again = file.reopen().map_err(|error| ImageError::io("open", file.path(), &error))?;
+    again.rewind().map_err(|error| ImageError::io("rewind", file.path(), &error))?;
+    Ok(again)
+}
+
+fn config_of(diff_id: Sha256, options: &ImportOptions) -> Config {
+    let pairs = options.environment.iter().map(|(name, value)| format!("{name}={value}"));
+    Config {
+        architecture: document::architecture().to_owned(),
+        os: "linux".to_owned(),
+        config: Execution {
+            entrypoint: Some(options.entrypoint.clone()),
+            cmd: Some(options.command.clone()),
+            env: Some(pairs.collect()),
+            working_dir: Some(options.working_dir.clone()),
+            user: Some(format!("{}:{}", options.user.uid, options.user.gid)),
+        },
+        rootfs: Rootfs { kind: "layers".to_owned(), diff_ids: vec![diff_id] },
+    }
+}
+
+fn manifest_of(config: (Sha256, u64), layer: (Sha256, u64)) -> Manifest {
+    let descriptor = |media_type: &str, (digest, size)| Descriptor {
+        media_type: media_type.to_owned(),
+        digest,
+        size,
+        annotations: BTreeMap::new(),
+    };
+    Manifest {
+        schema_version: 2,
+        media_type: MEDIA_MANIFEST.to_owned(),
+        config: descriptor(MEDIA_CONFIG, config),
+        layers: vec![descriptor(MEDIA_LAYER_TAR, layer)],
+    }
+}

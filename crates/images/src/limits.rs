@@ -1,0 +1,55 @@
+//! What an image may cost: every limit in one place, with its unit in its name.
+
+/// Limits on hostile or mistaken input. [`Limits::STANDARD`] is what the store uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Layers of one image.
+    pub layers_max: usize,
+    /// Bytes of one manifest, configuration or index.
+    pub document_bytes_max: u64,
+    /// Bytes of one layer after decompression.
+    pub layer_bytes_max: u64,
+    /// Bytes of one layer after decompression for each byte before it.
+    pub expansion_ratio_max: u64,
+    /// Bytes after decompression that the ratio does not look at.
+    pub expansion_free_bytes: u64,
+    /// Tar entries over all layers.
+    pub entries_max: u64,
+    /// Bytes of one file.
+    pub file_bytes_max: u64,
+    /// Bytes of all files of all layers.
+    pub unpacked_bytes_max: u64,
+    /// Bytes of one path.
+    pub path_bytes_max: usize,
+    /// Components of one path.
+    pub path_components_max: usize,
+    /// Bytes of one extended header (long name, pax records).
+    pub extension_bytes_max: u64,
+    /// Largest user or group id: a compartment maps 65536 of them.
+    pub id_max: u64,
+}
+
+impl Limits {
+    /// The limits of a store.
+    pub const STANDARD: Self = Self {
+        layers_max: 128,
+        document_bytes_max: 4 << 20,
+        layer_bytes_max: 16 << 30,
+        expansion_ratio_max: 200,
+        expansion_free_bytes: 64 << 20,
+        entries_max: 500_000,
+        file_bytes_max: 4 << 30,
+        unpacked_bytes_max: 16 << 30,
+        path_bytes_max: 4095,
+        path_components_max: 128,
+        extension_bytes_max: 64 << 10,
+        id_max: 65_535,
+    };
+}
+
+/// Longest wait for another user of the store, in milliseconds.
+pub(crate) const LOCK_WAIT_MS_MAX: u64 = 120_000;
+/// Longest run of `mkfs.erofs`, in milliseconds.
+pub(crate) const MKFS_MS_MAX: u64 = 600_000;
+/// Images that one store lists at most.
+pub(crate) const IMAGES_MAX: usize = 10_000;

@@ -1,0 +1,326 @@
+//! The store: images by name, what is in them, and what is no longer needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use casemate_canon::Sha256;
+use casemate_composition::lock::User;
+
+use crate::blob::{self, Layout};
+use crate::document::{
+    self, ANNOTATION_NAME, Config, Descriptor, Index, MEDIA_INDEX, MEDIA_MANIFEST, Manifest,
+};
+use crate::error::ImageError;
+use crate::limits::{IMAGES_MAX, LOCK_WAIT_MS_MAX, Limits};
+use crate::lockfile::{self, Held, Sharing};
+use crate::progress::Progress;
+use crate::reference::parse_reference;
+use crate::rootfs::{self, BuiltRootfs};
+use crate::unpack::Layer;
+
+/// A directory of images. Any number of processes may use it at once.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) layout: Layout,
+    pub(crate) limits: Limits,
+}
+
+/// What an image is: the digests that pin it and how it wants to be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// Digest of the manifest.
+    pub manifest: Sha256,
+    /// Digest of the configuration.
+    pub config: Sha256,
+    /// Digest of the EROFS file built from the layers.
+    pub rootfs: Sha256,
+    /// Program and first arguments.
+    pub entrypoint: Vec<String>,
+    /// Further arguments, or the program where there is no entrypoint.
+    pub command: Vec<String>,
+    /// Environment.
+    pub environment: BTreeMap<String, String>,
+    /// Working directory, absolute.
+    pub working_dir: String,
+    /// User and group.
+    pub user: User,
+    /// Bytes of all layers as stored.
+    pub layers_bytes: u64,
+    /// Bytes of the EROFS file.
+    pub rootfs_bytes: u64,
+}
+
+/// One image of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedImage {
+    /// Its name.
+    pub reference: String,
+    /// Digest of its manifest.
+    pub manifest: Sha256,
+}
+
+/// What a collection removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GcReport {
+    /// Files removed.
+    pub files: u64,
+    /// Bytes freed.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Opens the store in `dir`, which is made if it is missing (mode 0700). Removes what processes
+    /// that were killed left unfinished, if nobody else uses the store now.
+    pub fn open(dir: &Path) -> Result<Self, ImageError> {
+        Self::open_with(dir, Limits::STANDARD)
+    }
+
+    /// The same with other limits.
+    pub fn open_with(dir: &Path, limits: Limits) -> Result<Self, ImageError> {
+        let layout = Layout::make(dir)?;
+        let store = Self { layout, limits };
+        if let Ok(_alone) = lockfile::take(&store.layout.use_lock(), Sharing::Exclusive, 0) {
+            store.remove_unfinished(&mut GcReport::default())?;
+        }
+        Ok(store)
+    }
+
+    /// What the image is. Builds its EROFS file if that is missing, verifying every layer.
+    pub fn info(&self, reference_or_digest: &str) -> Result<ImageInfo, ImageError> {
+        self.info_with(reference_or_digest, &mut |_| {})
+    }
+
+    /// The same, with progress.
+    pub fn info_with(
+        &self,
+        reference_or_digest: &str,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<ImageInfo, ImageError> {
+        let _use = self.start_use()?;
+        let digest = match reference_or_digest.parse::<Sha256>() {
+            Ok(digest) => digest,
+            Err(_) => self.find(parse_reference(reference_or_digest)?)?,
+        };
+        self.describe(&digest, progress)
+    }
+
+    /// All images with a name, in the order of names.
+    pub fn list(&self) -> Result<Vec<ListedImage>, ImageError> {
+        let index = self.read_index()?;
+        let mut images: Vec<_> = index
+            .manifests
+            .into_iter()
+            .filter_map(|entry| {
+                let reference = entry.annotations.get(ANNOTATION_NAME)?.clone();
+                Some(ListedImage { reference, manifest: entry.digest })
+            })
+            .collect();
+        images.sort_by(|a, b| a.reference.cmp(&b.reference));
+        Ok(images)
+    }
+
+    /// Takes a name away. Its content stays until [`Store::gc`].
+    pub fn remove(&self, reference: &str) -> Result<(), ImageError> {
+        let reference = parse_reference(reference)?;
+        self.change_index(|index| {
+            let before = index.manifests.len();
+            index.manifests.retain(|entry| !is_named(entry, reference));
+            if index.manifests.len() == before {
+                return Err(ImageError::NotFound { what: reference.to_owned() });
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes all content that no named image needs. Waits until nobody else uses the store.
+    /// An EROFS file that is mounted stays readable there.
+    pub fn gc(&self) -> Result<GcReport, ImageError> {
+        let _alone = lockfile::take(&self.layout.use_lock(), Sharing::Exclusive, LOCK_WAIT_MS_MAX)?;
+        let mut blobs = BTreeSet::new();
+        let mut builds = BTreeSet::new();
+        let mut erofs = BTreeSet::from([OsString::from("builds")]);
+        for entry in self.read_index()?.manifests {
+            let (manifest, config) = self.read_image(&entry.digest)?;
+            blobs.extend([entry.digest.to_hex(), manifest.config.digest.to_hex()].map(OsString::from));
+            blobs.extend(manifest.layers.iter().map(|layer| OsString::from(layer.digest.to_hex())));
+            let key = rootfs::build_key(&config.rootfs.diff_ids)?;
+            builds.insert(OsString::from(key.to_hex()));
+            if let Some(digest) = self.built(&key)? {
+                erofs.insert(OsString::from(format!("{}.erofs", digest.to_hex())));
+            }
+        }
+        let mut report = GcReport::default();
+        remove_others(&self.layout.blobs(), &blobs, &mut report)?;
+        remove_others(&self.layout.builds(), &builds, &mut report)?;
+        remove_others(&self.layout.erofs(), &erofs, &mut report)?;
+        self.remove_unfinished(&mut report)?;
+        Ok(report)
+    }
+
+    /// Keeps collections away as long as the result lives.
+    pub(crate) fn start_use(&self) -> Result<Held, ImageError> {
+        lockfile::take(&self.layout.use_lock(), Sharing::Shared, LOCK_WAIT_MS_MAX)
+    }
+
+    /// What the image with this manifest is.
+    pub(crate) fn describe(
+        &self,
+        digest: &Sha256,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<ImageInfo, ImageError> {
+        let (manifest, config) = self.read_image(digest)?;
+        let key = rootfs::build_key(&config.rootfs.diff_ids)?;
+        let built = match self.built(&key)? {
+            Some(rootfs) if self.layout.erofs_file(&rootfs).exists() => rootfs,
+            _ => {
+                let built = rootfs::build(
+                    self.layers(&manifest, &config)?,
+                    &self.layout.tmp(),
+                    &self.limits,
+                    progress,
+                )?;
+                self.keep_rootfs(&key, built)?
+            }
+        };
+        let file = self.layout.erofs_file(&built);
+        let rootfs_bytes =
+            fs::metadata(&file).map_err(|error| ImageError::io("look at", &file, &error))?.len();
+        let working_dir =
+            config.config.working_dir.filter(|dir| !dir.is_empty()).unwrap_or_else(|| "/".to_owned());
+        if !working_dir.starts_with('/') || working_dir.contains('\0') {
+            let problem = "its working directory is not absolute".to_owned();
+            return Err(ImageError::Malformed { what: "image configuration", problem });
+        }
+        Ok(ImageInfo {
+            manifest: *digest,
+            config: manifest.config.digest,
+            rootfs: built,
+            entrypoint: config.config.entrypoint.unwrap_or_default(),
+            command: config.config.cmd.unwrap_or_default(),
+            environment: document::parse_environment(&config.config.env.unwrap_or_default())?,
+            working_dir,
+            user: document::parse_user(config.config.user.as_deref().unwrap_or_default())?,
+            layers_bytes: manifest.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add),
+            rootfs_bytes,
+        })
+    }
+
+    /// Manifest and configuration, verified against the digest of the manifest.
+    pub(crate) fn read_image(&self, digest: &Sha256) -> Result<(Manifest, Config), ImageError> {
+        let bytes_max = self.limits.document_bytes_max;
+        let bytes = self.layout.read_document(digest, "image.manifest.digest", bytes_max)?;
+        let manifest = document::parse_manifest(&bytes, self.limits.layers_max)?;
+        let bytes = self.layout.read_document(&manifest.config.digest, "image.config.digest", bytes_max)?;
+        let config = document::parse_config(&bytes, &manifest)?;
+        Ok((manifest, config))
+    }
+
+    /// The layers of an image, open and with the digests that they must have.
+    pub(crate) fn layers(&self, manifest: &Manifest, config: &Config) -> Result<Vec<Layer>, ImageError> {
+        let pairs = manifest.layers.iter().zip(&config.rootfs.diff_ids);
+        pairs
+            .map(|(layer, diff_id)| {
+                Ok(Layer {
+                    file: self.layout.open_blob(&layer.digest)?,
+                    compression: layer.layer_compression()?,
+                    digest: layer.digest,
+                    diff_id: *diff_id,
+                })
+            })
+            .collect()
+    }
+
+    /// Names a new EROFS file and notes what it was built from.
+    pub(crate) fn keep_rootfs(&self, key: &Sha256, built: BuiltRootfs) -> Result<Sha256, ImageError> {
+        self.layout.rename(&built.path, &self.layout.erofs_file(&built.digest))?;
+        self.layout.write(&self.layout.build(key), built.digest.to_string().as_bytes())?;
+        Ok(built.digest)
+    }
+
+    /// The EROFS file built under this key, by its digest.
+    fn built(&self, key: &Sha256) -> Result<Option<Sha256>, ImageError> {
+        const DIGEST_TEXT_BYTES: u64 = 71;
+        let Some(bytes) = blob::read_bounded(&self.layout.build(key), DIGEST_TEXT_BYTES)? else {
+            return Ok(None);
+        };
+        Ok(std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok()))
+    }
+
+    /// Gives the manifest a name; who had it before loses it.
+    pub(crate) fn name_image(&self, reference: &str, digest: &Sha256, size: u64) -> Result<(), ImageError> {
+        self.change_index(|index| {
+            index.manifests.retain(|entry| !is_named(entry, reference));
+            if index.manifests.len() >= IMAGES_MAX {
+                return Err(ImageError::Limit { what: "names", limit: IMAGES_MAX as u64 });
+            }
+            index.manifests.push(Descriptor {
+                media_type: MEDIA_MANIFEST.to_owned(),
+                digest: *digest,
+                size,
+                annotations: BTreeMap::from([(ANNOTATION_NAME.to_owned(), reference.to_owned())]),
+            });
+            Ok(())
+        })
+    }
+
+    fn find(&self, reference: &str) -> Result<Sha256, ImageError> {
+        let index = self.read_index()?;
+        let entry = index.manifests.iter().find(|entry| is_named(entry, reference));
+        let entry = entry.ok_or_else(|| ImageError::NotFound { what: reference.to_owned() })?;
+        if entry.media_type == MEDIA_INDEX {
+            return Err(document::unsupported("manifest type", &entry.media_type));
+        }
+        Ok(entry.digest)
+    }
+
+    fn read_index(&self) -> Result<Index, ImageError> {
+        match blob::read_bounded(&self.layout.index(), self.limits.document_bytes_max)? {
+            Some(bytes) => document::parse("image index", &bytes),
+            None => Ok(Index::empty()),
+        }
+    }
+
+    fn change_index(
+        &self,
+        change: impl FnOnce(&mut Index) -> Result<(), ImageError>,
+    ) -> Result<(), ImageError> {
+        let _alone = lockfile::take(&self.layout.index_lock(), Sharing::Exclusive, LOCK_WAIT_MS_MAX)?;
+        let mut index = self.read_index()?;
+        change(&mut index)?;
+        self.layout.write(&self.layout.index(), &document::to_bytes("image index", &index)?)
+    }
+
+    fn remove_unfinished(&self, report: &mut GcReport) -> Result<(), ImageError> {
+        remove_others(&self.layout.tmp(), &BTreeSet::new(), report)
+    }
+}
+
+fn is_named(entry: &Descriptor, reference: &str) -> bool {
+    entry.annotations.get(ANNOTATION_NAME).is_some_and(|name| name == reference)
+}
+
+/// Removes everything in `directory` that is not in `keep`.
+fn remove_others(
+    directory: &Path,
+    keep: &BTreeSet<OsString>,
+    report: &mut GcReport,
+) -> Result<(), ImageError> {
+    let failed = |error| ImageError::io("clear", directory, &error);
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if keep.contains(&entry.file_name()) {
+            continue;
+        }
+        let metadata = entry.metadata().map_err(failed)?;
+        if metadata.is_dir() {
+            fs::remove_dir_all(entry.path()).map_err(failed)?;
+        } else {
+            fs::remove_file(entry.path()).map_err(failed)?;
+        }
+        report.files = report.files.saturating_add(1);
+        report.bytes = report.bytes.saturating_add(metadata.len());
+    }
+    Ok(())
+}
