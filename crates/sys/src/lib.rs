@@ -1,1 +1,18 @@
-//! Placeholder.
+//! What programs ask of the Linux kernel to build, watch and end a compartment.
+//!
+//! What it is: namespaces, mounts, seccomp, Landlock, cgroups and descriptor passing, as functions with typed
+//! errors; the only crate with unsafe code, each block with the reason why it is sound. What it is not: policy.
+//! It applies what it is told and says what it could not apply.
+//! Who trusts it: launcher and warden, with root.
+
+pub mod cgroup;
+pub mod compartment;
+pub mod descriptors;
+pub mod landlock_rules;
+pub mod netns;
+pub mod observe;
+pub mod process;
+pub mod seccomp;
+pub mod spawn;
+pub mod spec;
+mod syscall;

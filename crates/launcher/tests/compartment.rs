@@ -1,0 +1,221 @@
+//! Real compartments: namespaces, an EROFS root, filters. Needs root and `mkfs.erofs`.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use casemate_sys::observe::{Observed, observe};
+use casemate_sys::seccomp;
+use casemate_sys::spawn::{LaunchError, Launched, start};
+use casemate_sys::spec::{Spec, Tmpfs, Volume};
+
+const UID_BASE: u32 = 0x4000_0000;
+
+/// A root file system with a static shell, as an EROFS image.
+struct Root {
+    _dir: tempfile::TempDir,
+    image: PathBuf,
+    staging: PathBuf,
+}
+
+fn root() -> Root {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    for sub in ["bin", "proc", "dev", "tmp", "run", "data", "etc"] {
+        std::fs::create_dir_all(tree.join(sub)).unwrap();
+    }
+    std::fs::copy("/bin/busybox", tree.join("bin/busybox")).expect("busybox-static is installed");
+    for applet in [
+        "sh", "cat", "id", "ls", "true", "sleep", "mount", "mkdir", "hostname", "grep", "wc", "touch",
+        "echo", "nc",
+    ] {
+        std::os::unix::fs::symlink("busybox", tree.join("bin").join(applet)).unwrap();
+    }
+    for file in ["hosts", "hostname", "resolv.conf"] {
+        std::fs::write(tree.join("etc").join(file), "").unwrap();
+    }
+    let image = dir.path().join("root.erofs");
+    let done = Command::new("mkfs.erofs")
+        .args([&image, &tree])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .expect("erofs-utils is installed");
+    assert!(done.success());
+    let staging = dir.path().join("staging");
+    std::fs::create_dir(&staging).unwrap();
+    Root { _dir: dir, image, staging }
+}
+
+fn spec(root: &Root, command: &[&str]) -> Spec {
+    Spec {
+        uid_base: UID_BASE,
+        uid: 1000,
+        gid: 1000,
+        rootfs: root.image.display().to_string(),
+        staging: root.staging.display().to_string(),
+        hostname: "inside".into(),
+        hosts: "127.0.0.1 localhost\n".into(),
+        tmpfs: vec![Tmpfs { target: "/tmp".into(), size_bytes: 1 << 20, mode: 0o1777 }],
+        command: command.iter().map(ToString::to_string).collect(),
+        environment: vec!["PATH=/bin".into()],
+        working_dir: "/".into(),
+        open_files: 256,
+        listeners: vec![([127, 64, 0, 1], 80)],
+        resolver: 1,
+        pool: 2,
+        seccomp: seccomp::compile(include_str!("../../composition/rules/native.seccomp")).unwrap(),
+        landlock: vec![
+            "read-execute /".into(),
+            "read-write /dev/null".into(),
+            "all /tmp".into(),
+            "scope signal".into(),
+            "scope abstract-unix-socket".into(),
+        ],
+        ..Spec::default()
+    }
+}
+
+fn launch(spec: &Spec) -> (Result<Launched, LaunchError>, std::io::PipeReader) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let error = OwnedFd::from(writer.try_clone().unwrap());
+    let launcher = Path::new(env!("CARGO_BIN_EXE_casemate-launcher"));
+    let launched = start(launcher, spec, OwnedFd::from(writer), error).unwrap().collect();
+    (launched, reader)
+}
+
+/// Runs to the end: output and status.
+fn run(spec: &Spec) -> (String, i32) {
+    let (launched, mut reader) = launch(spec);
+    let launched = launched.unwrap();
+    launched.release().unwrap();
+    let mut output = String::new();
+    reader.read_to_string(&mut output).unwrap();
+    loop {
+        if let Some(status) = launched.first.ended().unwrap() {
+            return (output, status);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+fn shell(root: &Root, script: &str) -> (String, i32) {
+    run(&spec(root, &["sh", "-c", script]))
+}
+
+#[test]
+fn runs_a_program_as_its_user_with_nothing_else_in_sight() {
+    let root = root();
+    let (output, status) = shell(&root, "id -u; hostname; ls /proc | grep -c '^[0-9]'; ls /; exit 7");
+    assert_eq!(output, "1000\ninside\n3\nbin\ndata\ndev\netc\nproc\nrun\ntmp\n", "{status}");
+    assert_eq!(status, 7);
+}
+
+#[test]
+fn is_seen_confined_from_outside_before_the_agent_runs() {
+    let root = root();
+    let (launched, mut reader) = launch(&spec(&root, &["echo", "ran"]));
+    let launched = launched.unwrap();
+    assert_eq!(
+        observe(launched.first.pid(), UID_BASE),
+        Observed {
+            ids_mapped: true,
+            namespaces_own: true,
+            root_private: true,
+            unprivileged: true,
+            filtered: true
+        }
+    );
+    assert_eq!(launched.sockets.len(), 1 + 2 + 2);
+    // Never released: the agent must not have run, and dropping leaves no process.
+    let pid = launched.first.pid();
+    drop(launched);
+    let mut output = String::new();
+    reader.read_to_string(&mut output).unwrap();
+    assert_eq!(output, "");
+    assert!(!casemate_sys::spawn::exists(pid));
+}
+
+#[test]
+fn cannot_write_mount_or_make_a_namespace() {
+    let root = root();
+    let (output, status) = shell(
+        &root,
+        "touch /bin/x; touch /data/x; touch /etc/hosts; mount -t tmpfs none /tmp; touch /tmp/ok && echo wrote; cat /proc/1/environ; true",
+    );
+    assert_eq!(status, 0, "{output}");
+    assert!(output.contains("wrote"), "{output}");
+    assert_eq!(output.matches("Read-only file system").count(), 3, "{output}");
+    assert!(output.contains("mounting none on /tmp failed"), "{output}");
+    assert!(output.contains("can't open '/proc/1/environ'"), "{output}");
+}
+
+#[test]
+fn a_volume_keeps_what_the_agent_wrote_under_inner_ids() {
+    let root = root();
+    let volume = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(volume.path(), Some(1000), Some(1000)).unwrap();
+    let mut spec = spec(&root, &["sh", "-c", "echo kept > /data/file"]);
+    spec.volumes =
+        vec![Volume { source: volume.path().display().to_string(), target: "/data".into(), read_only: 0 }];
+    spec.landlock.push("all /data".into());
+    let (output, status) = run(&spec);
+    assert_eq!((output.as_str(), status), ("", 0));
+    let file = volume.path().join("file");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept\n");
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&file).unwrap()), 1000);
+}
+
+#[test]
+fn names_the_step_that_failed() {
+    let root = root();
+    let mut no_image = spec(&root, &["true"]);
+    no_image.rootfs = "/does/not/exist".into();
+    assert!(matches!(
+        launch(&no_image).0,
+        Err(LaunchError::Step { control, .. }) if control == "private-root"
+    ));
+    let mut no_directory = spec(&root, &["true"]);
+    no_directory.working_dir = "/nowhere".into();
+    assert!(
+        matches!(launch(&no_directory).0, Err(LaunchError::Step { step, .. }) if step.contains("/nowhere"))
+    );
+}
+
+#[test]
+fn says_when_the_program_does_not_exist() {
+    let root = root();
+    let (launched, _reader) = launch(&spec(&root, &["no-such-program"]));
+    let launched = launched.unwrap();
+    let outcome = launched.release().unwrap().executed();
+    assert!(matches!(outcome, Err(LaunchError::Step { errno, .. }) if errno == rustix::io::Errno::NOENT));
+}
+
+#[test]
+fn a_control_that_cannot_be_applied_stops_the_start_unless_it_is_allowed() {
+    let root = root();
+    let mut without = spec(&root, &["true"]);
+    // An empty program is one that the kernel refuses: as if it had no filters.
+    without.seccomp = Vec::new();
+    assert!(matches!(&launch(&without).0, Err(LaunchError::Step { control, .. }) if control == "seccomp"));
+    without.weaker = vec!["seccomp".into()];
+    let launched = launch(&without).0.unwrap();
+    assert_eq!(launched.not_applied, ["seccomp"]);
+    assert!(!observe(launched.first.pid(), UID_BASE).filtered);
+}
+
+#[test]
+fn dies_with_the_process_that_started_it() {
+    // The first process is a child of this test; closing its control socket before release ends it.
+    let root = root();
+    let (launched, _reader) = launch(&spec(&root, &["sleep", "60"]));
+    let launched = launched.unwrap();
+    launched.release().unwrap().executed().unwrap();
+    let pid = launched.first.pid();
+    assert!(casemate_sys::spawn::exists(pid));
+    drop(launched);
+    assert!(!casemate_sys::spawn::exists(pid));
+}

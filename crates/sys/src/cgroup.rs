@@ -1,0 +1,237 @@
+//! Control groups of compartments: version 2, and version 1 as separate or hybrid hierarchies.
+//!
+//! A compartment's group is `casemate/<project>/<agent>` below the mount of each controller.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Where the hierarchies are mounted.
+const MOUNT: &str = "/sys/fs/cgroup";
+/// Controllers that limits need.
+const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
+/// How long an ended group may take to become empty.
+const EMPTY_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Why a group could not be made or removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CgroupError {
+    /// A controller is not mounted.
+    #[error("cgroup controller `{controller}` is not available under {MOUNT}")]
+    Controller {
+        /// Its name.
+        controller: &'static str,
+    },
+    /// A file of the hierarchy could not be used.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// Limits of one group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupLimits {
+    /// Memory without swap.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub pids: u32,
+    /// CPU time in thousandths of a core.
+    pub cpu_milli: Option<u32>,
+}
+
+/// The group of one compartment. Dropping it leaves it: it is removed by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    directories: Vec<PathBuf>,
+}
+
+/// Which hierarchies are mounted.
+enum Layout {
+    /// One hierarchy with all controllers.
+    Unified,
+    /// One hierarchy a controller.
+    Separate,
+}
+
+impl Group {
+    /// Makes the group of `agent` in `project` and sets its limits.
+    ///
+    /// # Errors
+    /// [`CgroupError`].
+    pub fn create(project: &str, agent: &str, limits: GroupLimits) -> Result<Self, CgroupError> {
+        let relative = Path::new("casemate").join(project).join(agent);
+        let root = Path::new(MOUNT);
+        match layout()? {
+            Layout::Unified => {
+                let enable = CONTROLLERS.map(|c| format!("+{c}")).join(" ");
+                let mut parent = root.to_path_buf();
+                for part in &relative {
+                    write(&parent.join("cgroup.subtree_control"), &enable)?;
+                    parent.push(part);
+                    make(&parent)?;
+                }
+                write(&parent.join("memory.max"), &limits.memory_bytes.to_string())?;
+                if parent.join("memory.swap.max").exists() {
+                    write(&parent.join("memory.swap.max"), "0")?;
+                }
+                write(&parent.join("pids.max"), &limits.pids.to_string())?;
+                if let Some(milli) = limits.cpu_milli {
+                    let quota = u64::from(milli).saturating_mul(100);
+                    write(&parent.join("cpu.max"), &format!("{quota} 100000"))?;
+                }
+                Ok(Self { directories: vec![parent] })
+            }
+            Layout::Separate => {
+                let mut directories = Vec::new();
+                for controller in CONTROLLERS {
+                    let directory = root.join(controller).join(&relative);
+                    make_all(&directory)?;
+                    directories.push(directory);
+                }
+                let group = Self { directories };
+                for (directory, controller) in group.directories.iter().zip(CONTROLLERS) {
+                    match controller {
+                        "memory" => {
+                            write(
+                                &directory.join("memory.limit_in_bytes"),
+                                &limits.memory_bytes.to_string(),
+                            )?;
+                            let with_swap = directory.join("memory.memsw.limit_in_bytes");
+                            if with_swap.exists() {
+                                write(&with_swap, &limits.memory_bytes.to_string())?;
+                            }
+                        }
+                        "pids" => write(&directory.join("pids.max"), &limits.pids.to_string())?,
+                        _ => {
+                            if let Some(milli) = limits.cpu_milli {
+                                let quota = u64::from(milli).saturating_mul(100);
+                                write(&directory.join("cpu.cfs_quota_us"), &quota.to_string())?;
+                            }
+                        }
+                    }
+                }
+                Ok(group)
+            }
+        }
+    }
+
+    /// The files into which a process writes `0` to join.
+    #[must_use]
+    pub fn procs_files(&self) -> Vec<String> {
+        self.directories.iter().map(|d| d.join("cgroup.procs").display().to_string()).collect()
+    }
+
+    /// Whether process `pid` is in every directory of the group.
+    #[must_use]
+    pub fn contains(&self, pid: i32) -> bool {
+        let wanted = pid.to_string();
+        self.directories.iter().all(|directory| {
+            fs::read_to_string(directory.join("cgroup.procs"))
+                .is_ok_and(|text| text.lines().any(|line| line == wanted))
+        })
+    }
+
+    /// Ends what is left in the group and removes it.
+    ///
+    /// # Errors
+    /// [`CgroupError`] where it does not become empty in 5 seconds.
+    pub fn remove(&self) -> Result<(), CgroupError> {
+        self.directories.iter().try_for_each(|directory| remove_directory(directory))
+    }
+}
+
+/// Ends and removes all groups of `project`, by name: also those that an earlier, killed warden left.
+///
+/// # Errors
+/// [`CgroupError`] where one does not become empty in 5 seconds.
+pub fn remove_project(project: &str) -> Result<(), CgroupError> {
+    let relative = Path::new("casemate").join(project);
+    let tops: Vec<PathBuf> = match layout() {
+        Ok(Layout::Unified) => vec![Path::new(MOUNT).to_path_buf()],
+        Ok(Layout::Separate) => CONTROLLERS.iter().map(|c| Path::new(MOUNT).join(c)).collect(),
+        // Without controllers there never was a group.
+        Err(_) => return Ok(()),
+    };
+    for top in tops {
+        let directory = top.join(&relative);
+        if let Ok(entries) = fs::read_dir(&directory) {
+            for entry in entries.flatten().filter(|e| e.path().is_dir()) {
+                remove_directory(&entry.path())?;
+            }
+            remove_directory(&directory)?;
+        }
+        // The common parent, when this was the last project.
+        let _ = fs::remove_dir(top.join("casemate"));
+    }
+    Ok(())
+}
+
+fn layout() -> Result<Layout, CgroupError> {
+    let unified = fs::read_to_string(Path::new(MOUNT).join("cgroup.controllers")).unwrap_or_default();
+    if CONTROLLERS.iter().all(|c| unified.split_whitespace().any(|known| known == *c)) {
+        return Ok(Layout::Unified);
+    }
+    for controller in CONTROLLERS {
+        if !Path::new(MOUNT).join(controller).join("cgroup.procs").exists() {
+            return Err(CgroupError::Controller { controller });
+        }
+    }
+    Ok(Layout::Separate)
+}
+
+fn remove_directory(directory: &Path) -> Result<(), CgroupError> {
+    let deadline = Instant::now() + EMPTY_WAIT_MAX;
+    loop {
+        match fs::remove_dir(directory) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if Instant::now() > deadline => {
+                return Err(CgroupError::File { path: directory.to_owned(), source: error });
+            }
+            Err(_) => {
+                for pid in fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default().lines() {
+                    if let Some(pid) = pid.parse().ok().and_then(rustix::process::Pid::from_raw) {
+                        // The number may have passed to another process since; only members of this group are hit
+                        // because the group is re-read each round and the pidfd pins the process.
+                        kill_member(directory, pid);
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+}
+
+fn kill_member(directory: &Path, pid: rustix::process::Pid) {
+    use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    let wanted = pid.as_raw_nonzero().get().to_string();
+    let still_member = fs::read_to_string(directory.join("cgroup.procs"))
+        .is_ok_and(|text| text.lines().any(|line| line == wanted));
+    if still_member {
+        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+    }
+}
+
+fn make(path: &Path) -> Result<(), CgroupError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(CgroupError::File { path: path.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn make_all(path: &Path) -> Result<(), CgroupError> {
+    fs::create_dir_all(path).map_err(|source| CgroupError::File { path: path.to_owned(), source })
+}
+
+fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
+    fs::write(path, value).map_err(|source| CgroupError::File { path: path.to_owned(), source })
+}

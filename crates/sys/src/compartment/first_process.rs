@@ -1,0 +1,181 @@
+//! The first process of a compartment: confines itself, reports, waits, starts the agent, reaps.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::process::{Resource, Rlimit, Signal};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, LinkNameSpaceType, clear_ambient_capability_set,
+    move_into_link_name_space, remove_capability_from_bounding_set, set_capabilities,
+};
+
+use super::outside::c_string;
+use super::{Failure, Named, Step, inside, report, unless_weaker};
+use crate::descriptors::send_packet;
+use crate::spec::{Answer, Spec};
+use crate::syscall::{self, Forked};
+use crate::{landlock_rules, seccomp};
+
+/// Exit status where the program could not be executed, as shells use it.
+const STATUS_EXEC_FAILED: i32 = 127;
+
+pub(super) fn live(
+    control: &OwnedFd,
+    spec: &Spec,
+    user_namespace: &OwnedFd,
+    root: OwnedFd,
+    volumes: Vec<OwnedFd>,
+    mut not_applied: Vec<String>,
+) -> ! {
+    let built = inside::mounts(spec, root, volumes)
+        .and_then(|()| inside::network(spec, control))
+        .and_then(|()| confine(spec, user_namespace, &mut not_applied))
+        .and_then(|()| wait_for_go(control, not_applied));
+    if let Err(failure) = built {
+        report(control, &failure);
+        syscall::exit_now(1);
+    }
+    match start_agent(control, spec) {
+        Ok(agent) => attend(agent),
+        Err(failure) => {
+            report(control, &failure);
+            syscall::exit_now(1)
+        }
+    }
+}
+
+/// Gives up everything, in the order that each step needs what the next one takes away.
+fn confine(spec: &Spec, user_namespace: &OwnedFd, not_applied: &mut Vec<String>) -> Step<()> {
+    const CONTROL: &str = "no-privileges";
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let limit = |value: u32| Rlimit { current: Some(value.into()), maximum: Some(value.into()) };
+    rustix::process::setrlimit(Resource::Nofile, limit(spec.open_files))
+        .and_then(|()| rustix::process::setrlimit(Resource::Core, limit(0)))
+        .named(CONTROL, || "set limits".into())?;
+    move_into_link_name_space(user_namespace.as_fd(), Some(LinkNameSpaceType::User))
+        .named("user-namespace", || "enter the user namespace".into())?;
+    let all = CapabilitySet::all();
+    for capability in all.iter() {
+        match remove_capability_from_bounding_set(capability) {
+            // A capability that this kernel does not have.
+            Err(rustix::io::Errno::INVAL) | Ok(()) => {}
+            Err(errno) => return Err(errno).named(CONTROL, || "empty the bounding set".into()),
+        }
+    }
+    clear_ambient_capability_set().named(CONTROL, || "empty the ambient set".into())?;
+    let (uid, gid) = (rustix::fs::Uid::from_raw(spec.uid), rustix::fs::Gid::from_raw(spec.gid));
+    rustix::thread::set_thread_groups(&[])
+        .and_then(|()| rustix::thread::set_thread_res_gid(gid, gid, gid))
+        .and_then(|()| rustix::thread::set_thread_res_uid(uid, uid, uid))
+        .named(CONTROL, || format!("become user {}:{}", spec.uid, spec.gid))?;
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+        .named(CONTROL, || "drop capabilities".into())?;
+    // After the change of identity, which clears it: the compartment dies with the warden.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .and_then(|()| rustix::thread::set_no_new_privs(true))
+        .named(CONTROL, || "set no_new_privs".into())?;
+    let keyring = syscall::join_session_keyring().named("keyring", || "join a session keyring".into());
+    unless_weaker(spec, not_applied, keyring)?;
+    rustix::process::chdir(spec.working_dir.as_str())
+        .named("", || format!("enter working directory {}", spec.working_dir))?;
+    syscall::default_signal_actions();
+    syscall::set_signal_mask(&FORWARDED).named("", || "block signals".into())?;
+    unless_weaker(spec, not_applied, restrict_files(spec))?;
+    unless_weaker(
+        spec,
+        not_applied,
+        seccomp::load(&spec.seccomp).named("seccomp", || "load the filter".into()),
+    )
+}
+
+fn restrict_files(spec: &Spec) -> Step<()> {
+    landlock_rules::restrict(&spec.landlock).map_err(|error| Failure {
+        control: "landlock",
+        step: error.to_string(),
+        errno: rustix::io::Errno::NOSYS,
+    })
+}
+
+/// Reports, and waits for the warden's byte. Without it there is no agent.
+fn wait_for_go(control: &OwnedFd, not_applied: Vec<String>) -> Step<()> {
+    send_packet(control, &Answer::Ready { not_applied }.encode(), &[]).named("", || "report".into())?;
+    let mut byte = [0; 1];
+    match rustix::io::retry_on_intr(|| rustix::io::read(control, &mut byte)) {
+        Ok(1) => Ok(()),
+        _ => syscall::exit_now(1),
+    }
+}
+
+/// Signals that are passed on to the agent, and the one that tells that a child ended.
+const FORWARDED: [i32; 7] =
+    [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
+
+fn start_agent(control: &OwnedFd, spec: &Spec) -> Step<i32> {
+    let texts = |items: &[String]| items.iter().map(|text| c_string(text)).collect::<Step<Vec<_>>>();
+    let arguments = texts(&spec.command)?;
+    let environment = texts(&spec.environment)?;
+    match syscall::fork_single_threaded().named("", || "start the agent".into())? {
+        Forked::Parent(pid) => Ok(pid),
+        Forked::Child => {
+            let _ = rustix::process::setsid();
+            let _ = syscall::set_signal_mask(&[]);
+            let mut errno = rustix::io::Errno::NOENT;
+            for program in candidates(spec) {
+                let Ok(program) = c_string(&program) else { continue };
+                match syscall::execve(&program, &arguments, &environment) {
+                    rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => {}
+                    rustix::io::Errno::ACCESS => errno = rustix::io::Errno::ACCESS,
+                    other => {
+                        errno = other;
+                        break;
+                    }
+                }
+            }
+            let _ = send_packet(control, &Answer::ExecFailed { errno: errno.raw_os_error() }.encode(), &[]);
+            syscall::exit_now(STATUS_EXEC_FAILED)
+        }
+    }
+}
+
+/// Where the program may be: itself when it names a path, else in each directory of the agent's own PATH.
+fn candidates(spec: &Spec) -> Vec<String> {
+    let Some(program) = spec.command.first() else { return Vec::new() };
+    if program.contains('/') {
+        return vec![program.clone()];
+    }
+    let path = spec
+        .environment
+        .iter()
+        .find_map(|entry| entry.strip_prefix("PATH="))
+        .unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    path.split(':').filter(|d| d.starts_with('/')).map(|directory| format!("{directory}/{program}")).collect()
+}
+
+/// Passes on signals, reaps orphans, and ends with the agent's status.
+fn attend(agent: i32) -> ! {
+    // Nothing of the warden's stays open here: not the control socket, not the agent's output.
+    let _ = syscall::close_from(0);
+    loop {
+        match syscall::wait_signal(&FORWARDED) {
+            Ok(libc::SIGCHLD) => {
+                while let Some((pid, status)) = syscall::reap_any() {
+                    if pid == agent {
+                        syscall::exit_now(exit_status(status));
+                    }
+                }
+            }
+            Ok(signal) => syscall::kill_child(agent, signal),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => syscall::exit_now(1),
+        }
+    }
+}
+
+/// Exit status as shells tell it: the program's own, or 128 and the signal's number.
+fn exit_status(status: i32) -> i32 {
+    if libc::WIFEXITED(status) {
+        libc::WEXITSTATUS(status)
+    } else {
+        libc::WTERMSIG(status).saturating_add(128)
+    }
+}

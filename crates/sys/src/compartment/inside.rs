@@ -1,0 +1,177 @@
+//! What the first process arranges inside the fresh namespaces while it still has root.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, makedev, mknodat, open};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount, mount_bind, mount_change,
+    mount_remount, move_mount, unmount,
+};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+
+use super::{Named, Step};
+use crate::descriptors::{PACKET_DESCRIPTORS_MAX, send_packet};
+use crate::spec::{Answer, Spec};
+use crate::syscall;
+
+/// Where the agent socket is. Same value as `protocol::agent_api::AGENT_SOCKET_PATH`, compared by a test of the warden.
+pub const AGENT_SOCKET: &str = "/run/casemate/agent.sock";
+/// Address and port of the resolver inside.
+const RESOLVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 53), 53);
+/// Length of accept queues.
+const BACKLOG: i32 = 128;
+/// Size of `/run`, `/dev/shm` and the secrets.
+const RUN_OPTIONS: &core::ffi::CStr = c"size=16m,nr_inodes=4096,mode=755";
+const SHM_OPTIONS: &core::ffi::CStr = c"size=64m,nr_inodes=4096,mode=1777";
+const SECRETS_OPTIONS: &core::ffi::CStr = c"size=4m,nr_inodes=256,mode=755,noswap";
+const SECRETS_OPTIONS_OLD: &core::ffi::CStr = c"size=4m,nr_inodes=256,mode=755";
+
+const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+
+/// Attaches the root, leaves everything else behind, and mounts what belongs inside.
+pub(super) fn mounts(spec: &Spec, root: OwnedFd, volumes: Vec<OwnedFd>) -> Step<()> {
+    const CONTROL: &str = "private-root";
+    // Written while the box's /proc is in sight; the value is that of the current network namespace.
+    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
+        .named("namespaces", || "let the agent listen on low ports".into())?;
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
+        .named("namespaces", || "make mounts private".into())?;
+    attach(&root, &spec.staging).named(CONTROL, || format!("attach the root at {}", spec.staging))?;
+    rustix::process::chdir(spec.staging.as_str()).named(CONTROL, || "enter the root".into())?;
+    rustix::process::pivot_root(".", ".").named(CONTROL, || "change the root".into())?;
+    unmount(".", UnmountFlags::DETACH).named(CONTROL, || "leave the old root".into())?;
+    rustix::process::chdir("/").named(CONTROL, || "enter the new root".into())?;
+
+    let system = |source: &str, target: &str, options: &core::ffi::CStr, flags: MountFlags| {
+        mount(source, target, source, flags, options)
+            .named(CONTROL, || format!("mount {source} at {target} (does the image have it?)"))
+    };
+    system("proc", "/proc", c"hidepid=invisible,subset=pid", PLAIN | MountFlags::NOEXEC)?;
+    system("tmpfs", "/run", RUN_OPTIONS, PLAIN | MountFlags::NOEXEC)?;
+    device_directory()?;
+    for directory in ["/run/secrets", "/run/casemate"] {
+        fs::create_dir(directory).named(CONTROL, || format!("create {directory}"))?;
+    }
+    // Kernels before 6.4 have no `noswap`.
+    mount("tmpfs", "/run/secrets", "tmpfs", PLAIN | MountFlags::NOEXEC, SECRETS_OPTIONS)
+        .or_else(|_| mount("tmpfs", "/run/secrets", "tmpfs", PLAIN | MountFlags::NOEXEC, SECRETS_OPTIONS_OLD))
+        .named(CONTROL, || "mount memory for secrets".into())?;
+    for tmpfs in &spec.tmpfs {
+        let options = format!("size={},mode={:o}", tmpfs.size_bytes, tmpfs.mode);
+        let options = super::outside::c_string(&options)?;
+        system("tmpfs", &tmpfs.target, &options, PLAIN)?;
+        let (uid, gid) = outer_ids(spec);
+        if tmpfs.mode & 0o022 == 0 {
+            rustix::fs::chown(tmpfs.target.as_str(), Some(uid), Some(gid))
+                .named(CONTROL, || format!("give {} to the agent", tmpfs.target))?;
+        }
+    }
+    for (volume, tree) in spec.volumes.iter().zip(volumes) {
+        attach(&tree, &volume.target)
+            .named(CONTROL, || format!("mount the volume at {} (does the image have it?)", volume.target))?;
+    }
+    for (name, content) in [
+        ("hosts", spec.hosts.as_str()),
+        ("hostname", &format!("{}\n", spec.hostname)),
+        ("resolv.conf", "nameserver 127.0.0.53\noptions timeout:2 attempts:2\n"),
+    ] {
+        let source = format!("/run/casemate/{name}");
+        let target = format!("/etc/{name}");
+        fs::write(&source, content).named(CONTROL, || format!("write {source}"))?;
+        mount_bind(source.as_str(), target.as_str())
+            .named(CONTROL, || format!("mount {target} (does the image have it?)"))?;
+        mount_remount(
+            target.as_str(),
+            MountFlags::BIND | MountFlags::RDONLY | PLAIN | MountFlags::NOEXEC,
+            c"",
+        )
+        .named(CONTROL, || format!("make {target} read-only"))?;
+    }
+    Ok(())
+}
+
+fn attach(mount: &OwnedFd, target: &str) -> Result<(), rustix::io::Errno> {
+    move_mount(mount.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+/// `/dev`: nodes of this agent alone (a node that two agents share carries file locks between them).
+fn device_directory() -> Step<()> {
+    const CONTROL: &str = "private-root";
+    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+    mount("tmpfs", "/dev", "tmpfs", flags, c"size=64k,nr_inodes=64,mode=755")
+        .named(CONTROL, || "mount /dev".into())?;
+    for (name, minor) in [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)] {
+        let path = format!("/dev/{name}");
+        mknodat(CWD, path.as_str(), FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(1, minor))
+            .and_then(|()| rustix::fs::chmod(path.as_str(), Mode::from_raw_mode(0o666)))
+            .named(CONTROL, || format!("create {path}"))?;
+    }
+    for (name, target) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")]
+    {
+        std::os::unix::fs::symlink(target, format!("/dev/{name}"))
+            .named(CONTROL, || format!("create /dev/{name}"))?;
+    }
+    fs::create_dir("/dev/shm")
+        .map_err(|e| rustix::io::Errno::from_raw_os_error(e.raw_os_error().unwrap_or(libc::EIO)))
+        .and_then(|()| mount("tmpfs", "/dev/shm", "tmpfs", PLAIN | MountFlags::NOEXEC, SHM_OPTIONS))
+        .and_then(|()| mount_remount("/dev", flags | MountFlags::RDONLY, c"size=64k,nr_inodes=64,mode=755"))
+        .named(CONTROL, || "finish /dev".into())
+}
+
+/// Loopback up, host name set, sockets created and handed to the warden.
+pub(super) fn network(spec: &Spec, control: &OwnedFd) -> Step<()> {
+    const CONTROL: &str = "namespaces";
+    syscall::loopback_up().named(CONTROL, || "bring loopback up".into())?;
+    rustix::system::sethostname(spec.hostname.as_bytes()).named(CONTROL, || "set the host name".into())?;
+    let agent_socket =
+        UnixListener::bind(AGENT_SOCKET).named(CONTROL, || format!("create {AGENT_SOCKET}"))?;
+    fs::set_permissions(AGENT_SOCKET, std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .named(CONTROL, || format!("open {AGENT_SOCKET} to the agent"))?;
+    let secrets = open("/run/secrets", OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .named(CONTROL, || "open /run/secrets".into())?;
+    send_packet(control, &Answer::Inside.encode(), &[agent_socket.as_fd(), secrets.as_fd()])
+        .named("", || "hand over the agent socket".into())?;
+
+    let mut sockets = Vec::new();
+    for (address, port) in &spec.listeners {
+        let address = SocketAddrV4::new(Ipv4Addr::from(*address), *port);
+        sockets.push(listener(address).named(CONTROL, || format!("listen on {address}"))?);
+    }
+    if spec.resolver != 0 {
+        let udp = tcp_or_udp(SocketType::DGRAM).and_then(|s| bind(&s, &RESOLVER).map(|()| s));
+        sockets.push(udp.named(CONTROL, || format!("bind {RESOLVER}"))?);
+        sockets.push(listener(RESOLVER).named(CONTROL, || format!("listen on {RESOLVER}"))?);
+    }
+    for _ in 0..spec.pool {
+        sockets.push(tcp_or_udp(SocketType::STREAM).named(CONTROL, || "create a socket".into())?);
+    }
+    for packet in sockets.chunks(PACKET_DESCRIPTORS_MAX) {
+        let borrowed: Vec<BorrowedFd<'_>> = packet.iter().map(AsFd::as_fd).collect();
+        send_packet(control, &Answer::Sockets.encode(), &borrowed)
+            .named("", || "hand over sockets".into())?;
+    }
+    Ok(())
+}
+
+fn tcp_or_udp(kind: SocketType) -> Result<OwnedFd, rustix::io::Errno> {
+    socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)
+}
+
+fn listener(address: SocketAddrV4) -> Result<OwnedFd, rustix::io::Errno> {
+    let socket = tcp_or_udp(SocketType::STREAM)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// The agent's ids as the box sees them.
+fn outer_ids(spec: &Spec) -> (rustix::fs::Uid, rustix::fs::Gid) {
+    (
+        rustix::fs::Uid::from_raw(spec.uid_base.saturating_add(spec.uid)),
+        rustix::fs::Gid::from_raw(spec.uid_base.saturating_add(spec.gid)),
+    )
+}

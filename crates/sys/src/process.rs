@@ -1,0 +1,86 @@
+//! Starting programs of the box: inherited descriptors, identity, and dying with the parent.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::io::Errno;
+
+use crate::syscall;
+
+/// Numeric identity of a program without privileges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// Takes ownership of a descriptor that this program was started with. Call it once for each number.
+///
+/// # Errors
+/// `EBADF` where nothing is open under this number.
+pub fn inherited_descriptor(number: i32) -> Result<OwnedFd, Errno> {
+    syscall::inherited(number)
+}
+
+/// Arranges that `command` finds these descriptors under these numbers, is killed when its parent thread ends, and,
+/// with an identity, runs under it without privileges. The descriptors must stay open until it is spawned.
+pub fn prepare(command: &mut Command, inherit: &[(BorrowedFd<'_>, RawFd)], identity: Option<Identity>) {
+    // Sources are moved above every target first, so that no target overwrites a source that is still needed.
+    let plan: Vec<(RawFd, RawFd)> =
+        inherit.iter().map(|(descriptor, number)| (descriptor.as_raw_fd(), *number)).collect();
+    let parent = rustix::process::getpid().as_raw_nonzero().get();
+    let place = move || -> std::io::Result<()> {
+        let floor = plan.iter().map(|(_, number)| *number).max().unwrap_or(2).saturating_add(1);
+        let mut moved = [(-1, -1); 8];
+        for (slot, (source, number)) in moved.iter_mut().zip(&plan) {
+            // SAFETY: takes no pointer; the parent keeps the source open.
+            let high = unsafe { libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, floor) };
+            if high < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            *slot = (high, *number);
+        }
+        for (high, number) in moved.iter().filter(|(high, _)| *high >= 0) {
+            // SAFETY: takes no pointer; `high` was just opened.
+            if unsafe { libc::dup2(*high, *number) } < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        if let Some(identity) = identity {
+            // SAFETY: a null list with length 0 drops all supplementary groups.
+            let dropped = unsafe { libc::syscall(libc::SYS_setgroups, 0_i64, 0_i64) } == 0
+                // SAFETY: take no pointer.
+                && unsafe { libc::setresgid(identity.gid, identity.gid, identity.gid) } == 0
+                // SAFETY: take no pointer.
+                && unsafe { libc::setresuid(identity.uid, identity.uid, identity.uid) } == 0;
+            if !dropped {
+                return Err(std::io::Error::last_os_error());
+            }
+            rustix::thread::set_no_new_privs(true)?;
+        }
+        // After the change of identity, which clears it.
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        match rustix::process::getppid() {
+            Some(pid) if pid.as_raw_nonzero().get() == parent => Ok(()),
+            _ => Err(std::io::Error::from(Errno::SRCH)),
+        }
+    };
+    if inherit.len() > 8 {
+        // A programming error that shows at the first start: the program finds no descriptor.
+        return;
+    }
+    // SAFETY: between fork and exec `place` only makes system calls on values it owns; it does not allocate
+    // (the errors it returns are numbers) and takes no lock.
+    unsafe { command.pre_exec(place) };
+}
+
+/// The environment for programs of the box: nothing from the caller but what they need.
+pub fn clean_environment(command: &mut Command) {
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8");
+    if let Some(filter) = std::env::var_os("RUST_LOG") {
+        command.env("RUST_LOG", filter);
+    }
+}

@@ -1,0 +1,308 @@
+//! The launcher's instructions and answers: what warden and launcher say to each other.
+//!
+//! The specification arrives in a sealed memory file, the answers leave on a `SOCK_SEQPACKET` socket, one frame a
+//! packet, with descriptors where a frame says so. No JSON: the launcher reads this with root.
+
+use casemate_frame::{FrameError, Reader, Writer};
+
+/// Largest specification in bytes.
+pub const SPEC_BYTES_MAX: usize = 4 << 20;
+/// Descriptor number at which the launcher finds its control socket.
+pub const CONTROL_FD: i32 = 3;
+/// Descriptor number at which the launcher finds its specification.
+pub const SPEC_FD: i32 = 4;
+/// Ids of one compartment: inner ids 0 to 65535 stand for `uid_base` and up outside.
+pub const ID_RANGE: u32 = 65_536;
+/// Most items of a list.
+const ITEMS_MAX: usize = 4096;
+/// Longest text.
+const TEXT_BYTES_MAX: usize = 128 << 10;
+
+/// All that the launcher needs to build one compartment. Paths are absolute.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Spec {
+    /// First id of the range outside: inner 0 is `uid_base`.
+    pub uid_base: u32,
+    /// Inner user.
+    pub uid: u32,
+    /// Inner group.
+    pub gid: u32,
+    /// EROFS image of the root.
+    pub rootfs: String,
+    /// Any existing directory outside: the root is mounted over it for a moment.
+    pub staging: String,
+    /// `cgroup.procs` files to join.
+    pub cgroup_procs: Vec<String>,
+    /// Host name inside.
+    pub hostname: String,
+    /// Content of `/etc/hosts`.
+    pub hosts: String,
+    /// Memory file systems besides `/run`, `/dev` and `/tmp`'s own entry here.
+    pub tmpfs: Vec<Tmpfs>,
+    /// Directories from outside.
+    pub volumes: Vec<Volume>,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// `NAME=value`.
+    pub environment: Vec<String>,
+    /// Working directory inside.
+    pub working_dir: String,
+    /// Limit of open files.
+    pub open_files: u32,
+    /// TCP listeners to create inside, handed out: address (network order octets) and port.
+    pub listeners: Vec<([u8; 4], u16)>,
+    /// Whether the resolver sockets at 127.0.0.53:53 are created and handed out.
+    pub resolver: u8,
+    /// Unconnected TCP sockets to create inside and hand out.
+    pub pool: u32,
+    /// Compiled system call filter: `struct sock_filter` records.
+    pub seccomp: Vec<u8>,
+    /// Landlock rules: `ACCESS PATH` lines, `@writable` already replaced.
+    pub landlock: Vec<String>,
+    /// Controls that may be missing.
+    pub weaker: Vec<String>,
+}
+
+/// A memory file system.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tmpfs {
+    /// Where.
+    pub target: String,
+    /// Largest size.
+    pub size_bytes: u64,
+    /// Permission bits of its root.
+    pub mode: u32,
+}
+
+/// A directory from outside. Its ids on disk are inner ids.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Volume {
+    /// Directory outside.
+    pub source: String,
+    /// Where.
+    pub target: String,
+    /// 1 for without writing.
+    pub read_only: u8,
+}
+
+/// From the launcher, or from the first process of the compartment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// One descriptor: the pidfd of the compartment's first process, which is the warden's child.
+    Spawned {
+        /// Its process id outside.
+        pid: i32,
+    },
+    /// Two descriptors: the listening agent socket and the directory `/run/secrets`. Then, in this order and in as
+    /// many packets as it takes ([`Answer::Sockets`]): listeners, resolver UDP and TCP, pool.
+    Inside,
+    /// Up to [`crate::descriptors::PACKET_DESCRIPTORS_MAX`] descriptors.
+    Sockets,
+    /// Confined: no capability, filter and Landlock on. It waits for one byte before the agent runs.
+    Ready {
+        /// Controls that are not applied.
+        not_applied: Vec<String>,
+    },
+    /// A step failed; the compartment is gone.
+    Failed {
+        /// The control that could not be applied, or empty.
+        control: String,
+        /// Which step.
+        step: String,
+        /// Error number of the system.
+        errno: i32,
+    },
+    /// The program could not be executed.
+    ExecFailed {
+        /// Error number of the system.
+        errno: i32,
+    },
+}
+
+impl Spec {
+    /// As bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.u32(self.uid_base).u32(self.uid).u32(self.gid);
+        w.text(&self.rootfs).text(&self.staging).text(&self.hostname).text(&self.hosts);
+        texts(&mut w, &self.cgroup_procs);
+        count(&mut w, self.tmpfs.len());
+        for t in &self.tmpfs {
+            w.text(&t.target).u64(t.size_bytes).u32(t.mode);
+        }
+        count(&mut w, self.volumes.len());
+        for v in &self.volumes {
+            w.text(&v.source).text(&v.target).u8(v.read_only);
+        }
+        texts(&mut w, &self.command);
+        texts(&mut w, &self.environment);
+        w.text(&self.working_dir).u32(self.open_files);
+        count(&mut w, self.listeners.len());
+        for (address, port) in &self.listeners {
+            w.u32(u32::from_be_bytes(*address)).u32((*port).into());
+        }
+        w.u8(self.resolver).u32(self.pool).bytes(&self.seccomp);
+        texts(&mut w, &self.landlock);
+        texts(&mut w, &self.weaker);
+        w.finish()
+    }
+
+    /// From bytes.
+    ///
+    /// # Errors
+    /// [`FrameError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        let mut r = Reader::new(bytes);
+        let mut spec = Self { uid_base: r.u32()?, uid: r.u32()?, gid: r.u32()?, ..Self::default() };
+        spec.rootfs = r.text(TEXT_BYTES_MAX)?;
+        spec.staging = r.text(TEXT_BYTES_MAX)?;
+        spec.hostname = r.text(64)?;
+        spec.hosts = r.text(TEXT_BYTES_MAX)?;
+        spec.cgroup_procs = read_texts(&mut r)?;
+        for _ in 0..r.count(ITEMS_MAX)? {
+            spec.tmpfs.push(Tmpfs { target: r.text(TEXT_BYTES_MAX)?, size_bytes: r.u64()?, mode: r.u32()? });
+        }
+        for _ in 0..r.count(ITEMS_MAX)? {
+            spec.volumes.push(Volume {
+                source: r.text(TEXT_BYTES_MAX)?,
+                target: r.text(TEXT_BYTES_MAX)?,
+                read_only: r.u8()?,
+            });
+        }
+        spec.command = read_texts(&mut r)?;
+        spec.environment = read_texts(&mut r)?;
+        spec.working_dir = r.text(TEXT_BYTES_MAX)?;
+        spec.open_files = r.u32()?;
+        for _ in 0..r.count(ITEMS_MAX)? {
+            let address = r.u32()?.to_be_bytes();
+            let port = r.u32()?;
+            let port = u16::try_from(port).map_err(|_| FrameError::UnknownTag { found: port.into() })?;
+            spec.listeners.push((address, port));
+        }
+        spec.resolver = r.u8()?;
+        spec.pool = r.u32()?;
+        spec.seccomp = r.bytes(SPEC_BYTES_MAX)?.to_vec();
+        spec.landlock = read_texts(&mut r)?;
+        spec.weaker = read_texts(&mut r)?;
+        r.end()?;
+        Ok(spec)
+    }
+}
+
+impl Answer {
+    /// As bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        match self {
+            Self::Spawned { pid } => {
+                w.u8(1).u32(pid.cast_unsigned());
+            }
+            Self::Inside => {
+                w.u8(2);
+            }
+            Self::Sockets => {
+                w.u8(3);
+            }
+            Self::Ready { not_applied } => {
+                w.u8(4);
+                texts(&mut w, not_applied);
+            }
+            Self::Failed { control, step, errno } => {
+                w.u8(5).text(control).text(step).u32(errno.cast_unsigned());
+            }
+            Self::ExecFailed { errno } => {
+                w.u8(6).u32(errno.cast_unsigned());
+            }
+        }
+        w.finish()
+    }
+
+    /// From bytes.
+    ///
+    /// # Errors
+    /// [`FrameError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        let mut r = Reader::new(bytes);
+        let answer = match r.u8()? {
+            1 => Self::Spawned { pid: r.u32()?.cast_signed() },
+            2 => Self::Inside,
+            3 => Self::Sockets,
+            4 => Self::Ready { not_applied: read_texts(&mut r)? },
+            5 => Self::Failed { control: r.text(64)?, step: r.text(1024)?, errno: r.u32()?.cast_signed() },
+            6 => Self::ExecFailed { errno: r.u32()?.cast_signed() },
+            found => return Err(FrameError::UnknownTag { found: found.into() }),
+        };
+        r.end()?;
+        Ok(answer)
+    }
+}
+
+fn count(w: &mut Writer, items: usize) {
+    w.u32(u32::try_from(items).unwrap_or(u32::MAX));
+}
+
+fn texts(w: &mut Writer, items: &[String]) {
+    count(w, items.len());
+    for item in items {
+        w.text(item);
+    }
+}
+
+fn read_texts(r: &mut Reader<'_>) -> Result<Vec<String>, FrameError> {
+    (0..r.count(ITEMS_MAX)?).map(|_| r.text(TEXT_BYTES_MAX)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Spec {
+        Spec {
+            uid_base: 1_000_000,
+            uid: 1000,
+            gid: 1000,
+            rootfs: "/a".into(),
+            staging: "/b".into(),
+            cgroup_procs: vec!["/c".into()],
+            hostname: "h".into(),
+            hosts: "x".into(),
+            tmpfs: vec![Tmpfs { target: "/tmp".into(), size_bytes: 1 << 20, mode: 0o1777 }],
+            volumes: vec![Volume { source: "/d".into(), target: "/e".into(), read_only: 1 }],
+            command: vec!["true".into()],
+            environment: vec!["A=b".into()],
+            working_dir: "/".into(),
+            open_files: 1024,
+            listeners: vec![([127, 64, 0, 1], 8080)],
+            resolver: 1,
+            pool: 8,
+            seccomp: vec![0; 16],
+            landlock: vec!["read /".into()],
+            weaker: vec!["landlock".into()],
+        }
+    }
+
+    #[test]
+    fn specification_round_trips_and_refuses_truncation_at_every_offset() {
+        let whole = sample().encode();
+        assert_eq!(Spec::decode(&whole), Ok(sample()));
+        for end in 0..whole.len() {
+            assert!(Spec::decode(&whole[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn answers_round_trip() {
+        for answer in [
+            Answer::Spawned { pid: 12 },
+            Answer::Inside,
+            Answer::Sockets,
+            Answer::Ready { not_applied: vec!["keyring".into()] },
+            Answer::Failed { control: "landlock".into(), step: "restrict".into(), errno: 38 },
+            Answer::ExecFailed { errno: 2 },
+        ] {
+            assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+        }
+    }
+}
