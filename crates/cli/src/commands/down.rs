@@ -1,0 +1,75 @@
+//! `casemate down`: stops everything of a project, and removes what a crash left behind.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::Global;
+use crate::failure::{Failure, Outcome};
+use crate::inputs;
+use crate::lines;
+use crate::project::Project;
+use crate::supervisor::{Lease, StopRequest, ask_to_stop, clean};
+
+/// Time the supervisor has on top of the agents' grace time.
+const STOP_BOUND: Duration = Duration::from_secs(40);
+
+/// What `down` takes.
+#[derive(Args, Debug)]
+#[command(before_help = "Example: casemate down -t 2")]
+pub(crate) struct DownArgs {
+    /// Remove named volumes, too
+    #[arg(short, long)]
+    volumes: bool,
+    /// Seconds each agent has before it is killed [default: its own `stop_grace_period`]
+    #[arg(short, long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    timeout: Option<u64>,
+}
+
+/// Stops a project.
+pub(crate) fn run(global: &Global, args: &DownArgs) -> Outcome {
+    let project = Project::find(global)?;
+    if !project.dir.exists() {
+        lines::print(format!("project {} does not run", project.name));
+        return Ok(0);
+    }
+    project.create_dirs()?;
+    let request = StopRequest { grace_ms: args.timeout.map(|seconds| seconds * 1000) };
+    let (lease, ran) = match Lease::take(&project)? {
+        Some(lease) => (lease, false),
+        None => (stop(&project, request)?, true),
+    };
+    clean(&project)?;
+    if args.volumes {
+        Project::remove(&project.volumes())?;
+    }
+    drop(lease);
+    lines::print(if ran {
+        format!("project {} is stopped", project.name)
+    } else {
+        format!("project {} does not run", project.name)
+    });
+    Ok(0)
+}
+
+/// Stops the supervisor and waits for the lease.
+pub(crate) fn stop(project: &Project, request: StopRequest) -> Outcome<Lease> {
+    let grace = request.grace_ms.unwrap_or_else(|| inputs::longest_grace_ms(project));
+    let bound = Duration::from_millis(grace).saturating_add(STOP_BOUND);
+    // It may be on its way up and not listen yet, or on its way down and not listen any more.
+    let tries = 50;
+    for _ in 0..tries {
+        if ask_to_stop(project, request) {
+            break;
+        }
+        if let Some(lease) = Lease::wait(project, Duration::from_millis(100))? {
+            return Ok(lease);
+        }
+    }
+    Lease::wait(project, bound)?.ok_or_else(|| {
+        Failure::environment(
+            format!("project {} did not stop within {} s", project.name, bound.as_secs()),
+            format!("read {}", project.program_log("supervisor").display()),
+        )
+    })
+}

@@ -1,0 +1,34 @@
+//! `casemate init`: an example Compose file to start from.
+
+use std::path::Path;
+
+use clap::Args;
+
+use crate::cli::Global;
+use crate::failure::{Failure, Outcome};
+use crate::inputs;
+use crate::lines;
+
+const EXAMPLE: &str = include_str!("init.compose.yaml");
+
+/// What `init` takes.
+#[derive(Args, Debug)]
+#[command(before_help = "Example: casemate init")]
+pub(crate) struct InitArgs {}
+
+/// Writes the example, but never over a file.
+pub(crate) fn run(global: &Global, _args: &InitArgs) -> Outcome {
+    let path = global.file.clone().unwrap_or_else(|| Path::new("compose.yaml").to_owned());
+    if path.exists() {
+        return Err(Failure::input(
+            format!("{}: there is a file already", path.display()),
+            "name another with `-f FILE`",
+        ));
+    }
+    inputs::write_file(&path, EXAMPLE.as_bytes())?;
+    lines::print(format!(
+        "wrote {}; next: `casemate image import`, `casemate policy write`, `casemate up`",
+        path.display()
+    ));
+    Ok(0)
+}

@@ -1,0 +1,16 @@
+//! One file per subcommand.
+
+pub(crate) mod attest;
+pub(crate) mod completions;
+pub(crate) mod down;
+pub(crate) mod events;
+pub(crate) mod image;
+pub(crate) mod init;
+pub(crate) mod lock;
+pub(crate) mod logs;
+pub(crate) mod policy;
+pub(crate) mod ps;
+pub(crate) mod secret;
+pub(crate) mod up;
+pub(crate) mod verify;
+pub(crate) mod why;

@@ -1,0 +1,68 @@
+//! `casemate policy write`: the appraisal policy for the composition as it is now.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::cli::Global;
+use crate::failure::{Failure, Outcome};
+use crate::inputs;
+use crate::lines;
+use crate::project::{ComposeFile, Project};
+use crate::supervisor::Platform;
+
+/// What `policy` takes.
+#[derive(Args, Debug)]
+#[command(before_help = "Example: casemate policy write")]
+pub(crate) struct PolicyArgs {
+    #[command(subcommand)]
+    command: PolicyCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum PolicyCommand {
+    /// Write `policy.toml` beside the Compose file: what the broker and `verify` ask for
+    #[command(before_help = "Example: casemate policy write --platform tdx")]
+    Write(WriteArgs),
+}
+
+#[derive(Args, Debug)]
+struct WriteArgs {
+    /// Replace a policy that is there
+    #[arg(long)]
+    force: bool,
+    /// What the emulator stands in for
+    #[arg(long, default_value = "tdx")]
+    platform: Platform,
+    /// Reference values of real hardware, in place of the emulator's
+    #[arg(long, value_name = "FILE")]
+    reference_values: Option<PathBuf>,
+}
+
+/// Writes the policy.
+pub(crate) fn run(global: &Global, args: PolicyArgs) -> Outcome {
+    let PolicyCommand::Write(args) = args.command;
+    let file = ComposeFile::find(global)?;
+    let path = inputs::policy_beside(&file)?;
+    if path.exists() && !args.force {
+        return Err(Failure::input(
+            format!("{}: there is a policy already", path.display()),
+            format!(
+                "read it, and replace it with `casemate -f {} policy write --force`",
+                file.path.display()
+            ),
+        ));
+    }
+    let project = Project::of(global, &file)?;
+    project.create_dirs()?;
+    let lock = inputs::resolve(&file, &project)?;
+    inputs::write_lock(&file, &lock, inputs::LockChange::Write)?;
+    let reference_values = match &args.reference_values {
+        Some(path) => inputs::read_bytes(path, inputs::REFERENCE_VALUES_BYTES_MAX, "name a readable file")?,
+        None => inputs::emulated_reference_values(&project, args.platform)?,
+    };
+    let text = inputs::render_policy(&lock, &reference_values)?;
+    inputs::write_file(&path, text.as_bytes())?;
+    lines::print(format!("wrote {} for composition {}", path.display(), inputs::digest(&lock)?));
+    Ok(0)
+}

@@ -1,0 +1,128 @@
+//! `casemate ps`: the agents, their state and their controls.
+
+use std::collections::BTreeMap;
+
+use casemate_composition::lock::AgentName;
+use casemate_protocol::agent_token::{Control, ControlStatus};
+use casemate_protocol::control::{AgentStatus, ControlRequest, Reply, StepState};
+use clap::Args;
+
+use crate::cli::Global;
+use crate::control;
+use crate::failure::Outcome;
+use crate::lines;
+use crate::progress::{phase_name, shortened};
+use crate::project::Project;
+
+/// What `ps` takes.
+#[derive(Args, Debug)]
+#[command(before_help = "Example: casemate ps --controls")]
+pub(crate) struct PsArgs {
+    /// Show each control of each agent
+    #[arg(long)]
+    controls: bool,
+}
+
+/// Shows the agents.
+pub(crate) fn run(global: &Global, args: &PsArgs) -> Outcome {
+    let project = Project::find(global)?;
+    let reply = control::ask(&project, &ControlRequest::Status)?;
+    if global.json {
+        lines::print(serde_json::to_string(&reply).unwrap_or_default());
+        return Ok(0);
+    }
+    let Reply::Status { composition, agents } = reply else { return Err(control::unexpected_reply()) };
+    lines::print(format!("project {}  composition {}", project.name, shortened(&composition.to_string())));
+    print_table(&agents);
+    if args.controls {
+        print_controls(&agents);
+    }
+    Ok(0)
+}
+
+fn print_table(agents: &BTreeMap<AgentName, AgentStatus>) {
+    let mut rows =
+        vec![["AGENT", "STATE", "UP", "STARTS", "MEASUREMENT", "SECRETS", "CONTROLS"].map(String::from)];
+    for (name, agent) in agents {
+        rows.push([
+            name.to_string(),
+            state(agent),
+            agent.uptime_s.map_or_else(|| "-".into(), |s| format!("{s} s")),
+            agent.instance.to_string(),
+            shortened(&agent.measurement.to_string()),
+            if agent.secrets.is_empty() { "-".into() } else { agent.secrets.join(",") },
+            summary(&agent.controls),
+        ]);
+    }
+    let mut widths = [0; 7];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in &rows {
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        lines::print(cells.join("  ").trim_end());
+    }
+}
+
+fn state(agent: &AgentStatus) -> String {
+    let mut state = match agent.state {
+        StepState::Failed => format!("failed at {}", phase_name(agent.phase)),
+        StepState::Started => format!("{} \u{2026}", phase_name(agent.phase)),
+        StepState::Done => phase_name(agent.phase).to_owned(),
+    };
+    if let Some(health) = agent.health.as_deref().filter(|health| *health != state) {
+        state = format!("{state} ({health})");
+    }
+    if let (None, Some(status)) = (agent.pid, agent.exit_status) {
+        state = format!("{state} ({status})");
+    }
+    if agent.tainted { format!("{state}, tainted") } else { state }
+}
+
+/// How many controls are in force, and the names of those that are not.
+fn summary(controls: &BTreeMap<Control, ControlStatus>) -> String {
+    let enforced = controls.values().filter(|status| **status == ControlStatus::Enforced).count();
+    let others: Vec<String> = controls
+        .iter()
+        .filter(|(_, status)| **status != ControlStatus::Enforced)
+        .map(|(control, status)| format!("{} {}", control.name(), status_name(*status)))
+        .collect();
+    let count = format!("{enforced}/{} enforced", Control::ALL.len());
+    if others.is_empty() { count } else { format!("{count}; {}", others.join("; ")) }
+}
+
+const fn status_name(status: ControlStatus) -> &'static str {
+    match status {
+        ControlStatus::Enforced => "enforced",
+        ControlStatus::EnforcedWithGaps => "enforced with gaps",
+        ControlStatus::NotEnforced => "NOT ENFORCED",
+        ControlStatus::Unknown => "unknown",
+    }
+}
+
+fn print_controls(agents: &BTreeMap<AgentName, AgentStatus>) {
+    for (name, agent) in agents {
+        lines::print(format!("\n{name}"));
+        for control in Control::ALL {
+            let status = agent.controls.get(&control).copied().unwrap_or(ControlStatus::Unknown);
+            lines::print(format!("  {:15} {}", control.name(), status_name(status)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_names_every_control_that_is_not_in_force() {
+        let mut controls: BTreeMap<Control, ControlStatus> =
+            Control::ALL.into_iter().map(|control| (control, ControlStatus::Enforced)).collect();
+        assert_eq!(summary(&controls), "9/9 enforced");
+        controls.insert(Control::CgroupCpu, ControlStatus::NotEnforced);
+        assert_eq!(summary(&controls), "8/9 enforced; cgroup-cpu NOT ENFORCED");
+    }
+}

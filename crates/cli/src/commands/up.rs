@@ -1,0 +1,320 @@
+//! `casemate up`: resolves, starts the box, and shows how each agent starts.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use casemate_composition::Lock;
+use casemate_composition::lock::AgentName;
+use casemate_protocol::agent_token::Control;
+use casemate_protocol::control::{ControlRequest, Phase, Progress, Reply, StepState};
+use clap::Args;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+
+use crate::cli::Global;
+use crate::commands::{down, verify};
+use crate::control;
+use crate::failure::{Failure, Outcome};
+use crate::follow::{Follower, POLL};
+use crate::inputs::{self, LockChange};
+use crate::lines::{self, LINE_BYTES_MAX};
+use crate::programs::{Program, own_path};
+use crate::progress::{Display, Style, phase_name};
+use crate::project::{ComposeFile, Project};
+use crate::supervisor::{LAST_STEP, Lease, Platform, Step, StopRequest, already_running};
+
+/// What `up` takes.
+#[derive(Args, Debug)]
+#[command(before_help = "Example: casemate up -d --platform snp")]
+pub(crate) struct UpArgs {
+    /// Return when all agents run, and leave them running
+    #[arg(short, long)]
+    detach: bool,
+    /// What the emulator stands in for
+    #[arg(long, default_value = "tdx")]
+    platform: Platform,
+    /// How progress is shown
+    #[arg(long, default_value = "auto")]
+    progress: Style,
+    /// Go on where this control cannot be applied; evidence says so. Repeat for each
+    #[arg(long, value_name = "CONTROL", value_parser = control_name)]
+    allow_weaker: Vec<String>,
+    /// Refuse where `casemate.lock` would change
+    #[arg(long)]
+    locked: bool,
+    /// A broker elsewhere, in place of a local one
+    #[arg(long, value_name = "URL", requires = "broker_cert")]
+    broker: Option<String>,
+    /// Certificate of that broker, PEM
+    #[arg(long, value_name = "FILE", requires = "broker")]
+    broker_cert: Option<PathBuf>,
+    /// Seconds within which all agents must run
+    #[arg(long, value_name = "SECONDS", default_value = "300")]
+    wait_timeout: u64,
+}
+
+fn control_name(text: &str) -> Result<String, String> {
+    Control::from_name(text).map(|control| control.name().to_owned()).ok_or_else(|| {
+        let names: Vec<&str> = Control::ALL.into_iter().map(Control::name).collect();
+        format!("controls are {}", names.join(", "))
+    })
+}
+
+/// Starts a project.
+pub(crate) fn run(global: &Global, args: &UpArgs) -> Outcome {
+    let begun = Instant::now();
+    let file = ComposeFile::find(global)?;
+    let project = Project::of(global, &file)?;
+    let lock = inputs::resolve(&file, &project)?;
+    let change = if args.locked { LockChange::Refuse } else { LockChange::Write };
+    inputs::write_lock(&file, &lock, change)?;
+    let policy = if args.broker.is_none() { Some(usable_policy(&file)?) } else { None };
+    for program in Program::IN_THE_BOX.into_iter().chain([Program::Broker, Program::Emulator]) {
+        program.path()?;
+    }
+    project.create_dirs()?;
+    let Some(lease) = Lease::take(&project)? else { return Err(already_running(&project)) };
+    inputs::write_private_file(&project.lock_file(), &inputs::lock_bytes(&lock)?)?;
+    inputs::prepare_emulator(&project, args.platform)?;
+    drop(lease);
+
+    let agents: Vec<AgentName> = lock.agents.keys().cloned().collect();
+    let mut display = Display::new(if global.json { Style::Json } else { args.progress }, &agents);
+    display.part_done("lock", elapsed_ms(begun), &format!("composition {}", inputs::digest(&lock)?));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Failure::environment(format!("event loop: {error}"), "free some descriptors, then try again")
+    })?;
+    let start = Start { project: &project, args, lock: &lock, policy: policy.as_deref(), begun };
+    let outcome = runtime.block_on(start.run(&mut display));
+    if let Err(failure) = &outcome {
+        display.failed(failure);
+    }
+    outcome.map(|()| 0)
+}
+
+/// The policy beside the Compose file, after a look that it can be read.
+fn usable_policy(file: &ComposeFile) -> Outcome<PathBuf> {
+    let path = inputs::policy_beside(file)?;
+    if !path.exists() {
+        return Err(Failure::input(
+            format!("{}: no policy says what the broker may release", path.display()),
+            format!("write one with `casemate -f {} policy write`", file.path.display()),
+        ));
+    }
+    inputs::read_policy(&path)?;
+    Ok(path)
+}
+
+struct Start<'a> {
+    project: &'a Project,
+    args: &'a UpArgs,
+    lock: &'a Lock,
+    policy: Option<&'a Path>,
+    begun: Instant,
+}
+
+impl Start<'_> {
+    async fn run(&self, display: &mut Display) -> Outcome<()> {
+        let mut supervisor = self.spawn_supervisor()?;
+        let bound = Duration::from_secs(self.args.wait_timeout);
+        let started = tokio::select! {
+            started = tokio::time::timeout(bound, self.start(&mut supervisor, display)) => {
+                started.unwrap_or_else(|_| Err(Failure::environment(
+                    format!("not all agents run after {} s", bound.as_secs()),
+                    "read what they wrote with `casemate logs`, or give `--wait-timeout` more seconds",
+                )))
+            }
+            _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
+        };
+        if let Err(failure) = started {
+            self.stop(&mut supervisor).await?;
+            return Err(failure);
+        }
+        let composition = inputs::digest(self.lock)?.to_string();
+        display.summary(self.lock.agents.len(), self.begun.elapsed(), &composition);
+        if self.args.detach {
+            return Ok(());
+        }
+        self.follow(&mut supervisor).await
+    }
+
+    fn spawn_supervisor(&self) -> Outcome<tokio::process::Child> {
+        let project = self.project;
+        let log = inputs::create_private_file(&project.program_log("supervisor"))?;
+        let mut command = tokio::process::Command::new(own_path()?);
+        command.arg("box-supervisor").arg("--name").arg(project.name.as_str());
+        command.arg("--dir").arg(&project.dir).arg("--home").arg(&project.home.0);
+        command.arg("--platform").arg(self.args.platform.name());
+        if let Some(policy) = self.policy {
+            command.arg("--policy").arg(policy);
+        }
+        if let (Some(url), Some(certificate)) = (&self.args.broker, &self.args.broker_cert) {
+            let certificate = certificate.canonicalize().map_err(|error| {
+                Failure::input(
+                    format!("{}: {error}", certificate.display()),
+                    "name a readable file with `--broker-cert`",
+                )
+            })?;
+            command.arg("--broker").arg(url).arg("--broker-cert").arg(certificate);
+        }
+        for control in &self.args.allow_weaker {
+            command.arg("--allow-weaker").arg(control);
+        }
+        // A process group of its own, so that Ctrl-C reaches this program alone.
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
+        command.spawn().map_err(|error| {
+            Failure::environment(format!("supervisor: {error}"), "free some memory or processes")
+        })
+    }
+
+    async fn start(&self, supervisor: &mut tokio::process::Child, display: &mut Display) -> Outcome<()> {
+        self.show_steps(supervisor, display).await?;
+        self.show_agents(display).await
+    }
+
+    /// The parts of the box, as the supervisor reports them.
+    async fn show_steps(&self, supervisor: &mut tokio::process::Child, display: &mut Display) -> Outcome<()> {
+        let Some(output) = supervisor.stdout.take() else { return Err(self.supervisor_ended()) };
+        let mut lines = BufReader::new(output.take(LINE_BYTES_MAX)).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let Ok(step) = serde_json::from_str::<Step>(&line) else { continue };
+            if let Some((what, todo)) = step.failed {
+                return Err(Failure::environment(what, todo));
+            }
+            display.step(&step);
+            if step.done && step.step == LAST_STEP {
+                return Ok(());
+            }
+        }
+        Err(self.supervisor_ended())
+    }
+
+    fn supervisor_ended(&self) -> Failure {
+        let log = self.project.program_log("supervisor");
+        let said = inputs::error_lines(&log);
+        match said {
+            Some((what, todo)) => Failure::environment(what, todo),
+            None => Failure::environment("the supervisor ended", format!("read {}", log.display())),
+        }
+    }
+
+    /// The agents, as the warden reports them, until all run or one fails.
+    async fn show_agents(&self, display: &mut Display) -> Outcome<()> {
+        let path = self.project.control_socket();
+        let lost = |what: String| {
+            Failure::environment(what, format!("read {}", self.project.program_log("warden").display()))
+        };
+        let mut stream = tokio::net::UnixStream::connect(&path)
+            .await
+            .map_err(|error| lost(format!("{}: {error}", path.display())))?;
+        let mut request = serde_json::to_vec(&ControlRequest::Watch).unwrap_or_default();
+        request.push(b'\n');
+        stream.write_all(&request).await.map_err(|error| lost(format!("{}: {error}", path.display())))?;
+        let mut lines = BufReader::new(stream.take(LINE_BYTES_MAX)).lines();
+        let mut waiting: BTreeSet<AgentName> = self.lock.agents.keys().cloned().collect();
+        while !waiting.is_empty() {
+            let Ok(Some(line)) = lines.next_line().await else {
+                return Err(lost("the warden ended during the start".to_owned()));
+            };
+            match serde_json::from_str(&line) {
+                Ok(Reply::Progress(progress)) => {
+                    display.progress(&progress);
+                    if let Some(failure) = self.failure_in(&progress) {
+                        return Err(failure);
+                    }
+                    if progress.state == StepState::Done
+                        && matches!(progress.phase, Phase::Healthy | Phase::Exited)
+                    {
+                        waiting.remove(&progress.agent);
+                    }
+                }
+                Ok(Reply::Refused { refusal }) => {
+                    return Err(self.refused("the warden refused to start".to_owned(), refusal));
+                }
+                Ok(Reply::Failed { what, todo }) => return Err(Failure::environment(what, todo)),
+                Ok(_) => return Err(control::unexpected_reply()),
+                Err(error) => return Err(lost(format!("answer of the warden: {error}"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn failure_in(&self, progress: &Progress) -> Option<Failure> {
+        if progress.state != StepState::Failed {
+            return None;
+        }
+        let what = format!("agent {} failed at {}", progress.agent, phase_name(progress.phase));
+        let what = if progress.detail.is_empty() { what } else { format!("{what}: {}", progress.detail) };
+        Some(match &progress.refusal {
+            Some(refusal) => self.refused(what, refusal.clone()),
+            None => Failure::environment(
+                what,
+                format!(
+                    "read {} and {}",
+                    self.project.agent_log(&progress.agent).display(),
+                    self.project.program_log("warden").display()
+                ),
+            ),
+        })
+    }
+
+    fn refused(&self, what: String, refusal: casemate_protocol::Refusal) -> Failure {
+        let todo = match refusal.rule.strip_prefix("control.") {
+            Some(control) => {
+                format!("make the machine able to apply it, or accept less with `--allow-weaker {control}`")
+            }
+            None => verify::todo(&refusal.rule).to_owned(),
+        };
+        Failure::refused(what, refusal.cleaned(), todo)
+    }
+
+    /// Shows what agents write until Ctrl-C or the end of the box.
+    async fn follow(&self, supervisor: &mut tokio::process::Child) -> Outcome<()> {
+        let agents: Vec<AgentName> = self.lock.agents.keys().cloned().collect();
+        let mut follower = Follower::new(self.project, &agents, None);
+        lines::note("Ctrl-C stops all agents");
+        loop {
+            follower.print_new();
+            tokio::select! {
+                () = tokio::time::sleep(POLL) => {}
+                _ = tokio::signal::ctrl_c() => {
+                    self.stop(supervisor).await?;
+                    follower.print_new();
+                    lines::note(format!("project {} is stopped", self.project.name));
+                    return Ok(());
+                }
+                _ = supervisor.wait() => {
+                    follower.print_new();
+                    follower.print_rest();
+                    let failure = self.supervisor_ended();
+                    // `casemate down` in another terminal ends it in good order.
+                    return if inputs::error_lines(&self.project.program_log("supervisor")).is_some() {
+                        Err(failure)
+                    } else {
+                        Ok(())
+                    };
+                }
+            }
+        }
+    }
+
+    /// Stops everything and waits for it; a second Ctrl-C does not cut this short.
+    async fn stop(&self, supervisor: &mut tokio::process::Child) -> Outcome<()> {
+        let pid =
+            supervisor.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let bound = Duration::from_millis(inputs::longest_grace_ms(self.project)) + Duration::from_secs(40);
+        let stopped = tokio::time::timeout(bound, supervisor.wait()).await;
+        if stopped.is_err() {
+            return down::stop(self.project, StopRequest { grace_ms: Some(0) }).map(drop);
+        }
+        Ok(())
+    }
+}
+
+fn elapsed_ms(begun: Instant) -> u64 {
+    begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
+}

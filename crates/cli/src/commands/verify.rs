@@ -1,0 +1,214 @@
+//! `casemate verify`: appraises evidence offline, and shows every claim with its voucher and every rule with its result.
+
+use std::path::PathBuf;
+
+use casemate_protocol::Nonce;
+use casemate_protocol::cmw::{COLLECTION_BYTES_MAX, Evidence};
+use casemate_verifier::{Claim, RuleResult, UnixTime, Voucher, appraise};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::cli::Global;
+use crate::failure::{Failure, Kind, Outcome};
+use crate::inputs;
+use crate::lines;
+use crate::project::{ComposeFile, Project};
+
+/// What `verify` takes.
+#[derive(Args, Debug)]
+#[command(before_help = "Example: casemate verify evidence.json --nonce 5f2c9e01aa43")]
+pub(crate) struct VerifyArgs {
+    /// Evidence, as `casemate attest` writes it
+    evidence: PathBuf,
+    /// The nonce that was sent for it
+    #[arg(long)]
+    nonce: Nonce,
+    /// Appraisal policy [default: policy.toml beside the Compose file]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Endorsements [default: the project's emulator's]
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
+    /// Time of the appraisal [default: now]
+    #[arg(long, value_name = "RFC3339")]
+    now: Option<jiff::Timestamp>,
+    /// Roots to trust in place of those in the policy
+    #[arg(long)]
+    roots: Option<Roots>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Roots {
+    /// The vendors' own roots and no other.
+    Production,
+}
+
+/// Appraises. Exit code 0 where every rule holds, 1 where one does not, 2 where a file is not usable.
+pub(crate) fn run(global: &Global, args: &VerifyArgs) -> Outcome {
+    let evidence = read_evidence(&args.evidence)?;
+    let policy_path = match &args.policy {
+        Some(path) => path.clone(),
+        None => inputs::policy_beside(&ComposeFile::find(global)?)?,
+    };
+    let policy = inputs::read_policy(&policy_path)?;
+    let policy = match args.roots {
+        Some(Roots::Production) => policy.with_production_roots(),
+        None => policy,
+    };
+    let bundle_path = match &args.bundle {
+        Some(path) => path.clone(),
+        None => inputs::bundle_file(&Project::find(global)?),
+    };
+    let collateral = inputs::read_bundle(&bundle_path)?;
+    let now = args.now.unwrap_or_else(jiff::Timestamp::now).as_second();
+    let now =
+        UnixTime(u64::try_from(now).map_err(|_| Failure::input("time before 1970", "give a later `--now`"))?);
+    match appraise(&evidence, &args.nonce, &policy, &collateral, now) {
+        Ok(appraisal) => {
+            show(global, "affirming", appraisal.claims(), appraisal.rules());
+            Ok(0)
+        }
+        Err(refused) => {
+            show(global, "contraindicated", &refused.claims, &refused.rules);
+            let refusal = refused.first();
+            if global.json {
+                return Ok(Kind::Refused.code());
+            }
+            let todo = todo(&refusal.rule);
+            Err(Failure::refused(format!("{} is refused", args.evidence.display()), refusal, todo))
+        }
+    }
+}
+
+fn read_evidence(path: &std::path::Path) -> Outcome<Evidence> {
+    let todo = "make it with `casemate attest AGENT --nonce NONCE -o FILE`";
+    let bytes = inputs::read_bytes(path, COLLECTION_BYTES_MAX, todo)?;
+    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
+        let place = format!("{}:{}:{}", path.display(), error.line().max(1), error.column().max(1));
+        return Err(Failure::input(format!("{place}: not JSON: {error}"), todo));
+    }
+    Evidence::from_json_bytes(&bytes)
+        .map_err(|error| Failure::input(format!("{}:1:1: not evidence: {error}", path.display()), todo))
+}
+
+/// What to do about a rule that did not hold.
+pub(crate) fn todo(rule: &str) -> &'static str {
+    if rule.contains("nonce") {
+        "ask for fresh evidence with the nonce that you send now; evidence is good for one nonce"
+    } else if rule.contains("root") || rule.contains("simulated") || rule.contains("chain") {
+        "use evidence of real hardware, or a policy that names the development root, for development only"
+    } else if rule.contains("measurement") || rule.contains("composition") {
+        "if the change is meant, write the policy again with `casemate policy write --force`; if not, find who made it"
+    } else {
+        "compare expected and found; change the box, or the policy if it is the policy that is wrong"
+    }
+}
+
+const fn voucher(voucher: Voucher) -> &'static str {
+    match voucher {
+        Voucher::Hardware => "hardware",
+        Voucher::MeasuredRuntime => "measured-runtime",
+        Voucher::HostClaimed => "host-claimed",
+        Voucher::Simulated => "simulated",
+    }
+}
+
+fn show(global: &Global, verdict: &str, claims: &[Claim], rules: &[RuleResult]) {
+    let simulated = claims.iter().any(|claim| claim.voucher == Voucher::Simulated);
+    if global.json {
+        lines::print(as_json(verdict, simulated, claims, rules));
+        return;
+    }
+    if simulated {
+        lines::print(
+            "SIMULATED: signed under a development root. It shows how it works and proves nothing about hardware.",
+        );
+    }
+    for line in tree(claims, rules) {
+        lines::print(line);
+    }
+    lines::print(format!("verdict: {verdict}"));
+}
+
+fn as_json(verdict: &str, simulated: bool, claims: &[Claim], rules: &[RuleResult]) -> Value {
+    let claims: Vec<Value> = claims
+        .iter()
+        .map(|c| json!({"part": c.part, "name": c.name, "value": c.value, "vouched-by": voucher(c.voucher)}))
+        .collect();
+    let rules: Vec<Value> = rules
+        .iter()
+        .map(|r| json!({"rule": r.detail.rule, "passed": r.passed, "expected": r.detail.expected, "found": r.detail.found}))
+        .collect();
+    json!({"verdict": verdict, "simulated": simulated, "claims": claims, "rules": rules})
+}
+
+/// Box and furniture: claims by part in their order, then the rules.
+fn tree(claims: &[Claim], rules: &[RuleResult]) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut parts: Vec<&str> = Vec::new();
+    for claim in claims {
+        if !parts.contains(&claim.part) {
+            parts.push(claim.part);
+        }
+    }
+    let width = claims.iter().map(|claim| claim.name.chars().count()).max().unwrap_or(0).min(40);
+    for part in parts {
+        out.push(part.to_owned());
+        let of_part: Vec<&Claim> = claims.iter().filter(|claim| claim.part == part).collect();
+        let last = of_part.len().saturating_sub(1);
+        for (index, claim) in of_part.into_iter().enumerate() {
+            let branch = if index == last { "\u{2514}" } else { "\u{251c}" };
+            let line =
+                format!("{branch} {:width$}  {}  [{}]", claim.name, claim.value, voucher(claim.voucher));
+            out.push(lines::printable(line.as_bytes()));
+        }
+    }
+    out.push("rules".to_owned());
+    for rule in rules {
+        let detail = &rule.detail;
+        if rule.passed {
+            out.push(format!("\u{2713} {}  {}", detail.rule, detail.found));
+        } else {
+            out.push(format!("\u{2717} {}", detail.rule));
+            out.push(format!("    expected  {}", detail.expected));
+            out.push(format!("    found     {}", detail.found));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use casemate_protocol::Refusal;
+
+    #[test]
+    fn every_claim_is_shown_with_its_voucher_and_every_failed_rule_with_its_parts() {
+        let claim = |part, name: &str, voucher| Claim { part, name: name.into(), value: "v".into(), voucher };
+        let claims =
+            [claim("platform", "tee", Voucher::Simulated), claim("agent", "name", Voucher::MeasuredRuntime)];
+        let rules = [
+            RuleResult { passed: true, detail: Refusal::new("box.nonce", "n", "n") },
+            RuleResult { passed: false, detail: Refusal::new("platform.root", "intel", "development") },
+        ];
+        assert_eq!(
+            tree(&claims, &rules),
+            [
+                "platform",
+                "\u{2514} tee   v  [simulated]",
+                "agent",
+                "\u{2514} name  v  [measured-runtime]",
+                "rules",
+                "\u{2713} box.nonce  n",
+                "\u{2717} platform.root",
+                "    expected  intel",
+                "    found     development",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_json_form_says_whether_it_is_simulated() {
+        assert_eq!(as_json("affirming", true, &[], &[])["simulated"], json!(true));
+    }
+}

@@ -1,0 +1,146 @@
+//! How a command fails: what happened and what to do, two lines on standard error, and the exit code.
+
+use std::fmt;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use casemate_protocol::Refusal;
+
+/// Whose fault a failure is. Each has its own exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A rule refused.
+    Refused,
+    /// A file or an argument is not usable.
+    Input,
+    /// The machine or another program did not do its part.
+    Environment,
+    /// The user interrupted.
+    Interrupted,
+}
+
+impl Kind {
+    /// The exit code.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Refused => 1,
+            Self::Input => 2,
+            Self::Environment => 3,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// The text of `--help` about exit codes.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    refused: a rule did not hold; it is printed with what was expected and found
+  2    unusable input: an argument or a file
+  3    the machine or another program did not do its part
+  130  interrupted; all that was started is stopped";
+
+/// A command failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// Whose fault.
+    pub(crate) kind: Kind,
+    /// What happened, with file:line:column where there is a file.
+    pub(crate) what: String,
+    /// What to do.
+    pub(crate) todo: String,
+    /// The rule that refused.
+    pub(crate) refusal: Option<Refusal>,
+}
+
+/// What most commands return.
+pub(crate) type Outcome<T = u8> = Result<T, Failure>;
+
+impl Failure {
+    /// A file or argument is not usable.
+    pub(crate) fn input(what: impl fmt::Display, todo: impl fmt::Display) -> Self {
+        Self::new(Kind::Input, what, todo)
+    }
+
+    /// The machine or another program did not do its part.
+    pub(crate) fn environment(what: impl fmt::Display, todo: impl fmt::Display) -> Self {
+        Self::new(Kind::Environment, what, todo)
+    }
+
+    /// A rule refused.
+    pub(crate) fn refused(what: impl fmt::Display, refusal: Refusal, todo: impl fmt::Display) -> Self {
+        Self { refusal: Some(refusal), ..Self::new(Kind::Refused, what, todo) }
+    }
+
+    /// Ctrl-C.
+    pub(crate) fn interrupted() -> Self {
+        Self::new(
+            Kind::Interrupted,
+            "interrupted",
+            "everything that was started is stopped; `casemate up` starts again",
+        )
+    }
+
+    fn new(kind: Kind, what: impl fmt::Display, todo: impl fmt::Display) -> Self {
+        Self { kind, what: one_line(&what.to_string()), todo: one_line(&todo.to_string()), refusal: None }
+    }
+
+    /// Prints the failure and gives the exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        // Nothing can be done where standard error is closed.
+        let _ = write!(std::io::stderr().lock(), "{self}");
+        ExitCode::from(self.kind.code())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "error: {}", self.what)?;
+        if let Some(refusal) = &self.refusal {
+            writeln!(f, "  rule      {}", refusal.rule)?;
+            writeln!(f, "  expected  {}", refusal.expected)?;
+            writeln!(f, "  found     {}", refusal.found)?;
+        }
+        writeln!(f, "to do: {}", self.todo)
+    }
+}
+
+/// Text from elsewhere on one line, without control characters.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.trim().chars().take(2000) {
+        match c {
+            '\n' => out.push_str("; "),
+            c if c.is_control() => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_without_a_rule_is_two_lines() {
+        let text = Failure::input("compose.yaml:3:7: unknown key `privilegd`", "remove it").to_string();
+        assert_eq!(text, "error: compose.yaml:3:7: unknown key `privilegd`\nto do: remove it\n");
+    }
+
+    #[test]
+    fn a_refusal_names_rule_expected_and_found() {
+        let failure =
+            Failure::refused("agent a was refused", Refusal::new("box.nonce", "1", "2"), "ask again");
+        assert_eq!(failure.kind.code(), 1);
+        assert!(failure.to_string().contains("rule      box.nonce\n  expected  1\n  found     2\n"));
+    }
+
+    #[test]
+    fn text_from_elsewhere_cannot_forge_a_line() {
+        assert_eq!(
+            Failure::input("a\nto do: b", "c\u{1b}[2J").to_string(),
+            "error: a; to do: b\nto do: c\u{fffd}[2J\n"
+        );
+    }
+}

@@ -1,0 +1,11 @@
+//! What commands read and write: files with bounds, the Compose file and its lock, images, and what trust rests on.
+
+mod compose;
+mod files;
+mod images;
+mod trust;
+
+pub(crate) use compose::*;
+pub(crate) use files::*;
+pub(crate) use images::*;
+pub(crate) use trust::*;

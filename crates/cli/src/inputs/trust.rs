@@ -1,0 +1,99 @@
+//! What trust rests on: the policy, endorsements, and the development platform's reference values.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use casemate_composition::Lock;
+use casemate_verifier::{Collateral, Policy};
+
+use crate::failure::{Failure, Outcome, one_line};
+use crate::inputs;
+use crate::programs::Program;
+use crate::project::{ComposeFile, Project};
+use crate::supervisor::Platform;
+
+/// Largest policy in bytes.
+const POLICY_BYTES_MAX: usize = 4 << 20;
+/// Largest file of reference values in bytes.
+pub(crate) const REFERENCE_VALUES_BYTES_MAX: usize = 1 << 20;
+
+/// `policy.toml` beside the Compose file.
+pub(crate) fn policy_beside(file: &ComposeFile) -> Outcome<PathBuf> {
+    Ok(file.folder()?.join("policy.toml"))
+}
+
+/// Reads a policy.
+pub(crate) fn read_policy(path: &Path) -> Outcome<Policy> {
+    let text = inputs::read_text(path, POLICY_BYTES_MAX, "write one with `casemate policy write`")?;
+    Policy::parse(&text).map_err(|error| {
+        Failure::input(
+            format!("{}:{}:{}: {}", path.display(), error.line, error.column, error.what),
+            &error.todo,
+        )
+    })
+}
+
+/// The endorsements of the project's development platform.
+pub(crate) fn bundle_file(project: &Project) -> PathBuf {
+    project.emulator().join("bundle.json")
+}
+
+/// Reads endorsements.
+pub(crate) fn read_bundle(path: &Path) -> Outcome<Collateral> {
+    let todo = "name a bundle with `--bundle FILE`; `casemate up` makes one for the development platform";
+    let bytes = inputs::read_bytes(path, casemate_endorsements::BUNDLE_BYTES_MAX, todo)?;
+    casemate_endorsements::read(&bytes)
+        .map_err(|error| Failure::input(format!("{}: {error}", path.display()), todo))
+}
+
+/// The certificate that the local broker made for itself.
+pub(crate) fn broker_certificate(project: &Project) -> PathBuf {
+    project.broker().join("cert.pem")
+}
+
+/// What every call of the emulator takes: platform, state and the programs that it measures.
+pub(crate) fn emulator_arguments(project: &Project, platform: Platform) -> Outcome<Vec<OsString>> {
+    let mut arguments: Vec<OsString> =
+        vec!["--platform".into(), platform.name().into(), "--state".into(), project.emulator().into()];
+    for program in Program::IN_THE_BOX {
+        arguments.extend(["--program".into(), program.path()?.into()]);
+    }
+    Ok(arguments)
+}
+
+/// Asks the emulator for its reference values. Its state is made at the first call.
+pub(crate) fn emulated_reference_values(project: &Project, platform: Platform) -> Outcome<Vec<u8>> {
+    inputs::make_dir(&project.emulator())?;
+    let program = Program::Emulator.path()?;
+    let output = Command::new(&program)
+        .arg("--print-reference-values")
+        .args(emulator_arguments(project, platform)?)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| {
+            Failure::environment(
+                format!("{}: {error}", program.display()),
+                "build it with `cargo xtask dist`",
+            )
+        })?;
+    if !output.status.success() || output.stdout.len() > REFERENCE_VALUES_BYTES_MAX {
+        let said = one_line(&String::from_utf8_lossy(&output.stderr));
+        return Err(Failure::environment(
+            format!("emulator ended ({}): {said}", output.status),
+            format!("make {} writable, or remove it to begin anew", project.emulator().display()),
+        ));
+    }
+    inputs::write_private_file(&project.emulator().join("reference-values.json"), &output.stdout)?;
+    Ok(output.stdout)
+}
+
+/// Makes the emulator's state, so that the broker finds its endorsements.
+pub(crate) fn prepare_emulator(project: &Project, platform: Platform) -> Outcome<()> {
+    emulated_reference_values(project, platform).map(drop)
+}
+
+/// The policy for a composition and reference values.
+pub(crate) fn render_policy(_lock: &Lock, _reference_values: &[u8]) -> Outcome<String> {
+    Err(Failure::environment("policies cannot be written yet", "wait for the renderer"))
+}

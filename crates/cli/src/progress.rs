@@ -1,0 +1,281 @@
+//! Shows how a start goes: one line per part of the box and per agent, on a terminal, as plain lines, or as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use casemate_composition::lock::AgentName;
+use casemate_protocol::control::{Phase, Progress, StepState};
+use clap::ValueEnum;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use crate::failure::{Failure, one_line};
+use crate::lines;
+use crate::supervisor::Step;
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Style {
+    /// Moving lines on a terminal, plain lines elsewhere.
+    Auto,
+    /// Moving lines.
+    Tty,
+    /// One line when a part is done.
+    Plain,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is known of one agent's start.
+#[derive(Debug, Clone, Default)]
+struct AgentTrack {
+    done: Vec<(Phase, u64)>,
+    since_ms: u64,
+    now: Option<Phase>,
+    elapsed_ms: u64,
+}
+
+/// Shows a start.
+pub(crate) struct Display {
+    kind: DisplayKind,
+    width: usize,
+    agents: BTreeMap<AgentName, AgentTrack>,
+}
+
+enum DisplayKind {
+    Tty { all: MultiProgress, bars: BTreeMap<String, ProgressBar> },
+    Plain,
+    Json,
+}
+
+impl Display {
+    /// For these agents.
+    pub(crate) fn new(style: Style, agents: &[AgentName]) -> Self {
+        let kind = match style {
+            Style::Json => DisplayKind::Json,
+            Style::Plain => DisplayKind::Plain,
+            Style::Auto if !rustix::termios::isatty(std::io::stdout()) => DisplayKind::Plain,
+            Style::Auto | Style::Tty => DisplayKind::Tty {
+                all: MultiProgress::with_draw_target(ProgressDrawTarget::stdout()),
+                bars: BTreeMap::new(),
+            },
+        };
+        let width = agents.iter().map(|name| name.as_str().len()).max().unwrap_or(0).max("emulator".len());
+        Self {
+            kind,
+            width,
+            agents: agents.iter().map(|name| (name.clone(), AgentTrack::default())).collect(),
+        }
+    }
+
+    /// A step of the box.
+    pub(crate) fn step(&mut self, step: &Step) {
+        if step.done {
+            self.part_done(&step.step, step.elapsed_ms, &step.detail);
+        } else if matches!(self.kind, DisplayKind::Tty { .. }) {
+            self.set(&step.step, "starts", Mark::Busy);
+        }
+    }
+
+    /// A part of the box is done.
+    pub(crate) fn part_done(&mut self, part: &str, elapsed_ms: u64, detail: &str) {
+        if matches!(self.kind, DisplayKind::Json) {
+            lines::print(
+                json!({"type": "box", "part": part, "state": "done", "elapsed_ms": elapsed_ms, "detail": detail}),
+            );
+            return;
+        }
+        let detail = if detail.is_empty() { String::new() } else { format!("  {}", one_line(detail)) };
+        self.set(part, &format!("{}{detail}", seconds(elapsed_ms)), Mark::Good);
+    }
+
+    /// A step of an agent's start.
+    pub(crate) fn progress(&mut self, progress: &Progress) {
+        if matches!(self.kind, DisplayKind::Json) {
+            let mut value = serde_json::to_value(progress).unwrap_or_default();
+            if let Some(object) = value.as_object_mut() {
+                object.insert("type".into(), json!("agent"));
+            }
+            lines::print(value);
+            return;
+        }
+        let track = self.agents.entry(progress.agent.clone()).or_default();
+        track.note(progress);
+        let text = track.text();
+        let name = progress.agent.as_str().to_owned();
+        match (progress.state, progress.phase) {
+            (StepState::Failed, phase) => {
+                self.set(&name, &format!("{text}  failed at {}", phase_name(phase)), Mark::Bad);
+            }
+            (StepState::Done, Phase::Healthy | Phase::Exited) => self.set(&name, &text, Mark::Good),
+            _ if matches!(self.kind, DisplayKind::Tty { .. }) => self.set(&name, &text, Mark::Busy),
+            _ => {}
+        }
+    }
+
+    /// The last line.
+    pub(crate) fn summary(&mut self, agents: usize, elapsed: Duration, composition: &str) {
+        self.finish();
+        let elapsed_ms = elapsed.as_millis().try_into().unwrap_or(u64::MAX);
+        match self.kind {
+            DisplayKind::Json => lines::print(
+                json!({"type": "summary", "agents": agents, "elapsed_ms": elapsed_ms, "composition": composition}),
+            ),
+            _ => lines::print(format!(
+                "{agents} agents run, each attested as itself, after {}; composition {}",
+                seconds(elapsed_ms),
+                shortened(composition),
+            )),
+        }
+    }
+
+    /// The start failed. In JSON, a line says why; elsewhere the error report does.
+    pub(crate) fn failed(&mut self, failure: &Failure) {
+        self.finish();
+        if matches!(self.kind, DisplayKind::Json) {
+            lines::print(json!({
+                "type": "failed", "what": failure.what, "todo": failure.todo, "refusal": failure.refusal,
+                "exit_code": failure.kind.code(),
+            }));
+        }
+    }
+
+    /// Leaves the lines as they are, and the cursor below them.
+    fn finish(&mut self) {
+        if let DisplayKind::Tty { bars, .. } = &self.kind {
+            bars.values().filter(|bar| !bar.is_finished()).for_each(ProgressBar::abandon);
+        }
+    }
+
+    fn set(&mut self, part: &str, text: &str, mark: Mark) {
+        let line = format!("{part:width$}  {text}", width = self.width);
+        match &mut self.kind {
+            DisplayKind::Tty { all, bars } => {
+                let bar = bars.entry(part.to_owned()).or_insert_with(|| {
+                    let bar = all.add(ProgressBar::new_spinner());
+                    bar.enable_steady_tick(Duration::from_millis(100));
+                    bar
+                });
+                let template = match mark {
+                    Mark::Busy => "{spinner} {wide_msg} {elapsed}",
+                    Mark::Good => "\u{2713} {wide_msg}",
+                    Mark::Bad => "\u{2717} {wide_msg}",
+                };
+                if let Ok(style) = ProgressStyle::with_template(template) {
+                    bar.set_style(style);
+                }
+                match mark {
+                    Mark::Busy => bar.set_message(line),
+                    Mark::Good | Mark::Bad => bar.finish_with_message(line),
+                }
+            }
+            DisplayKind::Plain if mark == Mark::Bad => lines::print(format!("FAIL {line}")),
+            DisplayKind::Plain => lines::print(format!("ok   {line}")),
+            DisplayKind::Json => {}
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Busy,
+    Good,
+    Bad,
+}
+
+impl AgentTrack {
+    fn note(&mut self, progress: &Progress) {
+        self.elapsed_ms = progress.elapsed_ms;
+        match progress.state {
+            StepState::Started => self.now = Some(progress.phase),
+            StepState::Done => {
+                self.done.push((progress.phase, progress.elapsed_ms.saturating_sub(self.since_ms)));
+                self.now = None;
+            }
+            StepState::Failed => self.now = None,
+        }
+        if progress.state != StepState::Started || progress.phase == Phase::Rootfs {
+            self.since_ms = progress.elapsed_ms;
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = seconds(self.elapsed_ms);
+        // Healthy follows run at once where there is no check; waiting is no work.
+        for (phase, took_ms) in &self.done {
+            let separator = if text.contains("  ") { " \u{b7} " } else { "  " };
+            let _ = write!(text, "{separator}{} {took_ms} ms", phase_name(*phase));
+        }
+        if let Some(phase) = self.now {
+            let separator = if text.contains("  ") { " \u{b7} " } else { "  " };
+            let _ = write!(text, "{separator}{} \u{2026}", phase_name(phase));
+        }
+        text
+    }
+}
+
+/// The phase's name on the command line.
+pub(crate) const fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Waiting => "waiting",
+        Phase::Rootfs => "rootfs",
+        Phase::Compartment => "compartment",
+        Phase::Measure => "measure",
+        Phase::Attest => "attest",
+        Phase::Appraise => "appraise",
+        Phase::Secrets => "secrets",
+        Phase::Run => "run",
+        Phase::Healthy => "healthy",
+        Phase::Exited => "exited",
+    }
+}
+
+/// Milliseconds as seconds with three digits.
+pub(crate) fn seconds(ms: u64) -> String {
+    format!("{:2}.{:03} s", ms / 1000, ms % 1000)
+}
+
+/// A digest, shortened for people.
+pub(crate) fn shortened(digest: &str) -> String {
+    match digest.char_indices().nth(24) {
+        Some((end, _)) => format!("{}\u{2026}", digest.get(..end).unwrap_or(digest)),
+        None => digest.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(phase: Phase, state: StepState, elapsed_ms: u64) -> Progress {
+        Progress {
+            agent: "a".parse().unwrap(),
+            phase,
+            state,
+            elapsed_ms,
+            detail: String::new(),
+            refusal: None,
+        }
+    }
+
+    #[test]
+    fn an_agents_line_names_each_phase_with_the_time_it_took() {
+        let mut track = AgentTrack::default();
+        for (phase, state, elapsed_ms) in [
+            (Phase::Rootfs, StepState::Started, 0),
+            (Phase::Rootfs, StepState::Done, 5),
+            (Phase::Compartment, StepState::Started, 5),
+            (Phase::Compartment, StepState::Done, 25),
+            (Phase::Measure, StepState::Started, 25),
+        ] {
+            track.note(&progress(phase, state, elapsed_ms));
+        }
+        assert_eq!(track.text(), " 0.025 s  rootfs 5 ms \u{b7} compartment 20 ms \u{b7} measure \u{2026}");
+    }
+
+    #[test]
+    fn seconds_have_three_digits() {
+        assert_eq!(seconds(61_007), "61.007 s");
+    }
+}

@@ -1,0 +1,228 @@
+//! Where a project's files are: its name, the Compose file's folder, and its state below `CASEMATE_HOME`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use casemate_composition::lock::AgentName;
+
+use crate::cli::Global;
+use crate::failure::{Failure, Outcome};
+use crate::inputs;
+
+/// Where state is kept when `CASEMATE_HOME` is not set.
+pub(crate) const HOME_DEFAULT: &str = "/var/lib/casemate";
+/// Compose file names that are looked for, in order (Compose specification, "Compose file").
+const COMPOSE_NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+/// Longest path of a Unix socket in bytes (unix(7)).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// Where a Compose file is.
+pub(crate) struct ComposeFile {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// Its content.
+    pub(crate) text: String,
+}
+
+impl ComposeFile {
+    /// The file that `-f` names, or the one in the current folder.
+    pub(crate) fn find(global: &Global) -> Outcome<Self> {
+        let path = match &global.file {
+            Some(path) => path.clone(),
+            None => COMPOSE_NAMES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
+                Failure::input(
+                    "no compose.yaml in this folder",
+                    "name one with `-f FILE`, or write one with `casemate init`",
+                )
+            })?,
+        };
+        let text =
+            inputs::read_text(&path, inputs::COMPOSE_BYTES_MAX, "name the Compose file with `-f FILE`")?;
+        Ok(Self { path, text })
+    }
+
+    /// The folder that it is in.
+    pub(crate) fn folder(&self) -> Outcome<PathBuf> {
+        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        folder.canonicalize().map_err(|error| {
+            Failure::input(format!("{}: {error}", folder.display()), "name the Compose file with `-f FILE`")
+        })
+    }
+}
+
+/// The root directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Home(pub(crate) PathBuf);
+
+impl Home {
+    /// From `CASEMATE_HOME` or the default.
+    pub(crate) fn find() -> Outcome<Self> {
+        let path =
+            std::env::var_os("CASEMATE_HOME").map_or_else(|| PathBuf::from(HOME_DEFAULT), PathBuf::from);
+        if path.is_absolute() {
+            return Ok(Self(path));
+        }
+        let here = std::env::current_dir().map_err(|error| {
+            Failure::environment(format!("current folder: {error}"), "change to a folder that exists")
+        })?;
+        Ok(Self(here.join(path)))
+    }
+
+    /// The image store.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.0.join("images")
+    }
+}
+
+/// One project's state.
+#[derive(Debug, Clone)]
+pub(crate) struct Project {
+    /// Its name.
+    pub(crate) name: AgentName,
+    /// Its state folder.
+    pub(crate) dir: PathBuf,
+    /// The root directory.
+    pub(crate) home: Home,
+}
+
+impl Project {
+    /// The project named by `-p`, by `name:` in the Compose file, or by the Compose file's folder.
+    pub(crate) fn find(global: &Global) -> Outcome<Self> {
+        match &global.project {
+            Some(name) => Self::named(name),
+            None => Self::of(global, &ComposeFile::find(global)?),
+        }
+    }
+
+    /// The project of a Compose file.
+    pub(crate) fn of(global: &Global, file: &ComposeFile) -> Outcome<Self> {
+        if let Some(name) = &global.project {
+            return Self::named(name);
+        }
+        let folder = file.folder()?;
+        let folder_name =
+            folder.file_name().map(|name| name.to_string_lossy().to_string()).unwrap_or_default();
+        match inputs::compose_name(file)? {
+            Some(name) => Self::named(&name),
+            None => Self::named(&normalised(&folder_name)),
+        }
+    }
+
+    fn named(name: &str) -> Outcome<Self> {
+        let name: AgentName = name
+            .parse()
+            .map_err(|error| Failure::input(format!("project {error}"), "name the project with `-p NAME`"))?;
+        let home = Home::find()?;
+        let dir = home.0.join("projects").join(name.as_str());
+        let project = Self { name, dir, home };
+        let socket = project.supervisor_socket();
+        if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            return Err(Failure::input(
+                format!(
+                    "path of {} bytes for a socket, at most {SOCKET_PATH_BYTES_MAX} are possible: {}",
+                    socket.as_os_str().len(),
+                    socket.display()
+                ),
+                "set CASEMATE_HOME to a shorter path",
+            ));
+        }
+        Ok(project)
+    }
+
+    /// Makes the state folders that do not exist yet; only root may look into them.
+    pub(crate) fn create_dirs(&self) -> Outcome<()> {
+        for dir in
+            [self.home.0.clone(), self.home.0.join("projects"), self.dir.clone(), self.logs(), self.run()]
+        {
+            inputs::make_dir(&dir)?;
+        }
+        Ok(())
+    }
+
+    /// Copy of the lock that runs.
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        self.dir.join("casemate.lock")
+    }
+    /// Broker state.
+    pub(crate) fn broker(&self) -> PathBuf {
+        self.dir.join("broker")
+    }
+    /// Emulator state.
+    pub(crate) fn emulator(&self) -> PathBuf {
+        self.dir.join("emulator")
+    }
+    /// Log files.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.dir.join("logs")
+    }
+    /// What an agent wrote.
+    pub(crate) fn agent_log(&self, agent: &AgentName) -> PathBuf {
+        self.logs().join(format!("{agent}.log"))
+    }
+    /// What one of our programs wrote.
+    pub(crate) fn program_log(&self, program: &str) -> PathBuf {
+        self.logs().join(format!("box-{program}.txt"))
+    }
+    /// What exists only while the box runs.
+    pub(crate) fn run(&self) -> PathBuf {
+        self.dir.join("run")
+    }
+    /// The warden's socket.
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.run().join("control.sock")
+    }
+    /// The supervisor's socket.
+    pub(crate) fn supervisor_socket(&self) -> PathBuf {
+        self.run().join("supervisor.sock")
+    }
+    /// Held by the supervisor for as long as it lives.
+    pub(crate) fn run_lock(&self) -> PathBuf {
+        self.run().join("lock")
+    }
+    /// The event log.
+    pub(crate) fn events(&self) -> PathBuf {
+        self.dir.join("events.jsonl")
+    }
+    /// Named volumes.
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.dir.join("volumes")
+    }
+
+    /// Removes a file or folder of the project that may not be there.
+    pub(crate) fn remove(path: &Path) -> Outcome<()> {
+        let removed = match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+            Ok(_) => fs::remove_file(path),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failure::environment(
+                format!("{}: {error}", path.display()),
+                "remove it by hand, then try again",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A folder name as project name (Compose specification, "Project name"): lower case, other characters dropped.
+fn normalised(folder: &str) -> String {
+    folder
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-' || *c == '_')
+        .skip_while(|c| !c.is_ascii_alphanumeric())
+        .take(63)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_names_become_project_names_as_compose_does() {
+        assert_eq!(normalised("Research Desk.v2"), "researchdeskv2");
+        assert_eq!(normalised("_-a_b"), "a_b");
+    }
+}
