@@ -40,3 +40,18 @@ impl Denials {
         self.unreported
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_a_name_once_a_second_and_only_so_many_names() {
+        let start = Instant::now();
+        let mut denials = Denials::new(2, start);
+        let asked = ["a", "a", "b", "c", "a"].map(|name| denials.report(name, start));
+        assert_eq!((asked, denials.unreported()), ([true, false, true, false, false], 3));
+        assert!(!denials.report("c", start + WINDOW - Duration::from_millis(1)));
+        assert!(denials.report("c", start + WINDOW));
+    }
+}

@@ -222,3 +222,195 @@ impl<'a> Cursor<'a> {
         self.take(2)?.try_into().map(u16::from_be_bytes).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALIAS: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 2);
+
+    fn names() -> BTreeMap<String, Ipv4Addr> {
+        BTreeMap::from([(String::from("researcher"), ALIAS), (String::from("api.example.com"), ALIAS)])
+    }
+
+    fn question(name: &str, kind: u16) -> Vec<u8> {
+        let mut out = vec![0x12, 0x34, 0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in name.split('.').filter(|label| !label.is_empty()) {
+            out.push(label.len() as u8);
+            out.extend_from_slice(label.as_bytes());
+        }
+        out.push(0);
+        out.extend([kind, CLASS_IN].into_iter().flat_map(u16::to_be_bytes));
+        out
+    }
+
+    fn with_opt(mut query: Vec<u8>, version: u8, options: &[u8]) -> Vec<u8> {
+        query[11] = 1;
+        query.extend_from_slice(&[0, 0, 41, 0x04, 0xd0, 0, version, 0x80, 0]);
+        query.extend_from_slice(&(options.len() as u16).to_be_bytes());
+        query.extend_from_slice(options);
+        query
+    }
+
+    fn sent(reply: Reply) -> Vec<u8> {
+        match reply {
+            Reply::Send(bytes) => bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn code(bytes: &[u8]) -> u16 {
+        u16::from(bytes[3] & 0x0f)
+    }
+
+    #[test]
+    fn answers_a_declared_name_with_its_alias() {
+        let query = question("researcher", TYPE_A);
+        let mut expected = vec![0x12, 0x34, 0x85, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+        expected.extend_from_slice(&query[12..]);
+        expected.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 127, 64, 0, 2]);
+        assert_eq!(answer(&query, &names()), Reply::Send(expected));
+    }
+
+    #[test]
+    fn ignores_the_case_of_a_name_and_repeats_it_as_asked() {
+        let query = question("API.Example.COM", TYPE_A);
+        let bytes = sent(answer(&query, &names()));
+        assert_eq!((code(&bytes), &bytes[12..query.len()]), (NO_ERROR, &query[12..]));
+        assert!(bytes.ends_with(&[127, 64, 0, 2]));
+    }
+
+    #[test]
+    fn answers_other_types_of_a_declared_name_with_nothing() {
+        for kind in [28, 65, 64, 15, 16, 255] {
+            let bytes = sent(answer(&question("researcher", kind), &names()));
+            assert_eq!((code(&bytes), &bytes[4..12]), (NO_ERROR, &[0, 1, 0, 0, 0, 0, 0, 0][..]), "{kind}");
+        }
+    }
+
+    #[test]
+    fn denies_an_undeclared_name_and_names_it() {
+        for (asked, named) in
+            [("evil.example", "evil.example"), ("Sub.Researcher", "Sub.Researcher"), ("", ".")]
+        {
+            let Reply::Deny { bytes, name } = answer(&question(asked, TYPE_A), &names()) else { panic!() };
+            assert_eq!((code(&bytes), name.as_str()), (NAME_ERROR, named));
+        }
+    }
+
+    #[test]
+    fn shows_odd_bytes_of_a_denied_name_as_question_marks_and_never_matches_them() {
+        let mut query = question("aXbXc", TYPE_A);
+        query[14] = b'.';
+        query[16] = 0;
+        let names = BTreeMap::from([(String::from("a.b\0c"), ALIAS), (String::from("a.b"), ALIAS)]);
+        let Reply::Deny { name, .. } = answer(&query, &names) else { panic!() };
+        assert_eq!(name, "a?b?c");
+        let mut query = question("api.exampleXcom", TYPE_A);
+        query[12 + 4 + 1 + 7] = b'.';
+        let Reply::Deny { name, .. } = answer(&query, &self::names()) else { panic!() };
+        assert_eq!(name, "api.example?com");
+    }
+
+    #[test]
+    fn tolerates_edns_and_answers_with_it() {
+        let query = with_opt(question("researcher", TYPE_A), 0, &[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
+        let bytes = sent(answer(&query, &names()));
+        assert_eq!((code(&bytes), bytes[11]), (NO_ERROR, 1));
+        assert!(bytes.ends_with(&[0, 0, 41, 0x04, 0xd0, 0, 0, 0, 0, 0, 0]));
+    }
+
+    #[test]
+    fn refuses_another_edns_version() {
+        let bytes = sent(answer(&with_opt(question("researcher", TYPE_A), 1, &[]), &names()));
+        assert_eq!(code(&bytes), BAD_VERSION & 0x0f);
+        assert!(bytes.ends_with(&[0, 0, 41, 0x04, 0xd0, 1, 0, 0, 0, 0, 0]));
+    }
+
+    #[test]
+    fn answers_truncation_at_every_offset_with_a_format_error_or_silence() {
+        let whole = with_opt(question("api.example.com", TYPE_A), 0, &[0, 12, 0, 2, 0, 0]);
+        for end in 0..whole.len() {
+            let reply = answer(&whole[..end], &names());
+            if end < HEADER_BYTES {
+                assert_eq!(reply, Reply::Silence, "{end}");
+            } else {
+                assert_eq!(code(&sent(reply)), FORMAT_ERROR, "{end}");
+            }
+        }
+    }
+
+    #[test]
+    fn answers_any_single_changed_byte_without_panic_and_never_past_the_udp_size() {
+        let whole = with_opt(question("api.example.com", TYPE_A), 0, &[0, 12, 0, 2, 0, 0]);
+        for at in 0..whole.len() {
+            for value in 0..=255 {
+                let mut query = whole.clone();
+                query[at] = value;
+                if let Reply::Send(bytes) | Reply::Deny { bytes, .. } = answer(&query, &names()) {
+                    assert!(bytes.len() <= usize::from(UDP_BYTES));
+                    assert_eq!((bytes[0], bytes[1], bytes[2] & 0x80), (query[0], query[1], 0x80));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn is_silent_to_responses() {
+        let mut query = question("researcher", TYPE_A);
+        query[2] |= 0x80;
+        assert_eq!(answer(&query, &names()), Reply::Silence);
+    }
+
+    #[test]
+    fn does_not_implement_other_opcodes() {
+        for opcode in 1..16_u8 {
+            let mut query = question("researcher", TYPE_A);
+            query[2] = opcode << 3;
+            assert_eq!(code(&sent(answer(&query, &names()))), NOT_IMPLEMENTED);
+        }
+    }
+
+    #[test]
+    fn refuses_other_classes() {
+        let mut query = question("researcher", TYPE_A);
+        let last = query.len() - 1;
+        query[last] = 3;
+        assert_eq!(code(&sent(answer(&query, &names()))), REFUSED);
+    }
+
+    #[test]
+    fn refuses_compression_pointers_and_reserved_label_kinds() {
+        for length in [0xc0_u8, 0x80, 0x40] {
+            let mut query = question("researcher", TYPE_A);
+            query[12] = length | 0x0c;
+            assert_eq!(code(&sent(answer(&query, &names()))), FORMAT_ERROR, "{length:#x}");
+        }
+    }
+
+    #[test]
+    fn refuses_other_counts_trailing_bytes_and_other_additional_records() {
+        for (at, value) in [(5, 0), (5, 2), (7, 1), (9, 1), (11, 2), (10, 1)] {
+            let mut query = with_opt(question("researcher", TYPE_A), 0, &[]);
+            query[at] = value;
+            assert_eq!(code(&sent(answer(&query, &names()))), FORMAT_ERROR, "{at}={value}");
+        }
+        let mut trailing = question("researcher", TYPE_A);
+        trailing.push(0);
+        assert_eq!(code(&sent(answer(&trailing, &names()))), FORMAT_ERROR);
+        let mut record = with_opt(question("researcher", TYPE_A), 0, &[]);
+        let kind = record.len() - 9;
+        record[kind] = 1;
+        assert_eq!(code(&sent(answer(&record, &names()))), FORMAT_ERROR);
+    }
+
+    #[test]
+    fn takes_a_name_of_255_bytes_and_refuses_256() {
+        let label = |bytes: usize| "a".repeat(bytes);
+        let fits = [label(63), label(63), label(63), label(61)].join(".");
+        let Reply::Deny { name, .. } = answer(&question(&fits, TYPE_A), &names()) else { panic!() };
+        assert_eq!((name.len(), name), (253, fits));
+        let long = [label(63), label(63), label(63), label(62)].join(".");
+        assert_eq!(code(&sent(answer(&question(&long, TYPE_A), &names()))), FORMAT_ERROR);
+    }
+}

@@ -126,3 +126,93 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> SocketAddr {
+        SocketAddr::new(text.parse().unwrap(), 443)
+    }
+
+    #[test]
+    fn takes_host_names_and_addresses() {
+        for name in
+            ["a", "api.example.com", "my_service", "xn--bcher-kva.example", "8.8.8.8", "2606:4700::1111"]
+        {
+            assert!(is_host(name), "{name}");
+        }
+        assert!(is_host(&["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".")));
+    }
+
+    #[test]
+    fn refuses_what_is_no_host_name() {
+        let long = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(62)].join(".");
+        let label = "a".repeat(64);
+        let bad = ["", ".", "a.", ".a", "a..b", "a\0b", "a b", "-a", "a-", "*.a", "a/b", "a:1", "é", "[::1]"];
+        for name in bad.into_iter().chain([long.as_str(), label.as_str()]) {
+            assert!(!is_host(name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_addresses_that_lead_inside() {
+        let inside = [
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.0.0.1",
+            "100.64.0.1",
+            "100.100.100.200",
+            "127.0.0.1",
+            "127.64.0.1",
+            "168.63.129.16",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.192",
+            "192.0.2.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "239.255.255.255",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::1",
+            "100::1",
+            "2001::1",
+            "2001:db8::1",
+            "2002:7f00:1::",
+            "3fff::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+        ];
+        for address in inside {
+            let found = at(address).ip();
+            assert_eq!(choose(&[at(address)]), Err(EgressError::AddressRefused { found }), "{address}");
+        }
+    }
+
+    #[test]
+    fn takes_public_addresses_and_leaves_out_the_others_of_a_name() {
+        for address in
+            ["8.8.8.8", "100.128.0.1", "172.32.0.1", "192.169.0.1", "2606:4700::1111", "64:ff9b::808:808"]
+        {
+            assert_eq!(choose(&[at(address)]), Ok(vec![at(address)]), "{address}");
+        }
+        assert_eq!(choose(&[at("127.0.0.1"), at("8.8.8.8"), at("::1")]), Ok(vec![at("8.8.8.8")]));
+        assert_eq!(choose(&[]), Err(EgressError::Unresolved));
+    }
+}

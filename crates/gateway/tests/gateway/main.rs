@@ -1,0 +1,11 @@
+//! The gateway program against real sockets: the tests play the warden, the agents and the outside.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::indexing_slicing, reason = "tests")]
+
+mod edges;
+mod faults;
+mod limits;
+mod names;
+mod namespaces;
+mod throughput;
+mod warden;
