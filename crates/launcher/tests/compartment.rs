@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -55,7 +55,6 @@ fn spec(root: &Root, command: &[&str]) -> Spec {
         uid_base: UID_BASE,
         uid: 1000,
         gid: 1000,
-        rootfs: root.image.display().to_string(),
         staging: root.staging.display().to_string(),
         hostname: "inside".into(),
         hosts: "127.0.0.1 localhost\n".into(),
@@ -79,17 +78,18 @@ fn spec(root: &Root, command: &[&str]) -> Spec {
     }
 }
 
-fn launch(spec: &Spec) -> (Result<Launched, LaunchError>, std::io::PipeReader) {
+fn launch(root: &Root, spec: &Spec) -> (Result<Launched, LaunchError>, std::io::PipeReader) {
     let (reader, writer) = std::io::pipe().unwrap();
     let error = OwnedFd::from(writer.try_clone().unwrap());
     let launcher = Path::new(env!("CARGO_BIN_EXE_casemate-launcher"));
-    let launched = start(launcher, spec, OwnedFd::from(writer), error).unwrap().collect();
+    let image = std::fs::File::open(&root.image).unwrap();
+    let launched = start(launcher, spec, image.as_fd(), OwnedFd::from(writer), error).unwrap().collect();
     (launched, reader)
 }
 
 /// Runs to the end: output and status.
-fn run(spec: &Spec) -> (String, i32) {
-    let (launched, mut reader) = launch(spec);
+fn run(root: &Root, spec: &Spec) -> (String, i32) {
+    let (launched, mut reader) = launch(root, spec);
     let launched = launched.unwrap();
     launched.release().unwrap();
     let mut output = String::new();
@@ -103,7 +103,7 @@ fn run(spec: &Spec) -> (String, i32) {
 }
 
 fn shell(root: &Root, script: &str) -> (String, i32) {
-    run(&spec(root, &["sh", "-c", script]))
+    run(root, &spec(root, &["sh", "-c", script]))
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn runs_a_program_as_its_user_with_nothing_else_in_sight() {
 #[test]
 fn is_seen_confined_from_outside_before_the_agent_runs() {
     let root = root();
-    let (launched, mut reader) = launch(&spec(&root, &["echo", "ran"]));
+    let (launched, mut reader) = launch(&root, &spec(&root, &["echo", "ran"]));
     let launched = launched.unwrap();
     assert_eq!(
         observe(launched.first.pid(), UID_BASE),
@@ -162,7 +162,7 @@ fn a_volume_keeps_what_the_agent_wrote_under_inner_ids() {
     spec.volumes =
         vec![Volume { source: volume.path().display().to_string(), target: "/data".into(), read_only: 0 }];
     spec.landlock.push("all /data".into());
-    let (output, status) = run(&spec);
+    let (output, status) = run(&root, &spec);
     assert_eq!((output.as_str(), status), ("", 0));
     let file = volume.path().join("file");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept\n");
@@ -172,23 +172,25 @@ fn a_volume_keeps_what_the_agent_wrote_under_inner_ids() {
 #[test]
 fn names_the_step_that_failed() {
     let root = root();
-    let mut no_image = spec(&root, &["true"]);
-    no_image.rootfs = "/does/not/exist".into();
+    let mut broken = root;
+    std::fs::write(&broken.image, [0; 8192]).unwrap();
     assert!(matches!(
-        launch(&no_image).0,
+        launch(&broken, &spec(&broken, &["true"])).0,
         Err(LaunchError::Step { control, .. }) if control == "private-root"
     ));
+    broken = self::root();
+    let root = broken;
     let mut no_directory = spec(&root, &["true"]);
     no_directory.working_dir = "/nowhere".into();
     assert!(
-        matches!(launch(&no_directory).0, Err(LaunchError::Step { step, .. }) if step.contains("/nowhere"))
+        matches!(launch(&root, &no_directory).0, Err(LaunchError::Step { step, .. }) if step.contains("/nowhere"))
     );
 }
 
 #[test]
 fn says_when_the_program_does_not_exist() {
     let root = root();
-    let (launched, _reader) = launch(&spec(&root, &["no-such-program"]));
+    let (launched, _reader) = launch(&root, &spec(&root, &["no-such-program"]));
     let launched = launched.unwrap();
     let outcome = launched.release().unwrap().executed();
     assert!(matches!(outcome, Err(LaunchError::Step { errno, .. }) if errno == rustix::io::Errno::NOENT));
@@ -200,9 +202,11 @@ fn a_control_that_cannot_be_applied_stops_the_start_unless_it_is_allowed() {
     let mut without = spec(&root, &["true"]);
     // An empty program is one that the kernel refuses: as if it had no filters.
     without.seccomp = Vec::new();
-    assert!(matches!(&launch(&without).0, Err(LaunchError::Step { control, .. }) if control == "seccomp"));
+    assert!(
+        matches!(&launch(&root, &without).0, Err(LaunchError::Step { control, .. }) if control == "seccomp")
+    );
     without.weaker = vec!["seccomp".into()];
-    let launched = launch(&without).0.unwrap();
+    let launched = launch(&root, &without).0.unwrap();
     assert_eq!(launched.not_applied, ["seccomp"]);
     assert!(!observe(launched.first.pid(), UID_BASE).filtered);
 }
@@ -211,11 +215,32 @@ fn a_control_that_cannot_be_applied_stops_the_start_unless_it_is_allowed() {
 fn dies_with_the_process_that_started_it() {
     // The first process is a child of this test; closing its control socket before release ends it.
     let root = root();
-    let (launched, _reader) = launch(&spec(&root, &["sleep", "60"]));
+    let (launched, _reader) = launch(&root, &spec(&root, &["sleep", "60"]));
     let launched = launched.unwrap();
     launched.release().unwrap().executed().unwrap();
     let pid = launched.first.pid();
     assert!(casemate_sys::spawn::exists(pid));
     drop(launched);
     assert!(!casemate_sys::spawn::exists(pid));
+}
+
+#[test]
+fn a_joining_command_is_confined_as_the_agent_is() {
+    let root = root();
+    let standing = spec(&root, &["sleep", "60"]);
+    let (launched, _reader) = launch(&root, &standing);
+    let launched = launched.unwrap();
+    launched.release().unwrap().executed().unwrap();
+    let mut joining = Spec { join: 1, ..standing };
+    let status = |joining: &Spec| {
+        let launcher = Path::new(env!("CARGO_BIN_EXE_casemate-launcher"));
+        casemate_sys::spawn::join(launcher, joining, &launched.first).unwrap().wait().unwrap().code()
+    };
+    joining.command =
+        ["sh", "-c", "[ $(hostname) = inside ] && [ $(id -u) = 1000 ] && exit 42"].map(Into::into).into();
+    assert_eq!(status(&joining), Some(42));
+    joining.command = ["sh", "-c", "mount -t tmpfs none /tmp || exit 43"].map(Into::into).into();
+    assert_eq!(status(&joining), Some(43));
+    joining.command = vec!["no-such-program".into()];
+    assert_eq!(status(&joining), Some(127));
 }

@@ -7,9 +7,13 @@
 //! starts the *agent*, and stays to reap orphans and pass on signals. All namespaces but the user namespace belong
 //! to the box, so an agent that gained a capability in its user namespace would still have none over its mounts,
 //! network or process tree.
+//!
+//! A command that joins a standing compartment (health checks) is confined in the same way; the launcher stays as its
+//! parent outside and ends with its status.
 
 mod first_process;
 pub mod inside;
+mod join;
 mod outside;
 
 use std::os::fd::OwnedFd;
@@ -17,7 +21,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 
 use crate::descriptors::send_packet;
-use crate::spec::{Answer, CONTROL_FD, SPEC_BYTES_MAX, SPEC_FD, Spec};
+use crate::spec::{Answer, CONTROL_FD, OBJECT_FD, SPEC_BYTES_MAX, SPEC_FD, Spec};
 use crate::syscall;
 
 /// A step that failed, and the control that hangs on it.
@@ -68,11 +72,17 @@ pub fn launch() -> ! {
 
 fn run(control: &OwnedFd) -> Step<()> {
     let spec = read_spec()?;
-    syscall::close_from(5).named("no-privileges", || "close inherited descriptors".into())?;
+    let object = syscall::inherited(OBJECT_FD).named("", || "find the image or the compartment".into())?;
+    syscall::close_from(OBJECT_FD.cast_unsigned().saturating_add(1))
+        .named("no-privileges", || "close inherited descriptors".into())?;
     let mut not_applied = Vec::new();
     outside::join_cgroup(&spec, &mut not_applied)?;
+    if spec.join != 0 {
+        return join::run(control, &spec, &object, not_applied);
+    }
     let user_namespace = outside::user_namespace(&spec)?;
-    let root = outside::open_root(&spec, &user_namespace)?;
+    let root = outside::open_root(&user_namespace)?;
+    drop(object);
     let volumes = outside::open_volumes(&spec, &user_namespace)?;
     if outside::clone_first_process(control)? == outside::Role::FirstProcess {
         first_process::live(control, &spec, &user_namespace, root, volumes, not_applied);

@@ -25,9 +25,32 @@ pub fn inherited_descriptor(number: i32) -> Result<OwnedFd, Errno> {
     syscall::inherited(number)
 }
 
-/// Arranges that `command` finds these descriptors under these numbers, is killed when its parent thread ends, and,
-/// with an identity, runs under it without privileges. The descriptors must stay open until it is spawned.
-pub fn prepare(command: &mut Command, inherit: &[(BorrowedFd<'_>, RawFd)], identity: Option<Identity>) {
+/// Becomes `identity` for good: no supplementary group, no capability, no new privileges, and killed with the parent
+/// (the change of identity clears that). For programs that start with root because they may lie where only root can
+/// reach; they call it before they touch any input. Single-threaded programs only: it changes the calling thread.
+///
+/// # Errors
+/// The system's error; then the program must end.
+pub fn become_identity(identity: Identity) -> Result<(), Errno> {
+    use rustix::thread::{CapabilitySet, CapabilitySets};
+    let parent = rustix::process::getppid();
+    let (uid, gid) = (rustix::fs::Uid::from_raw(identity.uid), rustix::fs::Gid::from_raw(identity.gid));
+    rustix::thread::set_thread_groups(&[])?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    let none = CapabilitySet::empty();
+    rustix::thread::set_capabilities(
+        None,
+        CapabilitySets { effective: none, permitted: none, inheritable: none },
+    )?;
+    rustix::thread::set_no_new_privs(true)?;
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    if rustix::process::getppid() == parent { Ok(()) } else { Err(Errno::SRCH) }
+}
+
+/// Arranges that `command` finds these descriptors under these numbers and is killed when its parent thread ends. The
+/// descriptors must stay open until it is spawned.
+pub fn prepare(command: &mut Command, inherit: &[(BorrowedFd<'_>, RawFd)]) {
     // Sources are moved above every target first, so that no target overwrites a source that is still needed.
     let plan: Vec<(RawFd, RawFd)> =
         inherit.iter().map(|(descriptor, number)| (descriptor.as_raw_fd(), *number)).collect();
@@ -49,19 +72,6 @@ pub fn prepare(command: &mut Command, inherit: &[(BorrowedFd<'_>, RawFd)], ident
                 return Err(std::io::Error::last_os_error());
             }
         }
-        if let Some(identity) = identity {
-            // SAFETY: a null list with length 0 drops all supplementary groups.
-            let dropped = unsafe { libc::syscall(libc::SYS_setgroups, 0_i64, 0_i64) } == 0
-                // SAFETY: take no pointer.
-                && unsafe { libc::setresgid(identity.gid, identity.gid, identity.gid) } == 0
-                // SAFETY: take no pointer.
-                && unsafe { libc::setresuid(identity.uid, identity.uid, identity.uid) } == 0;
-            if !dropped {
-                return Err(std::io::Error::last_os_error());
-            }
-            rustix::thread::set_no_new_privs(true)?;
-        }
-        // After the change of identity, which clears it.
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         match rustix::process::getppid() {
             Some(pid) if pid.as_raw_nonzero().get() == parent => Ok(()),

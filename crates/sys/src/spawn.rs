@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, wai
 
 use crate::descriptors::{packet_pair, receive_packet, send_packet};
 use crate::process;
-use crate::spec::{Answer, CONTROL_FD, SPEC_FD, Spec};
+use crate::spec::{Answer, CONTROL_FD, OBJECT_FD, SPEC_FD, Spec};
 
 /// How long the launcher may take from one answer to the next.
 pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -85,7 +85,7 @@ pub struct Released {
     control: OwnedFd,
 }
 
-/// Starts `launcher` with this specification. The agent's output goes to `stdout` and `stderr`. Call it on a thread
+/// Starts `launcher` with this specification and root image. The agent's output goes to `stdout` and `stderr`. Call it on a thread
 /// that lives as long as the compartment shall: the kernel ends the compartment with that thread.
 ///
 /// # Errors
@@ -93,9 +93,36 @@ pub struct Released {
 pub fn start(
     launcher: &Path,
     spec: &Spec,
+    image: BorrowedFd<'_>,
     stdout: OwnedFd,
     stderr: OwnedFd,
 ) -> Result<Starting, LaunchError> {
+    let output = (Stdio::from(stdout), Stdio::from(stderr));
+    let (launcher, control) = run_launcher(launcher, spec, image, output)?;
+    let sockets = spec
+        .listeners
+        .len()
+        .saturating_add(if spec.resolver == 0 { 0 } else { 2 })
+        .saturating_add(spec.pool.try_into().unwrap_or(usize::MAX));
+    Ok(Starting { control, launcher, sockets })
+}
+
+/// Runs one command in the compartment of `first`, confined as its agent is. The child ends with the command's status;
+/// its output is dropped.
+///
+/// # Errors
+/// [`LaunchError::Start`].
+pub fn join(launcher: &Path, spec: &Spec, first: &FirstProcess) -> Result<std::process::Child, LaunchError> {
+    let output = (Stdio::null(), Stdio::null());
+    run_launcher(launcher, spec, first.pidfd.as_fd(), output).map(|(child, _)| child)
+}
+
+fn run_launcher(
+    launcher: &Path,
+    spec: &Spec,
+    object: BorrowedFd<'_>,
+    (stdout, stderr): (Stdio, Stdio),
+) -> Result<(std::process::Child, OwnedFd), LaunchError> {
     let errno = |e: Errno| LaunchError::Start { source: e.into() };
     let memory = memfd_create("spec", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(errno)?;
     let mut file = File::from(memory);
@@ -111,15 +138,11 @@ pub fn start(
     )
     .map_err(errno)?;
     let mut command = Command::new(launcher);
-    command.env_clear().stdin(Stdio::null()).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
-    process::prepare(&mut command, &[(theirs.as_fd(), CONTROL_FD), (file.as_fd(), SPEC_FD)], None);
+    command.env_clear().stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    let inherit = [(theirs.as_fd(), CONTROL_FD), (file.as_fd(), SPEC_FD), (object, OBJECT_FD)];
+    process::prepare(&mut command, &inherit);
     let launcher = command.spawn()?;
-    let sockets = spec
-        .listeners
-        .len()
-        .saturating_add(if spec.resolver == 0 { 0 } else { 2 })
-        .saturating_add(spec.pool.try_into().unwrap_or(usize::MAX));
-    Ok(Starting { control: ours, launcher, sockets })
+    Ok((launcher, ours))
 }
 
 impl Starting {
@@ -202,7 +225,8 @@ impl Drop for FirstProcess {
     fn drop(&mut self) {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         // Where its status was taken already, this answers ECHILD at once.
-        let _ = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED));
+        let _ =
+            rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED));
     }
 }
 

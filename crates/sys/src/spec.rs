@@ -11,6 +11,8 @@ pub const SPEC_BYTES_MAX: usize = 4 << 20;
 pub const CONTROL_FD: i32 = 3;
 /// Descriptor number at which the launcher finds its specification.
 pub const SPEC_FD: i32 = 4;
+/// Descriptor number of the root image, or, to join, of the pidfd of the compartment's first process.
+pub const OBJECT_FD: i32 = 5;
 /// Ids of one compartment: inner ids 0 to 65535 stand for `uid_base` and up outside.
 pub const ID_RANGE: u32 = 65_536;
 /// Most items of a list.
@@ -27,8 +29,8 @@ pub struct Spec {
     pub uid: u32,
     /// Inner group.
     pub gid: u32,
-    /// EROFS image of the root.
-    pub rootfs: String,
+    /// 1 to run a command in the standing compartment behind [`OBJECT_FD`], 0 to build one from the image behind it.
+    pub join: u8,
     /// Any existing directory outside: the root is mounted over it for a moment.
     pub staging: String,
     /// `cgroup.procs` files to join.
@@ -124,8 +126,8 @@ impl Spec {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        w.u32(self.uid_base).u32(self.uid).u32(self.gid);
-        w.text(&self.rootfs).text(&self.staging).text(&self.hostname).text(&self.hosts);
+        w.u8(self.join).u32(self.uid_base).u32(self.uid).u32(self.gid);
+        w.text(&self.staging).text(&self.hostname).text(&self.hosts);
         texts(&mut w, &self.cgroup_procs);
         count(&mut w, self.tmpfs.len());
         for t in &self.tmpfs {
@@ -154,8 +156,8 @@ impl Spec {
     /// [`FrameError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
         let mut r = Reader::new(bytes);
-        let mut spec = Self { uid_base: r.u32()?, uid: r.u32()?, gid: r.u32()?, ..Self::default() };
-        spec.rootfs = r.text(TEXT_BYTES_MAX)?;
+        let mut spec =
+            Self { join: r.u8()?, uid_base: r.u32()?, uid: r.u32()?, gid: r.u32()?, ..Self::default() };
         spec.staging = r.text(TEXT_BYTES_MAX)?;
         spec.hostname = r.text(64)?;
         spec.hosts = r.text(TEXT_BYTES_MAX)?;
@@ -263,7 +265,7 @@ mod tests {
             uid_base: 1_000_000,
             uid: 1000,
             gid: 1000,
-            rootfs: "/a".into(),
+            join: 0,
             staging: "/b".into(),
             cgroup_procs: vec!["/c".into()],
             hostname: "h".into(),

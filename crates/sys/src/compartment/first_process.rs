@@ -1,5 +1,6 @@
 //! The first process of a compartment: confines itself, reports, waits, starts the agent, reaps.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::{Resource, Rlimit, Signal};
@@ -44,7 +45,7 @@ pub(super) fn live(
 }
 
 /// Gives up everything, in the order that each step needs what the next one takes away.
-fn confine(spec: &Spec, user_namespace: &OwnedFd, not_applied: &mut Vec<String>) -> Step<()> {
+pub(super) fn confine(spec: &Spec, user_namespace: &OwnedFd, not_applied: &mut Vec<String>) -> Step<()> {
     const CONTROL: &str = "no-privileges";
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let limit = |value: u32| Rlimit { current: Some(value.into()), maximum: Some(value.into()) };
@@ -111,30 +112,38 @@ const FORWARDED: [i32; 7] =
     [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 
 fn start_agent(control: &OwnedFd, spec: &Spec) -> Step<i32> {
-    let texts = |items: &[String]| items.iter().map(|text| c_string(text)).collect::<Step<Vec<_>>>();
-    let arguments = texts(&spec.command)?;
-    let environment = texts(&spec.environment)?;
+    let (arguments, environment) = (c_strings(&spec.command)?, c_strings(&spec.environment)?);
     match syscall::fork_single_threaded().named("", || "start the agent".into())? {
         Forked::Parent(pid) => Ok(pid),
         Forked::Child => {
             let _ = rustix::process::setsid();
-            let _ = syscall::set_signal_mask(&[]);
-            let mut errno = rustix::io::Errno::NOENT;
-            for program in candidates(spec) {
-                let Ok(program) = c_string(&program) else { continue };
-                match syscall::execve(&program, &arguments, &environment) {
-                    rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => {}
-                    rustix::io::Errno::ACCESS => errno = rustix::io::Errno::ACCESS,
-                    other => {
-                        errno = other;
-                        break;
-                    }
-                }
-            }
-            let _ = send_packet(control, &Answer::ExecFailed { errno: errno.raw_os_error() }.encode(), &[]);
-            syscall::exit_now(STATUS_EXEC_FAILED)
+            execute(control, spec, &arguments, &environment)
         }
     }
+}
+
+/// Becomes the program, or says why not and ends.
+pub(super) fn execute(control: &OwnedFd, spec: &Spec, arguments: &[CString], environment: &[CString]) -> ! {
+    let _ = syscall::set_signal_mask(&[]);
+    let mut errno = rustix::io::Errno::NOENT;
+    for program in candidates(spec) {
+        let Ok(program) = c_string(&program) else { continue };
+        match syscall::execve(&program, arguments, environment) {
+            rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => {}
+            rustix::io::Errno::ACCESS => errno = rustix::io::Errno::ACCESS,
+            other => {
+                errno = other;
+                break;
+            }
+        }
+    }
+    let _ = send_packet(control, &Answer::ExecFailed { errno: errno.raw_os_error() }.encode(), &[]);
+    syscall::exit_now(STATUS_EXEC_FAILED)
+}
+
+/// Texts as C strings.
+pub(super) fn c_strings(items: &[String]) -> Step<Vec<CString>> {
+    items.iter().map(|text| c_string(text)).collect()
 }
 
 /// Where the program may be: itself when it names a path, else in each directory of the agent's own PATH.
@@ -172,7 +181,7 @@ fn attend(agent: i32) -> ! {
 }
 
 /// Exit status as shells tell it: the program's own, or 128 and the signal's number.
-fn exit_status(status: i32) -> i32 {
+pub(super) fn exit_status(status: i32) -> i32 {
     if libc::WIFEXITED(status) {
         libc::WEXITSTATUS(status)
     } else {

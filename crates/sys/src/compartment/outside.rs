@@ -12,7 +12,7 @@ use rustix::mount::{
 
 use super::{Named, Step, unless_weaker};
 use crate::descriptors::send_packet;
-use crate::spec::{Answer, ID_RANGE, Spec};
+use crate::spec::{Answer, ID_RANGE, OBJECT_FD, Spec};
 use crate::syscall::{self, Forked};
 
 /// Joins the control group, so that all that follows is charged to it.
@@ -80,23 +80,24 @@ fn map_ids(spec: &Spec, holder: i32, made: &OwnedFd) -> Step<OwnedFd> {
 
 /// The root image as a mount that is attached nowhere: read-only, a file system instance of this agent alone, read
 /// past the page cache of the image file (`directio`), ids mapped.
-pub(super) fn open_root(spec: &Spec, user_namespace: &OwnedFd) -> Step<OwnedFd> {
+pub(super) fn open_root(user_namespace: &OwnedFd) -> Step<OwnedFd> {
     const CONTROL: &str = "private-root";
-    let image = &spec.rootfs;
+    // By descriptor, so that it is the very file that was verified.
+    let image = format!("/proc/self/fd/{OBJECT_FD}");
     let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)
         .named(CONTROL, || "open file system type erofs".into())?;
     fsconfig_set_string(context.as_fd(), "source", image.as_str())
         .and_then(|()| fsconfig_set_flag(context.as_fd(), "directio"))
         .and_then(|()| fsconfig_set_flag(context.as_fd(), "ro"))
         .and_then(|()| fsconfig_create(context.as_fd()))
-        .named(CONTROL, || format!("mount {image} as erofs with directio"))?;
+        .named(CONTROL, || "mount the root image as erofs with directio".into())?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOSUID;
     let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .named(CONTROL, || format!("mount {image}"))?;
+        .named(CONTROL, || "mount the root image".into())?;
     syscall::idmap_mount(mount.as_fd(), 0, user_namespace.as_fd())
-        .named(CONTROL, || format!("map ids of {image}"))?;
+        .named(CONTROL, || "map ids of the root image".into())?;
     Ok(mount)
 }
 
