@@ -9,6 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use rustix::net::sockopt;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
@@ -50,14 +51,38 @@ impl Drop for Side {
 
 /// Carries both ways until both ended. On an error both are reset.
 pub(crate) async fn carry(mut caller: Side, mut target: Side) -> io::Result<()> {
-    tokio::try_join!(one_way(&caller.stream, &target.stream), one_way(&target.stream, &caller.stream))?;
+    both_ways(&caller.stream, &target.stream).await?;
     caller.ended = true;
     target.ended = true;
     Ok(())
 }
 
+async fn both_ways(caller: &TcpStream, target: &TcpStream) -> io::Result<()> {
+    let there = one_way(caller, target);
+    let back = one_way(target, caller);
+    tokio::pin!(there, back);
+    // A side that ended its stream is not read any more: that it is gone altogether must be seen otherwise,
+    // or a silent peer would hold the connection open for ever.
+    tokio::select! {
+        ended = &mut there => {
+            ended?;
+            tokio::select! { ended = back => ended, gone = gone(caller) => gone }
+        }
+        ended = &mut back => {
+            ended?;
+            tokio::select! { ended = there => ended, gone = gone(target) => gone }
+        }
+    }
+}
+
+/// Ends, with an error, when `side` is reset or its peer no longer answers.
+async fn gone(side: &TcpStream) -> io::Result<()> {
+    side.ready(Interest::ERROR).await?;
+    Err(io::ErrorKind::ConnectionReset.into())
+}
+
 async fn one_way(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
-    loop {
+    'wait: loop {
         from.readable().await?;
         // Allocated here so that a waiting direction holds no memory.
         let mut buffer = Vec::with_capacity(BUFFER_BYTES);
@@ -66,7 +91,7 @@ async fn one_way(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
             match from.try_read_buf(&mut buffer) {
                 Ok(0) => return end(to),
                 Ok(_) => write_all(to, &buffer).await?,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue 'wait,
                 Err(error) => return Err(error),
             }
         }

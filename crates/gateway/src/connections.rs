@@ -16,7 +16,7 @@ use tokio::task::{AbortHandle, spawn_local, yield_now};
 use tokio::time::timeout;
 
 use crate::carry::{Side, carry};
-use crate::egress;
+use crate::egress::{self, EgressError};
 use crate::gateway::Gateway;
 
 /// How long an accept loop rests after an error, which mostly is a lack of descriptors.
@@ -56,7 +56,7 @@ async fn dial(gateway: &Gateway, target: &Target, caller: &AgentName) -> Option<
     match target {
         Target::Agent { agent, port } => {
             let Some(socket) = gateway.pool(agent)?.take().await else {
-                tracing::warn!(%caller, target = %agent, port, "no socket in the pool");
+                gateway.log_denial(caller, &format!("{agent}:{port}"), "no socket came for its pool");
                 return None;
             };
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
@@ -67,7 +67,10 @@ async fn dial(gateway: &Gateway, target: &Target, caller: &AgentName) -> Option<
         }
         Target::Host { host, port, address } => {
             let dialled = egress::dial(host, *port, *address, &gateway.limits).await;
-            dialled.map_err(|rule| tracing::warn!(%caller, host, port, "egress denied: {rule}")).ok()
+            let log = |rule: &EgressError| {
+                gateway.log_denial(caller, &format!("{host}:{port}"), &format!("{rule}"))
+            };
+            dialled.inspect_err(log).ok()
         }
     }
 }

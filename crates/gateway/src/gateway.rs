@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Instant;
 
 use casemate_composition::lock::AgentName;
 use casemate_protocol::gateway::FromGateway;
@@ -16,6 +17,7 @@ use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
 use crate::connections::{self, Table};
 use crate::control::{Control, Order};
+use crate::denials::Denials;
 use crate::error::GatewayError;
 use crate::limits::Limits;
 use crate::pools::Pool;
@@ -57,6 +59,8 @@ struct Agent {
     /// Accept loops and resolvers.
     tasks: Vec<AbortHandle>,
     pool: Rc<Pool>,
+    /// Bounds the log lines that its connections cause.
+    denials: Denials,
 }
 
 async fn run(control: OwnedFd, limits: Limits) -> Result<(), GatewayError> {
@@ -88,6 +92,15 @@ impl Gateway {
     /// The pool of `agent`; none where there are too many agents.
     pub(crate) fn pool(&self, agent: &AgentName) -> Option<Rc<Pool>> {
         self.with_agent(agent, |entry| Rc::clone(&entry.pool)).ok()
+    }
+
+    /// Logs that a connection of `caller` to `target` was not made, within bounds.
+    pub(crate) fn log_denial(&self, caller: &AgentName, target: &str, rule: &str) {
+        let now = Instant::now();
+        let report = self.with_agent(caller, |entry| entry.denials.report(target, now));
+        if report.unwrap_or(false) {
+            tracing::warn!(%caller, target, "connection not made: {rule}");
+        }
     }
 
     fn obey(self: &Rc<Self>, order: Order) -> Result<(), GatewayError> {
@@ -143,6 +156,7 @@ impl Gateway {
         let fresh = || Agent {
             tasks: Vec::new(),
             pool: Rc::new(Pool::new(agent.clone(), self.outbox.clone(), &self.limits)),
+            denials: Denials::new(self.limits.denials_per_second_max, Instant::now()),
         };
         Ok(act(agents.entry(agent.clone()).or_insert_with(fresh)))
     }

@@ -9,6 +9,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const DESCRIPTORS_RESERVED: u64 = 2048;
 /// Most open connections, however many descriptors the machine allows.
 const CONNECTIONS_MAX: usize = 16_384;
+/// Most open connections of one agent.
+const CONNECTIONS_PER_AGENT_MAX: usize = 1024;
+/// One agent has at most one in so many of all connections.
+const SHARES: usize = 4;
 /// Fewest connections that are offered, even where the machine allows few descriptors.
 const CONNECTIONS_MIN: usize = 64;
 
@@ -42,7 +46,7 @@ pub struct Limits {
     pub dns_connections_max: usize,
     /// How long a DNS connection may be idle.
     pub dns_idle_max: Duration,
-    /// Distinct denied names of one agent that are reported in one second.
+    /// Distinct denials (names, endpoints) of one agent that are reported in one second, of each kind.
     pub denials_per_second_max: usize,
 }
 
@@ -52,9 +56,10 @@ impl Limits {
     pub fn for_descriptors(descriptors_max: u64) -> Self {
         // Two for each connection: the caller's socket and the target's.
         let pairs = usize::try_from(descriptors_max.saturating_sub(DESCRIPTORS_RESERVED) / 2);
+        let connections_max = pairs.unwrap_or(CONNECTIONS_MAX).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX);
         Self {
-            connections_per_agent_max: 1024,
-            connections_max: pairs.unwrap_or(CONNECTIONS_MAX).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX),
+            connections_per_agent_max: CONNECTIONS_PER_AGENT_MAX.min(connections_max / SHARES),
+            connections_max,
             agents_max: 1024,
             listeners_per_agent_max: 256,
             names_per_agent_max: 1024,
@@ -80,5 +85,22 @@ impl Limits {
             Err(_) => allowed.current,
         };
         Self::for_descriptors(current.unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_descriptors_back_and_gives_one_agent_a_share() {
+        let of = |descriptors| {
+            let limits = Limits::for_descriptors(descriptors);
+            (limits.connections_per_agent_max, limits.connections_max)
+        };
+        assert_eq!(of(0), (16, 64));
+        assert_eq!(of(2048 + 2000), (250, 1000));
+        assert_eq!(of(20_000), (1024, 8976));
+        assert_eq!(of(u64::MAX), (1024, 16_384));
     }
 }

@@ -121,6 +121,30 @@ fn notices_that_the_target_is_gone_after_the_caller_half_closed() {
 }
 
 #[test]
+fn notices_that_a_caller_which_half_closed_is_gone_while_the_target_is_silent() {
+    let warden = Warden::start();
+    let (sender, seen) = mpsc::channel();
+    let target = server(move |mut stream| {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+        sender.send(None).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(error) = stream.take_error().unwrap() {
+                sender.send(Some(error.kind())).unwrap();
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let client = connect(warden.edge("planner", "researcher", target.port()));
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(seen.recv_timeout(PATIENCE), Ok(None));
+    reset(client);
+    // A reset on a socket whose stream from there had ended is a broken pipe to the kernel.
+    assert_eq!(seen.recv_timeout(PATIENCE), Ok(Some(std::io::ErrorKind::BrokenPipe)));
+}
+
+#[test]
 fn resets_the_caller_where_the_target_does_not_listen() {
     let warden = Warden::start();
     let (gone, address) = listener();

@@ -127,3 +127,17 @@ fn does_not_start_on_anything_but_a_packet_socket() {
     }
     drop(ours);
 }
+
+#[test]
+fn serves_without_privileges() {
+    let warden = Warden::start();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", warden.pid())).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(field("NoNewPrivs:"), "1");
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        assert_eq!(field(set), "0000000000000000", "{set}");
+    }
+}
