@@ -3,7 +3,8 @@
 //! What it is: a copy in both directions. An end of stream is passed on as one (half-close); an error on either
 //! side is passed on as a reset. A side that does not read stops the other side from being read: at most one
 //! buffer a direction is in flight here, and an idle connection holds none.
-//! What it is not: a parser. No byte is looked at.
+//! What it is not: a parser. No byte is looked at. Nor is it zero-copy: `splice` would put pages of one agent, by
+//! reference, into a socket of another, and two agents never share a page. Bulk throughput is the price.
 
 use std::io;
 use std::time::Duration;

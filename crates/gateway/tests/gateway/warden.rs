@@ -47,9 +47,21 @@ impl Warden {
     /// Starts the program; requests for sockets are answered with `supply` where there is one, and are
     /// messages like all others where there is none.
     pub(crate) fn start_with(supply: Option<Supply>) -> Self {
+        Self::start_program(Command::new(env!("CARGO_BIN_EXE_casemate-gateway")), supply)
+    }
+
+    /// Starts it with a descriptor limit.
+    pub(crate) fn start_with_descriptors(descriptors_max: u32) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {descriptors_max} && exec \"$0\" \"$@\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_casemate-gateway")]);
+        Self::start_program(command, Some(Box::new(fresh)))
+    }
+
+    fn start_program(mut command: Command, supply: Option<Supply>) -> Self {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_casemate-gateway"))
+        let child = command
             .args(["--socket-fd", "0"])
             .stdin(theirs)
             .stdout(Stdio::null())
