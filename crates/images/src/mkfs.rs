@@ -19,6 +19,9 @@ use crate::limits::MKFS_MS_MAX;
 pub(crate) const BUILDER: &str = "casemate-erofs/1";
 /// Fixed, so that the same files give the same bytes.
 const FILESYSTEM_UUID: &str = "c5e3a7e0-0000-4000-8000-000000000001";
+/// Fixed build time, seconds since 1970 (year 2100). The tool takes it as the latest time of a file,
+/// and keeps earlier ones; with `-T` it would set all files to one time.
+const FILESYSTEM_TIME: &str = "4102444800";
 const PROGRAM: &str = "mkfs.erofs";
 /// Bytes of the tool's output that an error shows.
 const OUTPUT_BYTES_MAX: u64 = 400;
@@ -30,12 +33,13 @@ pub(crate) fn make_erofs(root: &Path, image: &Path, log: &Path) -> Result<(), Im
     // `setpriv` (util-linux) ends the tool if we are killed, and it needs no privilege to gain.
     let mut child = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "--no-new-privs", "--", PROGRAM])
-        .args(["-x-1", "-T0", "--preserve-mtime", "-Enoinline_data", "-U", FILESYSTEM_UUID])
+        .args(["-x-1", "--preserve-mtime", "-Enoinline_data", "-U", FILESYSTEM_UUID])
         .arg(image)
         .arg(root)
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("LC_ALL", "C")
+        .env("SOURCE_DATE_EPOCH", FILESYSTEM_TIME)
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors)

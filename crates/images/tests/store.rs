@@ -73,3 +73,135 @@ fn refuses_a_changed_byte_in_a_layer_under_its_rule() {
     assert_eq!(rule(verify(&store, &info)), "image.layer.digest");
     assert_eq!(rule(store.info("demo").map(drop)), "image.layer.digest");
 }
+
+#[test]
+fn refuses_a_changed_byte_in_every_other_part_under_its_rule() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let info = import(&store, "demo", &small_tar()).unwrap();
+    for (path, expected) in [
+        (blob(dir.path(), &info.manifest), "image.manifest.digest"),
+        (blob(dir.path(), &info.config), "image.config.digest"),
+        (erofs(dir.path(), &info.rootfs), "image.rootfs.digest"),
+    ] {
+        flip_byte(&path, 100);
+        assert_eq!(rule(verify(&store, &info)), expected);
+        flip_byte(&path, 100);
+        verify(&store, &info).unwrap();
+    }
+}
+
+#[test]
+fn refuses_digests_of_another_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let one = import(&store, "one", &small_tar()).unwrap();
+    let mut tar = tar::Builder::new(Vec::new());
+    common::append(&mut tar, tar::EntryType::Regular, "./other", "", b"other");
+    let two = import(&store, "two", &tar.into_inner().unwrap()).unwrap();
+    let mixed = ImageInfo { config: two.config, ..one.clone() };
+    assert_eq!(rule(verify(&store, &mixed)), "image.config.digest");
+    let absent = ImageInfo { rootfs: Sha256::ZERO, ..one.clone() };
+    assert_eq!(rule(verify(&store, &absent)), "image.rootfs.digest");
+    let absent = ImageInfo { manifest: Sha256::ZERO, ..one };
+    assert_eq!(verify(&store, &absent), Err(ImageError::NotFound { what: Sha256::ZERO.to_string() }));
+}
+
+#[test]
+fn builds_a_missing_rootfs_again_with_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let info = import(&store, "demo", &small_tar()).unwrap();
+    fs::remove_file(erofs(dir.path(), &info.rootfs)).unwrap();
+    verify(&store, &info).unwrap();
+    fs::remove_file(erofs(dir.path(), &info.rootfs)).unwrap();
+    assert_eq!(store.info("demo"), Ok(info));
+}
+
+#[test]
+fn same_layers_give_the_same_bytes_on_another_file_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let one = import(&Store::open(dir.path()).unwrap(), "demo", &small_tar()).unwrap();
+    let two = import(&Store::open(memory.path()).unwrap(), "other-name", &small_tar()).unwrap();
+    assert_eq!(one, two);
+}
+
+#[test]
+fn imports_again_over_a_damaged_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let info = import(&store, "demo", &small_tar()).unwrap();
+    flip_byte(&erofs(dir.path(), &info.rootfs), 5000);
+    flip_byte(&blob(dir.path(), &info.manifest), 5);
+    assert_eq!(import(&store, "demo", &small_tar()).unwrap(), info);
+    verify(&store, &info).unwrap();
+}
+
+#[test]
+fn gzip_and_plain_tar_import_as_the_same_image() {
+    use std::io::Write as _;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let plain = import(&store, "plain", &small_tar()).unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&small_tar()).unwrap();
+    assert_eq!(import(&store, "gzip", &encoder.finish().unwrap()).unwrap(), plain);
+}
+
+#[test]
+fn lists_names_removes_them_and_collects_what_none_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let one = import(&store, "b", &small_tar()).unwrap();
+    import(&store, "a", &small_tar()).unwrap();
+    let names = |store: &Store| store.list().unwrap().into_iter().map(|i| i.reference).collect::<Vec<_>>();
+    assert_eq!(names(&store), ["a", "b"]);
+    assert_eq!(store.gc().unwrap(), casemate_images::GcReport::default());
+    store.remove("a").unwrap();
+    assert_eq!(store.remove("a"), Err(ImageError::NotFound { what: "a".to_owned() }));
+    store.gc().unwrap();
+    verify(&store, &one).unwrap();
+    store.remove("b").unwrap();
+    store.gc().unwrap();
+    assert_eq!(files_below(dir.path()), ["index.json", "oci-layout"]);
+    assert_eq!(store.info("b"), Err(ImageError::NotFound { what: "b".to_owned() }));
+}
+
+#[test]
+fn store_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    fs::create_dir(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let store = Store::open(&path).unwrap();
+    import(&store, "demo", &small_tar()).unwrap();
+    let mut todo = vec![path];
+    while let Some(path) = todo.pop() {
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}", path.display());
+        if path.is_dir() {
+            todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+}
+
+#[test]
+fn layout_is_readable_by_another_oci_tool() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let info = import(&store, "demo", &small_tar()).unwrap();
+    let output = std::process::Command::new("timeout")
+        .args(["30", "skopeo", "inspect", "--format", "{{.Digest}}"])
+        .arg(format!("oci:{}:demo", dir.path().join("store").display()))
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    if output.status.code() == Some(127) {
+        println!("not run: layout_is_readable_by_another_oci_tool: skopeo is not installed");
+        return;
+    }
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), info.manifest.to_string());
+}

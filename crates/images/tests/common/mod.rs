@@ -23,7 +23,13 @@ pub(crate) fn import(store: &Store, reference: &str, tar: &[u8]) -> Result<Image
 }
 
 /// One entry; `link` is the target of links.
-pub(crate) fn append(tar: &mut tar::Builder<Vec<u8>>, kind: tar::EntryType, path: &str, link: &str, content: &[u8]) {
+pub(crate) fn append(
+    tar: &mut tar::Builder<Vec<u8>>,
+    kind: tar::EntryType,
+    path: &str,
+    link: &str,
+    content: &[u8],
+) {
     let mut header = tar::Header::new_gnu();
     header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
     header.set_entry_type(kind);
