@@ -4,8 +4,20 @@
 //! carries for it. What it is not: a runner; nothing here touches a file, a clock or a network.
 //! Who trusts it: the warden measures with it, the verifier recomputes with it.
 
+pub mod compose;
+pub mod host;
+mod interpolate;
+pub mod keys;
 pub mod lock;
 pub mod merkle;
+pub mod problem;
+pub mod resolve;
+pub mod rules;
+mod units;
+mod yaml;
 
+pub use compose::Compose;
 pub use lock::Lock;
 pub use merkle::Proof;
+pub use problem::{Problem, Problems};
+pub use resolve::ImageFacts;

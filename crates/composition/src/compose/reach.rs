@@ -1,0 +1,216 @@
+//! Keys that say whom an agent may reach and who may reach it: nothing else is reachable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::host::{HostName, HostNameError};
+use crate::keys;
+use crate::lock::{AgentName, Backend, Edge};
+use crate::problem::{At, Findings, Place, printable};
+use crate::units;
+use crate::yaml::{Node, Value};
+
+use super::read::{list, scalar, text, texts, walk};
+
+/// Most edges, egress endpoints, or exposed ports of one agent.
+const ENDPOINTS_MAX: usize = 256;
+
+/// What `x-casemate` of a service says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Extension {
+    pub(crate) talks_to: Vec<At<Edge>>,
+    pub(crate) egress: Vec<At<(HostName, u16)>>,
+    pub(crate) backend: Option<Backend>,
+}
+
+/// `x-casemate` of a service.
+pub(crate) fn extension(node: &Node, f: &mut Findings<'_>) -> Extension {
+    let mut extension = Extension::default();
+    walk(&keys::X_CASEMATE, node, f, |f, key, member| match key {
+        "talks-to" => extension.talks_to = endpoints(&member.node, key, edge, f),
+        "egress" => extension.egress = endpoints(&member.node, key, egress, f),
+        _ => match scalar(&member.node, key, f).map(|(text, _)| text) {
+            Some("native") => extension.backend = Some(Backend::Native),
+            Some(other) => {
+                let what = format!("backend `{}` is not supported yet", printable(other));
+                f.problem(member.node.place, what, "write native");
+            }
+            None => {}
+        },
+    });
+    extension
+}
+
+fn endpoints<T: PartialEq>(
+    node: &Node,
+    key: &str,
+    read: fn(&str, Place, &mut Findings<'_>) -> Option<T>,
+    f: &mut Findings<'_>,
+) -> Vec<At<T>> {
+    let mut all: Vec<At<T>> = Vec::new();
+    for item in texts(node, key, f) {
+        let Some(value) = read(&item.value, item.place, f) else { continue };
+        if all.iter().any(|other| other.value == value) {
+            f.problem(
+                item.place,
+                format!("`{}` is written twice", printable(&item.value)),
+                "keep one of the two",
+            );
+        } else if all.len() >= ENDPOINTS_MAX {
+            f.problem(item.place, format!("more than {ENDPOINTS_MAX} endpoints"), "declare fewer");
+        } else {
+            all.push(At { place: item.place, value });
+        }
+    }
+    all
+}
+
+fn split<'t>(
+    text: &'t str,
+    key: &str,
+    like: &str,
+    place: Place,
+    f: &mut Findings<'_>,
+) -> Option<(&'t str, u16)> {
+    let parts = text.rsplit_once(':').and_then(|(name, port)| Some((name, units::port(port)?)));
+    if parts.is_none() {
+        let what = format!("`{key}` has `{}`, which names no port from 1 to 65535", printable(text));
+        f.problem(place, what, format!("write \"{like}\""));
+    }
+    parts
+}
+
+fn edge(text: &str, place: Place, f: &mut Findings<'_>) -> Option<Edge> {
+    let (name, port) = split(text, "talks-to", "service:8080", place, f)?;
+    match name.parse::<AgentName>() {
+        Ok(to) => Some(Edge { to, port }),
+        Err(_) => {
+            let what = format!("`talks-to` has `{}`, which is no service name", printable(name));
+            f.problem(place, what, "name a service of this file; outside hosts go under `egress`");
+            None
+        }
+    }
+}
+
+fn egress(text: &str, place: Place, f: &mut Findings<'_>) -> Option<(HostName, u16)> {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let host = rest.split(['/', ':', '?', '#']).next().unwrap_or_default();
+        let port = if scheme == "http" { 80 } else { 443 };
+        let what = format!("`egress` has the URL `{}`: only host and port can be allowed", printable(text));
+        f.problem(place, what, format!("write \"{}:{port}\"", printable(host)));
+        return None;
+    }
+    let (name, port) = split(text, "egress", "api.example.com:443", place, f)?;
+    match name.parse::<HostName>() {
+        Ok(host) => Some((host, port)),
+        Err(error) => {
+            let todo = match error {
+                HostNameError::Address => "give it a name, and the name its address under `extra_hosts`",
+                HostNameError::Wildcard => "name each host",
+                HostNameError::TrailingDot => "leave the last dot out",
+                HostNameError::UpperCase => "write it in lower case",
+                _ => "write \"api.example.com:443\"; international names in their xn-- form",
+            };
+            f.problem(place, format!("egress host `{}` is refused: {error}", printable(name)), todo);
+            None
+        }
+    }
+}
+
+/// `expose`.
+pub(crate) fn expose(node: &Node, f: &mut Findings<'_>) -> BTreeSet<u16> {
+    let mut ports = BTreeSet::new();
+    for item in list(node, "expose", f) {
+        let Some((text, _)) = scalar(item, "expose", f) else { continue };
+        let number = text.strip_suffix("/tcp").unwrap_or(text);
+        let range = match number.split_once('-') {
+            Some((first, last)) => units::port(first).zip(units::port(last)),
+            None => units::port(number).map(|port| (port, port)),
+        };
+        match range {
+            Some((first, last)) if first <= last && usize::from(last - first) < ENDPOINTS_MAX => {
+                ports.extend(first..=last);
+            }
+            _ => {
+                let what = format!("`expose` has `{}`", printable(text));
+                f.problem(item.place, what, "write a TCP port from 1 to 65535, such as \"8080\"");
+            }
+        }
+    }
+    if ports.len() > ENDPOINTS_MAX {
+        f.problem(node.place, format!("more than {ENDPOINTS_MAX} exposed ports"), "expose fewer");
+    }
+    ports
+}
+
+/// `extra_hosts`: which address a name of `egress` stands for.
+pub(crate) fn extra_hosts(node: &Node, f: &mut Findings<'_>) -> BTreeMap<HostName, At<IpAddr>> {
+    let mut hosts = BTreeMap::new();
+    let mut put = |host: &str, address: &str, place: Place, f: &mut Findings<'_>| {
+        let Ok(host) = host.parse::<HostName>() else {
+            let what = format!("`extra_hosts` has `{}`, which is no host name", printable(host));
+            return f.problem(place, what, "write \"name:address\"");
+        };
+        let Some(address) = address_of(address) else {
+            let what = format!("address `{}` of `{host}` cannot be used", printable(address));
+            return f.problem(place, what, "write one IPv4 or IPv6 address of a single machine");
+        };
+        if hosts.insert(host, At { place, value: address }).is_some() {
+            f.problem(place, "host has two addresses", "keep one of the two");
+        }
+    };
+    if let Value::Map(members) = &node.value {
+        for member in members {
+            let address = match &member.node.value {
+                Value::List(items) if items.len() == 1 => items.first(),
+                _ => Some(&member.node),
+            };
+            let address = address.and_then(|node| scalar(node, "extra_hosts", f));
+            if let Some((address, _)) = address {
+                put(&member.key, address, member.node.place, f);
+            }
+        }
+        return hosts;
+    }
+    for item in list(node, "extra_hosts", f) {
+        let Some(text) = text(item, "extra_hosts", f) else { continue };
+        match text.split_once('=').or_else(|| text.split_once(':')) {
+            Some((host, address)) => put(host, address, item.place, f),
+            None => {
+                let what = format!("`extra_hosts` has `{}`, which names no address", printable(&text));
+                f.problem(item.place, what, "write \"name:address\"");
+            }
+        }
+    }
+    hosts
+}
+
+/// The address of one machine: not unspecified, multicast or broadcast.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let text = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address: IpAddr = text.parse().ok()?;
+    let unusable = address.is_unspecified()
+        || address.is_multicast()
+        || matches!(address, IpAddr::V4(Ipv4Addr::BROADCAST))
+        || matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    (!unusable).then_some(address)
+}
+
+/// `networks` of a service: joins nobody, and what else it asks for may not be dropped silently.
+pub(crate) fn networks(node: &Node, f: &mut Findings<'_>) {
+    let mut others = false;
+    if let Value::Map(members) = &node.value {
+        for member in members {
+            others |= member.key != "default";
+            if !member.node.is_null() {
+                walk(&keys::SERVICE_NETWORK, &member.node, f, |_, _, _| {});
+            }
+        }
+    } else {
+        others = texts(node, "networks", f).iter().any(|name| name.value != "default");
+    }
+    if others {
+        let what = "`networks` has no effect: networks join nobody here";
+        f.warning(node.place, what, "declare `x-casemate: talks-to: [\"service:port\"]`");
+    }
+}

@@ -1,0 +1,220 @@
+//! One service: each key that has an effect, read by its own function.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::host::HostName;
+use crate::keys;
+use crate::lock::{AgentName, Condition, Health, Mount, Restart, User};
+use crate::problem::{At, Findings, Place, printable};
+use crate::yaml::Member;
+
+use super::mounts::{self, SecretUse};
+use super::reach::{self, Extension};
+use super::read::{self, walk};
+use super::run::{self, WrittenLimits};
+
+/// Longest image reference in bytes.
+const IMAGE_BYTES_MAX: usize = 512;
+/// Most variables of one agent.
+const VARIABLES_MAX: usize = 1024;
+
+/// A service as written.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    pub(crate) place: Place,
+    pub(crate) image: Option<At<String>>,
+    pub(crate) entrypoint: Option<Vec<String>>,
+    pub(crate) command: Option<Vec<String>>,
+    pub(crate) environment: BTreeMap<String, At<String>>,
+    pub(crate) working_dir: Option<String>,
+    pub(crate) user: Option<User>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) mounts: Vec<At<Mount>>,
+    pub(crate) secrets: Vec<At<SecretUse>>,
+    pub(crate) limits: WrittenLimits,
+    pub(crate) expose: BTreeSet<u16>,
+    pub(crate) extension: Extension,
+    pub(crate) extra_hosts: BTreeMap<HostName, At<IpAddr>>,
+    pub(crate) restart: Option<Restart>,
+    pub(crate) health: Option<Health>,
+    pub(crate) depends_on: BTreeMap<AgentName, At<Condition>>,
+    pub(crate) stop_signal: Option<i32>,
+    pub(crate) stop_grace_ms: Option<u64>,
+}
+
+impl Service {
+    fn empty(place: Place) -> Self {
+        Self {
+            place,
+            image: None,
+            entrypoint: None,
+            command: None,
+            environment: BTreeMap::new(),
+            working_dir: None,
+            user: None,
+            hostname: None,
+            mounts: Vec::new(),
+            secrets: Vec::new(),
+            limits: WrittenLimits::default(),
+            expose: BTreeSet::new(),
+            extension: Extension::default(),
+            extra_hosts: BTreeMap::new(),
+            restart: None,
+            health: None,
+            depends_on: BTreeMap::new(),
+            stop_signal: None,
+            stop_grace_ms: None,
+        }
+    }
+}
+
+/// The service that `member` of `services` describes.
+pub(crate) fn service(
+    member: &Member,
+    variables: &BTreeMap<String, String>,
+    f: &mut Findings<'_>,
+) -> Service {
+    let mut service = Service::empty(member.key_place);
+    walk(&keys::SERVICE, &member.node, f, |f, key, member| {
+        if !files(&mut service, key, member, f) && !running(&mut service, key, member, variables, f) {
+            // The table promises what no reader keeps: our mistake, and still never silent.
+            f.problem(member.key_place, format!("`{key}` is not supported"), "report this as a bug");
+        }
+    });
+    if service.image.is_none() {
+        let what = format!("service `{}` has no image", printable(&member.key));
+        f.problem(member.key_place, what, "write image: name:tag");
+    }
+    for host in service.extra_hosts.keys() {
+        if !service.extension.egress.iter().any(|egress| egress.value.0 == *host) {
+            let place = service.extra_hosts.get(host).map_or(member.key_place, |address| address.place);
+            let what = format!("`extra_hosts` names `{host}`, which this service may not reach");
+            f.warning(place, what, format!("add \"{host}:443\" to `x-casemate: egress`, or remove it"));
+        }
+    }
+    service
+}
+
+/// Image, file system and reach. Whether `key` was one of these.
+fn files(service: &mut Service, key: &str, member: &Member, f: &mut Findings<'_>) -> bool {
+    let node = &member.node;
+    match key {
+        "image" => service.image = image(member, f),
+        "tmpfs" => mounts::tmpfs(node, &mut service.mounts, f),
+        "volumes" => mounts::volumes(node, &mut service.mounts, f),
+        "secrets" => service.secrets = mounts::secrets(node, f),
+        "expose" => service.expose = reach::expose(node, f),
+        "extra_hosts" => service.extra_hosts = reach::extra_hosts(node, f),
+        "x-casemate" => service.extension = reach::extension(node, f),
+        "networks" => reach::networks(node, f),
+        "read_only" => {
+            if read::truth(node, key, f) == Some(false) {
+                let what = "`read_only: false` is refused: a writable root would not be what was measured";
+                f.problem(node.place, what, "mount a tmpfs or a volume where the program writes");
+            }
+        }
+        "cap_drop" => drop(read::texts(node, key, f)),
+        "security_opt" => security_opt(member, f),
+        _ => return false,
+    }
+    true
+}
+
+/// How it runs. Whether `key` was one of these.
+fn running(
+    service: &mut Service,
+    key: &str,
+    member: &Member,
+    variables: &BTreeMap<String, String>,
+    f: &mut Findings<'_>,
+) -> bool {
+    let node = &member.node;
+    let limits = &mut service.limits;
+    match key {
+        "command" => service.command = run::command(node, key, f),
+        "entrypoint" => service.entrypoint = run::command(node, key, f),
+        "environment" => service.environment = environment(member, variables, f),
+        "working_dir" => {
+            let read = read::parsed(node, key, "an absolute path", f, read::absolute_path);
+            service.working_dir = read.map(|at| at.value);
+        }
+        "user" => service.user = run::user(node, f),
+        "hostname" => service.hostname = run::hostname(node, f),
+        "mem_limit" => {
+            let read = run::memory(node, key, f);
+            run::set_limit(&mut limits.memory_bytes, read, "`mem_limit` and `deploy`", f);
+        }
+        "pids_limit" => {
+            let read = run::pids(node, key, f);
+            run::set_limit(&mut limits.pids, read, "`pids_limit` and `deploy`", f);
+        }
+        "cpus" => {
+            let read = run::cpus(node, key, f);
+            run::set_limit(&mut limits.cpu_milli, read, "`cpus` and `deploy`", f);
+        }
+        "deploy" => run::deploy(node, limits, f),
+        "ulimits" => run::ulimits(node, limits, f),
+        "healthcheck" => service.health = run::health(node, f),
+        "restart" => service.restart = run::restart(node, f),
+        "depends_on" => service.depends_on = run::depends_on(node, f),
+        "stop_signal" => service.stop_signal = run::stop_signal(node, f),
+        "stop_grace_period" => service.stop_grace_ms = run::stop_grace(node, f),
+        "init" => drop(read::truth(node, key, f)),
+        _ => return false,
+    }
+    true
+}
+
+fn image(member: &Member, f: &mut Findings<'_>) -> Option<At<String>> {
+    let value = read::text(&member.node, "image", f)?;
+    let place = member.node.place;
+    if value.is_empty() || value.len() > IMAGE_BYTES_MAX || !value.bytes().all(|b| b.is_ascii_graphic()) {
+        f.problem(
+            place,
+            format!("`image` is `{}`", printable(&value)),
+            "write name:tag or name@sha256:digest",
+        );
+        return None;
+    }
+    Some(At { place, value })
+}
+
+fn environment(
+    member: &Member,
+    variables: &BTreeMap<String, String>,
+    f: &mut Findings<'_>,
+) -> BTreeMap<String, At<String>> {
+    let pairs = read::pairs(&member.node, "environment", variables, f);
+    if pairs.len() > VARIABLES_MAX {
+        f.problem(member.key_place, format!("more than {VARIABLES_MAX} variables"), "use fewer");
+    }
+    for (name, value) in &pairs {
+        if looks_secret(name) && !value.value.is_empty() {
+            let what =
+                format!("variable `{}` looks like a secret, and the lock holds it in clear", printable(name));
+            f.warning(value.place, what, "use `secrets:` and read the file below /run/secrets");
+        }
+    }
+    pairs
+}
+
+/// Whether a variable's name says that its value is a secret. `_FILE` names a file that holds it.
+fn looks_secret(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    let telling = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "API_KEY", "APIKEY", "PRIVATE_KEY", "CREDENTIAL"];
+    !upper.ends_with("_FILE") && !upper.ends_with("_PATH") && telling.iter().any(|word| upper.contains(word))
+}
+
+fn security_opt(member: &Member, f: &mut Findings<'_>) {
+    for option in read::texts(&member.node, "security_opt", f) {
+        if !matches!(
+            option.value.as_str(),
+            "no-new-privileges:true" | "no-new-privileges=true" | "no-new-privileges"
+        ) {
+            let what =
+                format!("`security_opt` `{}` is refused: the rules are the box's", printable(&option.value));
+            f.problem(option.place, what, "keep no-new-privileges:true alone");
+        }
+    }
+}

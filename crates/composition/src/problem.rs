@@ -1,0 +1,257 @@
+//! What is wrong with a Compose file, and where: two lines each, all of them at once.
+//!
+//! What it is not: a place where decisions are made. Text of the file is quoted printable and bounded, because a
+//! file may come from anybody.
+
+use std::fmt;
+
+/// Most problems of one report; the rest is counted.
+pub const PROBLEMS_MAX: usize = 100;
+/// Longest text of one line of a problem, in characters.
+pub const PROBLEM_LINE_CHARS_MAX: usize = 400;
+
+/// A place in a file: line and column from 1, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1.
+    pub column: usize,
+}
+
+impl Place {
+    /// The first character of a file.
+    pub const START: Self = Self { line: 1, column: 1 };
+}
+
+/// A value and where it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct At<T> {
+    pub(crate) place: Place,
+    pub(crate) value: T,
+}
+
+/// One thing that is wrong, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// File as the caller named it.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub what: String,
+    /// What to do.
+    pub todo: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}\n  do: {}", self.file, self.line, self.column, self.what, self.todo)
+    }
+}
+
+/// All that is wrong, in the order of the file. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// The problems.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Problem] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl IntoIterator for Problems {
+    type Item = Problem;
+    type IntoIter = std::vec::IntoIter<Problem>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// Collects problems and warnings while a file is read.
+#[derive(Debug)]
+pub(crate) struct Findings<'a> {
+    file: &'a str,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+    problems_left_out: usize,
+}
+
+impl<'a> Findings<'a> {
+    pub(crate) const fn new(file: &'a str) -> Self {
+        Self { file, problems: Vec::new(), warnings: Vec::new(), problems_left_out: 0 }
+    }
+
+    /// Notes a problem. Returns nothing, so that `?`-less reading goes on to the next one.
+    pub(crate) fn problem(&mut self, place: Place, what: impl fmt::Display, todo: impl fmt::Display) {
+        if self.problems.len() >= PROBLEMS_MAX {
+            self.problems_left_out = self.problems_left_out.saturating_add(1);
+            return;
+        }
+        let problem = make(self.file, place, &what, &todo);
+        // An anchor that is used twice is read twice: its defect is one defect.
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    pub(crate) fn warning(&mut self, place: Place, what: impl fmt::Display, todo: impl fmt::Display) {
+        if self.warnings.len() < PROBLEMS_MAX {
+            let warning = make(self.file, place, &what, &todo);
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
+    }
+
+    /// `value` and the warnings, where no problem was found.
+    pub(crate) fn finish<T>(mut self, value: Option<T>) -> Result<(T, Vec<Problem>), Problems> {
+        let by_place = |a: &Problem, b: &Problem| (a.line, a.column).cmp(&(b.line, b.column));
+        self.problems.sort_by(by_place);
+        self.warnings.sort_by(by_place);
+        match value {
+            Some(value) if self.problems.is_empty() => Ok((value, self.warnings)),
+            _ => {
+                if self.problems_left_out > 0 {
+                    let what = format!("{} more problems are not shown", self.problems_left_out);
+                    self.problems.push(make(self.file, Place::START, &what, &"mend the ones above first"));
+                }
+                if self.problems.is_empty() {
+                    // Nothing fails open: no value without a problem is itself a problem, and our own.
+                    let what = "file could not be read, and no reason was noted";
+                    self.problems.push(make(self.file, Place::START, &what, &"report this file as a bug"));
+                }
+                Err(Problems(self.problems))
+            }
+        }
+    }
+}
+
+fn make(file: &str, place: Place, what: &dyn fmt::Display, todo: &dyn fmt::Display) -> Problem {
+    Problem {
+        file: printable(file),
+        line: place.line,
+        column: place.column,
+        what: printable(&what.to_string()),
+        todo: printable(&todo.to_string()),
+    }
+}
+
+/// `text` on one line, without control characters, and bounded.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out: String = text
+        .chars()
+        .take(PROBLEM_LINE_CHARS_MAX)
+        .map(|c| if c.is_control() || is_invisible(c) { '\u{fffd}' } else { c })
+        .collect();
+    if text.chars().nth(PROBLEM_LINE_CHARS_MAX).is_some() {
+        out.push('\u{2026}');
+    }
+    out
+}
+
+/// Characters that reorder or hide text on a terminal.
+const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// `, did you mean `x`?` for the one of `known` nearest to `found`, or nothing.
+pub(crate) fn did_you_mean<'k>(found: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+    let plain = |text: &str| text.to_ascii_lowercase().replace('-', "_");
+    let found = plain(found);
+    let distance_max = if found.chars().count() <= 4 { 1 } else { 2 };
+    if found.chars().count() > 64 {
+        return String::new();
+    }
+    known
+        .into_iter()
+        .map(|name| (distance(&found, &plain(name)), name))
+        .filter(|(distance, _)| *distance <= distance_max)
+        .min()
+        .map(|(_, name)| format!(", did you mean `{name}`?"))
+        .unwrap_or_default()
+}
+
+/// Optimal string alignment distance: insertions, deletions, replacements and swaps of neighbours.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.iter().enumerate() {
+        let mut row = vec![i.saturating_add(1)];
+        for (j, cb) in b.iter().enumerate() {
+            let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX / 2);
+            let next = j.saturating_add(1);
+            let mut best = at(&last, j).saturating_add(usize::from(ca != cb));
+            best = best.min(at(&last, next).saturating_add(1)).min(at(&row, j).saturating_add(1));
+            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(cb) && b.get(j - 1) == Some(ca);
+            if swapped {
+                best = best.min(at(&before_last, j - 1).saturating_add(1));
+            }
+            row.push(best);
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last.last().copied().unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggests_the_nearest_key_and_nothing_far() {
+        let known = ["image", "command", "mem_limit", "volumes"];
+        assert_eq!(did_you_mean("imgae", known), ", did you mean `image`?");
+        assert_eq!(did_you_mean("mem-limit", known), ", did you mean `mem_limit`?");
+        assert_eq!(did_you_mean("volume", known), ", did you mean `volumes`?");
+        assert_eq!(did_you_mean("quux", known), "");
+        assert_eq!(did_you_mean(&"x".repeat(1000), known), "");
+    }
+
+    #[test]
+    fn prints_hostile_text_on_one_bounded_line() {
+        let mut findings = Findings::new("a\u{1b}[2J.yaml");
+        findings.problem(Place::START, format!("{}\n\u{202e}x", "y".repeat(1000)), "z");
+        let problems = findings.finish(Some(())).unwrap_err();
+        let text = problems.to_string();
+        assert_eq!(text.lines().count(), 2);
+        assert!(text.starts_with("a\u{fffd}[2J.yaml:1:1: yyy"));
+        assert!(text.chars().count() < 500);
+    }
+
+    #[test]
+    fn counts_what_it_does_not_show() {
+        let mut findings = Findings::new("f");
+        for line in 1..=PROBLEMS_MAX + 7 {
+            findings.problem(Place { line, column: 1 }, "w", "t");
+        }
+        let problems = findings.finish(Some(())).unwrap_err();
+        assert_eq!(problems.as_slice().len(), PROBLEMS_MAX + 1);
+        assert_eq!(problems.as_slice().last().unwrap().what, "7 more problems are not shown");
+    }
+
+    #[test]
+    fn no_value_without_a_problem_is_a_problem() {
+        assert!(Findings::new("f").finish(None::<()>).is_err());
+    }
+}

@@ -1,0 +1,172 @@
+//! Compose file and image facts to a lock: every default written out, every choice made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::compose::{Compose, Service, TMPFS_BYTES_DEFAULT, TMPFS_MODE_DEFAULT, target_of};
+use crate::lock::{
+    Agent, AgentName, Backend, Egress, ImagePin, LOCK_VERSION, Limits, Lock, Mount, Restart, Secret, Stop,
+    User,
+};
+use crate::problem::{Findings, Problems, printable};
+use crate::rules;
+
+/// Memory of an agent that names no limit.
+pub const MEMORY_BYTES_DEFAULT: u64 = 512 << 20;
+/// Processes and threads of an agent that names no limit.
+pub const PIDS_DEFAULT: u32 = 256;
+/// Open files of a process that names no limit.
+pub const OPEN_FILES_DEFAULT: u32 = 1024;
+/// Time before SIGKILL of an agent that names none (as Compose).
+pub const STOP_GRACE_MS_DEFAULT: u64 = 10_000;
+/// `PATH` where neither image nor file set one (as container engines do).
+pub const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const SIGTERM: i32 = 15;
+
+/// What is known of an image once it is pinned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Its digests.
+    pub pin: ImagePin,
+    /// `Entrypoint` of its configuration.
+    pub entrypoint: Vec<String>,
+    /// `Cmd` of its configuration.
+    pub command: Vec<String>,
+    /// `Env` of its configuration.
+    pub environment: BTreeMap<String, String>,
+    /// `WorkingDir` of its configuration; empty means `/`.
+    pub working_dir: String,
+    /// `User` of its configuration, as numbers.
+    pub user: User,
+}
+
+impl Compose {
+    /// The lock. `images` has the facts of each of [`Compose::images`], by reference as written.
+    ///
+    /// # Errors
+    /// [`Problems`]: an image is missing, or has no command.
+    pub fn resolve(&self, images: &BTreeMap<String, ImageFacts>) -> Result<Lock, Problems> {
+        let mut f = Findings::new(&self.file);
+        let mut agents = BTreeMap::new();
+        for (name, service) in &self.services {
+            if let Some(agent) = self.agent(name, service, images, &mut f) {
+                agents.insert(name.clone(), agent);
+            }
+        }
+        let volumes: BTreeSet<AgentName> = self.volumes.clone();
+        let lock = Lock { version: LOCK_VERSION, project: self.project.clone(), agents, volumes };
+        Ok(f.finish(Some(lock))?.0)
+    }
+
+    fn agent(
+        &self,
+        name: &AgentName,
+        service: &Service,
+        images: &BTreeMap<String, ImageFacts>,
+        f: &mut Findings<'_>,
+    ) -> Option<Agent> {
+        let image = service.image.as_ref()?;
+        let Some(facts) = images.get(&image.value) else {
+            let shown = printable(&image.value);
+            let what = format!("image `{shown}` is not in the store");
+            f.problem(image.place, what, "import it with `casemate image import`, or correct the reference");
+            return None;
+        };
+        let command = command(service, facts);
+        if command.first().is_none_or(String::is_empty) {
+            let what = format!("service `{name}` has no command, and neither has its image");
+            f.problem(image.place, what, "write command: [\"program\", \"argument\"]");
+            return None;
+        }
+        Some(Agent {
+            image: facts.pin.clone(),
+            command,
+            environment: environment(service, facts),
+            working_dir: service.working_dir.clone().unwrap_or_else(|| match facts.working_dir.as_str() {
+                "" => "/".to_owned(),
+                path => path.to_owned(),
+            }),
+            user: service.user.unwrap_or(facts.user),
+            hostname: service.hostname.clone().unwrap_or_else(|| name.to_string()),
+            mounts: mounts(service),
+            secrets: self.secrets_of(service),
+            limits: Limits {
+                memory_bytes: service
+                    .limits
+                    .memory_bytes
+                    .as_ref()
+                    .map_or(MEMORY_BYTES_DEFAULT, |at| at.value),
+                pids: service.limits.pids.as_ref().map_or(PIDS_DEFAULT, |at| at.value),
+                cpu_milli: service.limits.cpu_milli.as_ref().map(|at| at.value),
+                open_files: service.limits.open_files.as_ref().map_or(OPEN_FILES_DEFAULT, |at| at.value),
+            },
+            seccomp_rules: rules::seccomp_rules_digest(),
+            landlock_rules: rules::landlock_rules_digest(),
+            backend: service.extension.backend.unwrap_or(Backend::Native),
+            expose: service.expose.clone(),
+            edges: service.extension.talks_to.iter().map(|at| at.value.clone()).collect(),
+            egress: egress(service),
+            restart: service.restart.unwrap_or(Restart::No),
+            health: service.health.clone(),
+            depends_on: service.depends_on.iter().map(|(to, at)| (to.clone(), at.value)).collect(),
+            stop: Stop {
+                signal: service.stop_signal.unwrap_or(SIGTERM),
+                grace_ms: service.stop_grace_ms.unwrap_or(STOP_GRACE_MS_DEFAULT),
+            },
+        })
+    }
+
+    fn secrets_of(&self, service: &Service) -> Vec<Secret> {
+        let mut secrets: Vec<_> = service
+            .secrets
+            .iter()
+            .filter_map(|at| {
+                let name = self.secrets.get(&at.value.source)?;
+                let resource = format!("{}/secret/{name}", self.project);
+                Some(Secret { resource, target: at.value.target.clone() })
+            })
+            .collect();
+        secrets.sort();
+        secrets
+    }
+}
+
+/// As the Compose specification merges them: an entrypoint of the file also drops the image's command.
+fn command(service: &Service, facts: &ImageFacts) -> Vec<String> {
+    let (entrypoint, default) = match &service.entrypoint {
+        Some(entrypoint) => (entrypoint.as_slice(), &[][..]),
+        None => (facts.entrypoint.as_slice(), facts.command.as_slice()),
+    };
+    let command = service.command.as_deref().unwrap_or(default);
+    [entrypoint, command].concat()
+}
+
+fn environment(service: &Service, facts: &ImageFacts) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::from([("PATH".to_owned(), PATH_DEFAULT.to_owned())]);
+    all.extend(facts.environment.clone());
+    all.extend(service.environment.iter().map(|(name, at)| (name.clone(), at.value.clone())));
+    all
+}
+
+/// In the order of their targets, so that an outer mount comes before one inside it; `/tmp` is always there.
+fn mounts(service: &Service) -> Vec<Mount> {
+    let mut mounts: Vec<Mount> = service.mounts.iter().map(|at| at.value.clone()).collect();
+    if !mounts.iter().any(|mount| target_of(mount) == "/tmp") {
+        let target = "/tmp".to_owned();
+        mounts.push(Mount::Tmpfs { target, size_bytes: TMPFS_BYTES_DEFAULT, mode: TMPFS_MODE_DEFAULT });
+    }
+    mounts.sort_by(|a, b| target_of(a).cmp(target_of(b)));
+    mounts
+}
+
+fn egress(service: &Service) -> BTreeSet<Egress> {
+    service
+        .extension
+        .egress
+        .iter()
+        .map(|at| {
+            let (host, port) = &at.value;
+            let address = service.extra_hosts.get(host).map(|at| at.value);
+            Egress { host: host.to_string(), port: *port, address }
+        })
+        .collect()
+}

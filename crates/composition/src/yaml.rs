@@ -1,0 +1,402 @@
+//! YAML text to a tree in which every key and value knows its place.
+//!
+//! Built from the events of `saphyr-parser`, because they carry a span each and arrive before anything is
+//! allocated for them: limits on depth, nodes and alias expansion hold while the tree grows. What it is not: a
+//! YAML data model. A scalar stays text; what reads it decides what it means, so no YAML 1.1 boolean or number
+//! is guessed here. Tags, several documents, duplicate keys and recursive anchors are refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
+
+use crate::problem::{Findings, Place, printable};
+
+/// Largest file in bytes.
+pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
+/// Deepest nesting.
+pub(crate) const DEPTH_MAX: usize = 32;
+/// Most nodes, after aliases are expanded.
+pub(crate) const NODES_MAX: usize = 100_000;
+/// Most anchors.
+pub(crate) const ANCHORS_MAX: usize = 1000;
+
+/// A node of the tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) place: Place,
+    pub(crate) value: Value,
+}
+
+/// What a node holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// Text, and whether it was written without quotes, so that it could mean another type.
+    Scalar { text: String, plain: bool },
+    /// A list.
+    List(Vec<Node>),
+    /// A mapping, in the order of the file.
+    Map(Vec<Member>),
+}
+
+/// A key and its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) key: String,
+    pub(crate) key_place: Place,
+    pub(crate) node: Node,
+}
+
+impl Node {
+    /// Whether nothing is written here, or a plain null.
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar { text, plain: true } if is_null_text(text))
+    }
+
+    /// `a text`, `a list`, `a mapping`, `nothing`: for messages.
+    pub(crate) fn kind(&self) -> &'static str {
+        match &self.value {
+            _ if self.is_null() => "nothing",
+            Value::Scalar { .. } => "a single value",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+}
+
+/// Whether plain `text` is null in the YAML 1.2 core schema.
+pub(crate) fn is_null_text(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
+
+/// The tree of the one document in `text`. Stops at the first problem: what follows a syntax error is noise.
+pub(crate) fn parse(text: &str, findings: &mut Findings<'_>) -> Option<Node> {
+    if text.len() > FILE_BYTES_MAX {
+        let what = format!("file has {} bytes, at most {FILE_BYTES_MAX} are read", text.len());
+        findings.problem(Place::START, what, "split the composition, or check that this is the right file");
+        return None;
+    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let parser = Parser::new_from_str(text);
+    let mut builder = Builder { parser, anchors: BTreeMap::new(), nodes: 0 };
+    match builder.document() {
+        Ok(node) => Some(node),
+        Err(Stop { place, what, todo }) => {
+            findings.problem(place, what, todo);
+            None
+        }
+    }
+}
+
+struct Stop {
+    place: Place,
+    what: String,
+    todo: &'static str,
+}
+
+fn stop<T>(place: Place, what: impl Into<String>, todo: &'static str) -> Result<T, Stop> {
+    Err(Stop { place, what: what.into(), todo })
+}
+
+struct Builder<'t> {
+    parser: Parser<'t, StrInput<'t>>,
+    anchors: BTreeMap<usize, (Node, usize)>,
+    nodes: usize,
+}
+
+impl<'t> Builder<'t> {
+    fn next(&mut self) -> Result<(Event<'t>, Place), Stop> {
+        match self.parser.next_event() {
+            Some(Ok((event, span))) => Ok((event, place(&span))),
+            Some(Err(error)) => {
+                let mark = error.marker();
+                let place = Place { line: mark.line().max(1), column: mark.col().saturating_add(1) };
+                stop(
+                    place,
+                    format!("not YAML: {}", error.info()),
+                    "mend the YAML: indentation, quotes, colons",
+                )
+            }
+            None => stop(Place::START, "not YAML: it ends too early", "check that the file is complete"),
+        }
+    }
+
+    fn document(&mut self) -> Result<Node, Stop> {
+        loop {
+            match self.next()? {
+                (Event::StreamStart | Event::DocumentStart(_) | Event::Nothing, _) => {}
+                (Event::StreamEnd, place) => {
+                    return stop(
+                        place,
+                        "file is empty",
+                        "write a composition: `services:` and what it needs",
+                    );
+                }
+                (event, place) => {
+                    let root = self.node(event, place, 0)?;
+                    return self.end().map(|()| root);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self) -> Result<(), Stop> {
+        loop {
+            match self.next()? {
+                (Event::DocumentEnd | Event::Nothing, _) => {}
+                (Event::StreamEnd, _) => return Ok(()),
+                (_, place) => {
+                    return stop(
+                        place,
+                        "a second YAML document begins here",
+                        "keep one document in the file",
+                    );
+                }
+            }
+        }
+    }
+
+    fn node(&mut self, event: Event<'t>, place: Place, depth: usize) -> Result<Node, Stop> {
+        if depth > DEPTH_MAX {
+            let what = format!("nested deeper than {DEPTH_MAX} levels");
+            return stop(place, what, "no Compose key needs this: flatten it");
+        }
+        self.count(place, 1)?;
+        let before = self.nodes;
+        let (anchor, value) = match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let forced_text = refuse_tag(tag.as_deref(), place)?;
+                if text.contains('\0') {
+                    return stop(place, "value holds a zero byte", "remove it: no program can receive it");
+                }
+                let plain = style == ScalarStyle::Plain && !forced_text;
+                (anchor, Value::Scalar { text: text.into_owned(), plain })
+            }
+            Event::SequenceStart(anchor, tag) => {
+                refuse_tag(tag.as_deref(), place)?;
+                (anchor, self.list(depth)?)
+            }
+            Event::MappingStart(anchor, tag) => {
+                refuse_tag(tag.as_deref(), place)?;
+                (anchor, self.map(depth)?)
+            }
+            Event::Alias(id) => return self.alias(id, place, depth),
+            _ => return stop(place, "not YAML: a value is missing here", "write the value"),
+        };
+        let node = Node { place, value };
+        if anchor > 0 {
+            if self.anchors.len() >= ANCHORS_MAX {
+                return stop(place, format!("more than {ANCHORS_MAX} anchors"), "write fewer anchors");
+            }
+            let size = self.nodes.saturating_sub(before).saturating_add(1);
+            self.anchors.insert(anchor, (node.clone(), size));
+        }
+        Ok(node)
+    }
+
+    fn alias(&mut self, id: usize, place: Place, depth: usize) -> Result<Node, Stop> {
+        // An anchor is known only once its node is complete, so a node can never contain itself.
+        let Some((node, size)) = self.anchors.get(&id) else {
+            return stop(place, "alias refers to a value that contains it", "write the value out");
+        };
+        let (node, size) = (node.clone(), *size);
+        self.count(place, size)?;
+        if depth.saturating_add(height(&node)) > DEPTH_MAX {
+            let what = format!("nested deeper than {DEPTH_MAX} levels through this alias");
+            return stop(place, what, "no Compose key needs this: flatten it");
+        }
+        Ok(node)
+    }
+
+    fn count(&mut self, place: Place, more: usize) -> Result<(), Stop> {
+        self.nodes = self.nodes.saturating_add(more);
+        if self.nodes > NODES_MAX {
+            let what = format!("more than {NODES_MAX} values, aliases expanded");
+            return stop(place, what, "use fewer aliases, or split the composition");
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Value, Stop> {
+        let mut items = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Ok(Value::List(items)),
+                (event, place) => items.push(self.node(event, place, depth.saturating_add(1))?),
+            }
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Value, Stop> {
+        let mut members: Vec<Member> = Vec::new();
+        let mut keys = BTreeSet::new();
+        let mut merged = Vec::new();
+        loop {
+            let (event, key_place) = self.next()?;
+            if event == Event::MappingEnd {
+                break;
+            }
+            let key_node = self.node(event, key_place, depth.saturating_add(1))?;
+            let Value::Scalar { text: key, plain } = key_node.value else {
+                return stop(key_place, "a key is a list or a mapping", "write the key as plain text");
+            };
+            let (event, place) = self.next()?;
+            let node = self.node(event, place, depth.saturating_add(1))?;
+            if !keys.insert(key.clone()) {
+                let what = format!("key `{}` is written twice", printable(&key));
+                return stop(key_place, what, "keep one of the two");
+            }
+            if plain && key == "<<" {
+                merged = merge_sources(node)?;
+            } else {
+                members.push(Member { key, key_place, node });
+            }
+        }
+        // What is written here wins over what is merged in, and earlier sources over later ones.
+        for member in merged {
+            if keys.insert(member.key.clone()) {
+                members.push(member);
+            }
+        }
+        Ok(Value::Map(members))
+    }
+}
+
+/// The members that `<<` brings in: a mapping's, or a list of mappings'.
+fn merge_sources(node: Node) -> Result<Vec<Member>, Stop> {
+    let todo = "give `<<` an alias of a mapping, or a list of them";
+    match node.value {
+        Value::Map(members) => Ok(members),
+        Value::List(items) => {
+            let mut all = Vec::new();
+            for item in items {
+                match item.value {
+                    Value::Map(members) => all.extend(members),
+                    _ => return stop(item.place, "`<<` merges something that is not a mapping", todo),
+                }
+            }
+            Ok(all)
+        }
+        Value::Scalar { .. } => stop(node.place, "`<<` merges something that is not a mapping", todo),
+    }
+}
+
+/// Whether the tag makes the value text; all tags but `!!str` and the two collection tags are refused.
+fn refuse_tag(tag: Option<&Tag>, place: Place) -> Result<bool, Stop> {
+    match tag {
+        None => Ok(false),
+        Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => Ok(true),
+        Some(tag) if tag.is_yaml_core_schema() && matches!(tag.suffix.as_str(), "map" | "seq") => Ok(false),
+        Some(tag) => {
+            stop(place, format!("tag `{}` is not supported", printable(&tag.to_string())), "remove the tag")
+        }
+    }
+}
+
+fn place(span: &Span) -> Place {
+    Place { line: span.start.line().max(1), column: span.start.col().saturating_add(1) }
+}
+
+fn height(node: &Node) -> usize {
+    let below = match &node.value {
+        Value::Scalar { .. } => return 0,
+        Value::List(items) => items.iter().map(height).max(),
+        Value::Map(members) => members.iter().map(|member| height(&member.node)).max(),
+    };
+    below.unwrap_or(0).saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good(text: &str) -> Node {
+        let mut findings = Findings::new("f");
+        let node = parse(text, &mut findings);
+        findings.finish(node).unwrap().0
+    }
+
+    fn bad(text: &str) -> String {
+        let mut findings = Findings::new("f");
+        let node = parse(text, &mut findings);
+        let problems = findings.finish(node).unwrap_err();
+        assert_eq!(problems.as_slice().len(), 1);
+        let only = &problems.as_slice()[0];
+        format!("{}:{}: {}", only.line, only.column, only.what)
+    }
+
+    fn members(node: &Node) -> Vec<(&str, usize, usize)> {
+        let Value::Map(members) = &node.value else { panic!("{node:?}") };
+        members.iter().map(|m| (m.key.as_str(), m.node.place.line, m.node.place.column)).collect()
+    }
+
+    #[test]
+    fn keeps_the_place_of_every_value() {
+        let node = good("a: 1\nb:\n  - \"\u{e9}\u{e9}\"\nc: { d: e }\n");
+        assert_eq!(members(&node), [("a", 1, 4), ("b", 3, 3), ("c", 4, 4)]);
+    }
+
+    #[test]
+    fn merges_mappings_with_the_written_key_winning() {
+        let node = good("x: &x {a: 1, b: 2}\ny: &y {b: 3, c: 4}\nz:\n  <<: [*x, *y]\n  a: 9\n");
+        let Value::Map(all) = &node.value else { panic!() };
+        let Value::Map(z) = &all[2].node.value else { panic!() };
+        let text = |n: &Node| match &n.value {
+            Value::Scalar { text, .. } => text.clone(),
+            _ => panic!(),
+        };
+        let got: Vec<_> = z.iter().map(|m| (m.key.clone(), text(&m.node))).collect();
+        let want = [("a", "9"), ("b", "2"), ("c", "4")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn refuses_duplicate_keys_tags_documents_and_zero_bytes() {
+        assert_eq!(bad("a: 1\nb: 2\na: 3\n"), "3:1: key `a` is written twice");
+        assert_eq!(bad("a: !reset null\n"), "1:4: tag `!reset` is not supported");
+        assert_eq!(bad("a: 1\n---\nb: 1\n"), "2:1: a second YAML document begins here");
+        assert_eq!(bad("a: \"x\\0y\"\n"), "1:4: value holds a zero byte");
+        assert_eq!(bad("? [a]\n: 1\n"), "1:3: a key is a list or a mapping");
+        assert_eq!(bad(""), "1:1: file is empty");
+        assert!(bad("a: [1, 2\n").starts_with("2:1: not YAML"), "{}", bad("a: [1, 2\n"));
+    }
+
+    #[test]
+    fn refuses_a_value_that_contains_itself() {
+        assert_eq!(bad("a: &a [*a]\n"), "1:8: alias refers to a value that contains it");
+    }
+
+    #[test]
+    fn refuses_alias_expansion_over_the_bound() {
+        let mut text = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
+        for level in 1..10 {
+            let before = format!("*a{}", level - 1);
+            text.push_str(&format!("a{level}: &a{level} [{}]\n", vec![before; 10].join(", ")));
+        }
+        assert!(bad(&text).contains("more than 100000 values"), "{}", bad(&text));
+    }
+
+    #[test]
+    fn refuses_depth_over_the_bound_also_through_aliases() {
+        let nested = |n: usize| format!("a: {}x{}\n", "[".repeat(n), "]".repeat(n));
+        good(&nested(DEPTH_MAX - 1));
+        assert!(bad(&nested(DEPTH_MAX)).contains("nested deeper"));
+        assert!(bad(&nested(20_000)).contains("nested deeper") || bad(&nested(20_000)).contains("not YAML"));
+        let through = format!(
+            "a: &a {}x{}\nb: {}*a{}\n",
+            "[".repeat(20),
+            "]".repeat(20),
+            "[".repeat(20),
+            "]".repeat(20)
+        );
+        assert!(bad(&through).contains("through this alias"));
+    }
+
+    #[test]
+    fn refuses_a_file_over_the_bound() {
+        let text = format!("a: {}\n", "x".repeat(FILE_BYTES_MAX));
+        assert_eq!(
+            bad(&text),
+            format!("1:1: file has {} bytes, at most {FILE_BYTES_MAX} are read", text.len())
+        );
+    }
+}
