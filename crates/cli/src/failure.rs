@@ -51,6 +51,8 @@ pub(crate) struct Failure {
     pub(crate) todo: String,
     /// The rule that refused.
     pub(crate) refusal: Option<Refusal>,
+    /// Further failures of the same kind: what happened, and what to do.
+    pub(crate) more: Vec<(String, String)>,
 }
 
 /// What most commands return.
@@ -82,7 +84,13 @@ impl Failure {
     }
 
     fn new(kind: Kind, what: impl fmt::Display, todo: impl fmt::Display) -> Self {
-        Self { kind, what: one_line(&what.to_string()), todo: one_line(&todo.to_string()), refusal: None }
+        Self {
+            kind,
+            what: one_line(&what.to_string()),
+            todo: one_line(&todo.to_string()),
+            refusal: None,
+            more: Vec::new(),
+        }
     }
 
     /// Prints the failure and gives the exit code.
@@ -101,7 +109,11 @@ impl fmt::Display for Failure {
             writeln!(f, "  expected  {}", refusal.expected)?;
             writeln!(f, "  found     {}", refusal.found)?;
         }
-        writeln!(f, "to do: {}", self.todo)
+        writeln!(f, "to do: {}", self.todo)?;
+        for (what, todo) in &self.more {
+            writeln!(f, "error: {}\nto do: {}", one_line(what), one_line(todo))?;
+        }
+        Ok(())
     }
 }
 

@@ -102,10 +102,7 @@ impl Project {
         let folder = file.folder()?;
         let folder_name =
             folder.file_name().map(|name| name.to_string_lossy().to_string()).unwrap_or_default();
-        match inputs::compose_name(file)? {
-            Some(name) => Self::named(&name),
-            None => Self::named(&normalised(&folder_name)),
-        }
+        Self::named(inputs::parse(file, &normalised(&folder_name))?.project().as_str())
     }
 
     fn named(name: &str) -> Outcome<Self> {

@@ -1,13 +1,15 @@
 //! The Compose file, its lock, and what follows from them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use casemate_canon::Sha384;
-use casemate_composition::Lock;
-use casemate_composition::lock::{AgentName, LOCK_BYTES_MAX};
+use casemate_composition::lock::{AgentName, Edge, ImagePin, LOCK_BYTES_MAX};
+use casemate_composition::{Compose, ImageFacts, Lock, Problems, compose};
+use casemate_images::{ImageError, ImageInfo};
 
 use crate::cli::Global;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Kind, Outcome};
 use crate::inputs;
 use crate::lines;
 use crate::project::{ComposeFile, Project};
@@ -26,25 +28,125 @@ pub(crate) enum LockChange {
     Refuse,
 }
 
-/// `name:` of a Compose file.
-pub(crate) fn compose_name(_file: &ComposeFile) -> Outcome<Option<String>> {
-    Ok(None)
+/// Reads a Compose file. `project` stands in where the file has no `name:`.
+pub(crate) fn parse(file: &ComposeFile, project: &str) -> Outcome<Compose> {
+    let mut environment: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    environment.entry("COMPOSE_PROJECT_NAME".to_owned()).or_insert_with(|| project.to_owned());
+    compose::parse(&file.path.display().to_string(), &file.text, &environment).map_err(failure_of)
 }
 
 /// The lock that a Compose file resolves to with the images of the local store.
-pub(crate) fn resolve(_file: &ComposeFile, _project: &Project) -> Outcome<Lock> {
-    Err(Failure::environment("Compose files cannot be read yet", "wait for the reader"))
+pub(crate) fn resolve(file: &ComposeFile, project: &Project) -> Outcome<Lock> {
+    let compose = parse(file, project.name.as_str())?;
+    if *compose.project() != project.name {
+        return Err(Failure::input(
+            format!("{}: project is `{}`, not `{}`", file.path.display(), compose.project(), project.name),
+            "change `name:` in the file, or leave out `-p`",
+        ));
+    }
+    for warning in &compose.warnings {
+        lines::note(format!(
+            "warning: {}:{}:{}: {}",
+            warning.file, warning.line, warning.column, warning.what
+        ));
+        lines::note(format!("to do: {}", warning.todo));
+    }
+    compose.resolve(&image_facts(&compose, project)?).map_err(failure_of)
 }
 
-/// Explains an edge.
-pub(crate) fn explain(
-    _global: &Global,
-    _lock: &Lock,
-    _agent: &AgentName,
-    _host: &str,
-    _port: u16,
-) -> Outcome {
-    Err(Failure::environment("edges cannot be explained yet", "wait for it"))
+/// What the store knows of each image. One that it does not know is left out: resolving says where it is named.
+fn image_facts(compose: &Compose, project: &Project) -> Outcome<BTreeMap<String, ImageFacts>> {
+    inputs::make_dir(&project.home.0)?;
+    let store = inputs::open_store(&project.home)?;
+    let mut facts = BTreeMap::new();
+    for reference in compose.images() {
+        // A digest in the reference decides alone.
+        let wanted = reference.split_once('@').map_or(reference, |(_, digest)| digest);
+        match store.info(wanted) {
+            Ok(info) => drop(facts.insert(reference.to_owned(), facts_of(info))),
+            Err(ImageError::NotFound { .. } | ImageError::Reference { .. }) => {}
+            Err(error) => return Err(inputs::image_failure(&error)),
+        }
+    }
+    Ok(facts)
+}
+
+fn facts_of(info: ImageInfo) -> ImageFacts {
+    ImageFacts {
+        pin: ImagePin { manifest: info.manifest, config: info.config, rootfs: info.rootfs },
+        entrypoint: info.entrypoint,
+        command: info.command,
+        environment: info.environment,
+        working_dir: info.working_dir,
+        user: info.user,
+    }
+}
+
+fn failure_of(problems: Problems) -> Failure {
+    let mut all = problems.into_iter().map(|problem| {
+        let place = format!("{}:{}:{}", problem.file, problem.line, problem.column);
+        (format!("{place}: {}", problem.what), problem.todo)
+    });
+    let (what, todo) = all.next().unwrap_or_default();
+    let mut failure = Failure::input(what, todo);
+    failure.more = all.collect();
+    failure
+}
+
+/// Says whether `agent` may reach `host`:`port`. Exit code 0 where it may, 1 where not.
+pub(crate) fn explain(global: &Global, lock: &Lock, agent: &AgentName, host: &str, port: u16) -> Outcome {
+    let Some(caller) = lock.agents.get(agent) else { return Ok(Kind::Refused.code()) };
+    let peer: Option<AgentName> = host.parse().ok().filter(|name| lock.agents.contains_key(name));
+    let (allowed, because) = match &peer {
+        Some(peer) => {
+            let edge = Edge { to: peer.clone(), port };
+            if caller.edges.contains(&edge) {
+                (true, format!("`{agent}` declares it under `x-casemate: talks-to`"))
+            } else {
+                let ports: Vec<String> =
+                    caller.edges.iter().filter(|e| e.to == *peer).map(|e| e.port.to_string()).collect();
+                (
+                    false,
+                    format!(
+                        "`{agent}` declares {} of `{peer}` under `x-casemate: talks-to`",
+                        listed("port", &ports)
+                    ),
+                )
+            }
+        }
+        None => {
+            let egress = caller.egress.iter().any(|egress| egress.host == host && egress.port == port);
+            if egress {
+                (true, format!("`{agent}` declares it under `x-casemate: egress`"))
+            } else {
+                let endpoints: Vec<String> =
+                    caller.egress.iter().map(|egress| format!("{}:{}", egress.host, egress.port)).collect();
+                (
+                    false,
+                    format!(
+                        "`{agent}` declares {} under `x-casemate: egress`",
+                        listed("outside endpoint", &endpoints)
+                    ),
+                )
+            }
+        }
+    };
+    let host = crate::failure::one_line(host);
+    if global.json {
+        lines::print(
+            serde_json::json!({"agent": agent, "endpoint": format!("{host}:{port}"), "allowed": allowed, "because": because}),
+        );
+    } else {
+        let verb = if allowed { "may" } else { "may not" };
+        lines::print(format!("{agent} {verb} reach {host}:{port}: {because}"));
+    }
+    Ok(if allowed { 0 } else { Kind::Refused.code() })
+}
+
+fn listed(what: &str, items: &[String]) -> String {
+    if items.is_empty() { format!("no {what}") } else { format!("only {what} {}", items.join(", ")) }
 }
 
 /// Writes `casemate.lock` beside the Compose file where it differs.
