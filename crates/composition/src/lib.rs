@@ -5,11 +5,13 @@
 //! Who trusts it: the warden measures with it, the verifier recomputes with it.
 
 pub mod compose;
+pub mod explain;
 pub mod host;
 mod interpolate;
 pub mod keys;
 pub mod lock;
 pub mod merkle;
+pub mod network;
 pub mod problem;
 pub mod resolve;
 pub mod rules;
