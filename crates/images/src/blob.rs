@@ -34,11 +34,13 @@ impl Layout {
         }
         rustix::fs::chmod(root, rustix::fs::Mode::from_raw_mode(0o700))
             .map_err(|error| ImageError::errno("make private", root, error))?;
-        let marker = root.join("oci-layout");
-        if !marker.exists() {
-            layout.write(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        }
         Ok(layout)
+    }
+
+    /// Writes the file that makes the directory an OCI image layout. Needs the use lock.
+    pub(crate) fn mark(&self) -> Result<(), ImageError> {
+        let marker = self.root.join("oci-layout");
+        if marker.exists() { Ok(()) } else { self.write(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#) }
     }
 
     pub(crate) fn blobs(&self) -> PathBuf {

@@ -81,6 +81,10 @@ impl Store {
     pub fn open_with(dir: &Path, limits: Limits) -> Result<Self, ImageError> {
         let layout = Layout::make(dir)?;
         let store = Self { layout, limits };
+        {
+            let _use = store.start_use()?;
+            store.layout.mark()?;
+        }
         if let Ok(_alone) = lockfile::take(&store.layout.use_lock(), Sharing::Exclusive, 0) {
             store.remove_unfinished(&mut GcReport::default())?;
         }
@@ -124,6 +128,7 @@ impl Store {
     /// Takes a name away. Its content stays until [`Store::gc`].
     pub fn remove(&self, reference: &str) -> Result<(), ImageError> {
         let reference = parse_reference(reference)?;
+        let _use = self.start_use()?;
         self.change_index(|index| {
             let before = index.manifests.len();
             index.manifests.retain(|entry| !is_named(entry, reference));
@@ -282,6 +287,7 @@ impl Store {
         }
     }
 
+    /// Changes the index as one step. Needs the use lock.
     fn change_index(
         &self,
         change: impl FnOnce(&mut Index) -> Result<(), ImageError>,

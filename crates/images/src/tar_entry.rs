@@ -82,7 +82,7 @@ impl<'a, R: Read> TarReader<'a, R> {
                 return Err(ImageError::Limit { what: "entries", limit: self.limits.entries_max });
             }
             let name = path_of(&header.path_bytes());
-            let size = header.size().map_err(|_| ImageError::entry(&name, EntryProblem::Header))?;
+            let size = header.entry_size().map_err(|_| ImageError::entry(&name, EntryProblem::Header))?;
             self.content_left = size;
             self.padding = size.wrapping_neg() % BLOCK_BYTES as u64;
             match header.entry_type() {

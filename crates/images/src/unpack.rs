@@ -109,7 +109,7 @@ impl<'a> Unpacker<'a> {
     fn apply_tar(&mut self, stream: impl Read) -> Result<(), ImageError> {
         let mut reader = TarReader::new(stream, self.limits, self.entries);
         while let Some(entry) = reader.next_entry()? {
-            self.put(&entry, &mut reader)?;
+            self.put(&entry, &mut reader).map_err(|error| blame(&entry, error))?;
         }
         self.entries = reader.entries();
         reader.finish()?;
@@ -223,6 +223,14 @@ impl<'a> Unpacker<'a> {
     /// Notes a path of this layer.
     fn remember(&mut self, path: &Path) {
         self.of_this_layer.insert(path.to_owned());
+    }
+}
+
+/// A path that leads astray is told with the name of the entry, not of the part where it happened.
+fn blame(entry: &TarEntry, error: ImageError) -> ImageError {
+    match error {
+        ImageError::Entry { problem, .. } => ImageError::entry(&entry.path, problem),
+        other => other,
     }
 }
 
