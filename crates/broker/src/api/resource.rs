@@ -1,0 +1,101 @@
+//! `GET /kbs/v0/resource/...`: a secret, sealed to the appraised agent's key.
+//!
+//! What it is: grant, then log, then release. What it is not: able to hand out a secret in clear, or one whose release
+//! is not on disk in the log. Who trusts it: the owners of the secrets.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use casemate_protocol::Refusal;
+use casemate_protocol::rcar::{Jwe, is_resource_path};
+use casemate_verifier::Grant;
+
+use super::error::ApiError;
+use super::{App, bearer_token, json_answer, log_decision, session_id};
+use crate::attested::{Attested, Credential, NotAttested};
+use crate::clock::now_s;
+use crate::store::Store;
+use crate::store::decisions::{Decision, Kind, Outcome};
+
+/// Answers with the sealed secret.
+pub(super) async fn resource(
+    State(app): State<Arc<App>>,
+    Path((repository, kind, tag)): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    // Not attested comes before malformed: a stock client's first request is to be answered by 401.
+    let attested = attested(&app, &headers)?;
+    let resource = format!("{repository}/{kind}/{tag}");
+    if !is_resource_path(&resource) {
+        return Err(ApiError::Malformed { what: "not a resource path" });
+    }
+    let jwe = app.with_store(move |app, store| release(app, store, &attested, &resource)).await?;
+    json_answer(&jwe)
+}
+
+fn attested(app: &App, headers: &HeaderMap) -> Result<Attested, ApiError> {
+    let now = now_s();
+    let mut table = app.attested.lock().map_err(|_| ApiError::Unavailable { what: "sessions failed" })?;
+    let credentials =
+        [session_id(headers).map(Credential::Session), bearer_token(headers).map(Credential::Token)];
+    for credential in credentials.into_iter().flatten() {
+        match table.find(&credential, now) {
+            Ok(attested) => return Ok(attested),
+            Err(NotAttested::Unknown) => {}
+            Err(NotAttested::TooMany) => {
+                return Err(ApiError::TooMany { what: "too many requests in this session" });
+            }
+        }
+    }
+    Err(ApiError::Unauthenticated { what: "attest first" })
+}
+
+fn release(app: &App, store: &mut Store, attested: &Attested, resource: &str) -> Result<Jwe, ApiError> {
+    // An edited policy ends the appraisals that rest on the old one: the agent has to attest again.
+    let current = app.inputs.policy().map(|policy| *policy.id());
+    if !matches!(current, Ok(id) if id == attested.policy_id) {
+        return Err(ApiError::Unauthenticated { what: "the policy has changed: attest again" });
+    }
+    let mut decision = Decision::new(now_s(), Kind::Resource, Outcome::Released);
+    decision.agent = attested.appraisal.agent().to_string();
+    decision.resource = resource.to_owned();
+    decision.composition.clone_from(&attested.composition);
+    decision.nonce.clone_from(&attested.nonce);
+
+    let grant = match attested.appraisal.grant(resource) {
+        Ok(grant) => grant,
+        Err(refusal) => return refused(store, decision, refusal),
+    };
+    match seal(app, store, grant)? {
+        Some(jwe) => {
+            // On disk first: what cannot be logged is not released.
+            log_decision(store, &decision)?;
+            Ok(jwe)
+        }
+        None => {
+            decision.outcome = Outcome::Missing;
+            log_decision(store, &decision)?;
+            Err(ApiError::NoResource { resource: resource.to_owned() })
+        }
+    }
+}
+
+fn refused<T>(store: &mut Store, mut decision: Decision, refusal: Refusal) -> Result<T, ApiError> {
+    decision.outcome = Outcome::Refused;
+    decision.refusal = Some(refusal.clone());
+    log_decision(store, &decision)?;
+    Err(ApiError::Refused(refusal))
+}
+
+/// Consumes the grant: the stored secret, sealed to the key that the grant names.
+fn seal(app: &App, store: &Store, grant: Grant) -> Result<Option<Jwe>, ApiError> {
+    let (resource, _, key) = grant.into_parts();
+    let Some(secret) = store.get_secret(&app.vault, &resource)? else { return Ok(None) };
+    let jwe = casemate_jose::seal(&key, &secret).map_err(|error| {
+        tracing::error!("cannot seal: {error}");
+        ApiError::Unavailable { what: "the secret cannot be sealed to this key" }
+    })?;
+    Ok(Some(jwe))
+}

@@ -1,0 +1,106 @@
+//! Policy and endorsements: read from their files anew for each evidence, so that an edit takes effect at once.
+//!
+//! What it is: bounded reading and parsing. What it is not: a cache or a default: where a file is malformed, nothing
+//! is accepted until it is mended. Who trusts it: `serve`.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use casemate_endorsements::{BUNDLE_BYTES_MAX, BundleError, Collateral};
+use casemate_verifier::{Policy, PolicyError};
+
+/// Largest policy file in bytes.
+const POLICY_BYTES_MAX: usize = 1 << 20;
+
+/// Why policy or endorsements cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InputsError {
+    /// The policy is malformed.
+    #[error("{}:{error}", path.display())]
+    Policy {
+        /// File.
+        path: PathBuf,
+        /// Line, column, what.
+        error: PolicyError,
+    },
+    /// The bundle is malformed.
+    #[error("{}: {error}", path.display())]
+    Bundle {
+        /// File.
+        path: PathBuf,
+        /// What is wrong.
+        error: BundleError,
+    },
+    /// Not UTF-8.
+    #[error("{}:1:1: not UTF-8 text", path.display())]
+    NotText {
+        /// File.
+        path: PathBuf,
+    },
+    /// Too long.
+    #[error("{}: more than {max} bytes", path.display())]
+    TooLong {
+        /// File.
+        path: PathBuf,
+        /// The limit.
+        max: usize,
+    },
+    /// Cannot be read.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// File.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl InputsError {
+    /// What to do about it.
+    pub(crate) fn todo(&self) -> &str {
+        match self {
+            Self::Policy { error, .. } => &error.todo,
+            Self::Bundle { .. } => "make the bundle anew with `casemate bundle`",
+            Self::NotText { .. } | Self::TooLong { .. } => "give a policy file and a bundle",
+            Self::Io { .. } => "check path and permissions",
+        }
+    }
+}
+
+/// Where policy and endorsements lie.
+#[derive(Debug, Clone)]
+pub(crate) struct InputFiles {
+    /// Policy (TOML).
+    pub(crate) policy: PathBuf,
+    /// Bundle (JSON).
+    pub(crate) bundle: PathBuf,
+}
+
+impl InputFiles {
+    /// The policy as it is now.
+    pub(crate) fn policy(&self) -> Result<Policy, InputsError> {
+        let path = &self.policy;
+        let text = String::from_utf8(read_bounded(path, POLICY_BYTES_MAX)?)
+            .map_err(|_| InputsError::NotText { path: path.clone() })?;
+        Policy::parse(&text).map_err(|error| InputsError::Policy { path: path.clone(), error })
+    }
+
+    /// The endorsements as they are now.
+    pub(crate) fn collateral(&self) -> Result<Collateral, InputsError> {
+        let path = &self.bundle;
+        let bytes = read_bounded(path, BUNDLE_BYTES_MAX)?;
+        casemate_endorsements::read(&bytes).map_err(|error| InputsError::Bundle { path: path.clone(), error })
+    }
+}
+
+fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, InputsError> {
+    let failed = |error| InputsError::Io { path: path.to_owned(), error };
+    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() > max {
+        return Err(InputsError::TooLong { path: path.to_owned(), max });
+    }
+    Ok(bytes)
+}
