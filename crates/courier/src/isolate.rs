@@ -1,0 +1,25 @@
+//! What the courier gives up before it reads the first byte.
+//!
+//! What it is: no new privileges, no core dump, an end together with the warden. What it is not: the choice of uid
+//! and namespaces, which the warden makes before it starts the courier. Who trusts it: the warden's operator.
+
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, Signal, getppid, set_dumpable_behavior,
+    set_parent_process_death_signal, setrlimit,
+};
+use rustix::thread::set_no_new_privs;
+
+use crate::courier::CourierError;
+
+/// Gives up what the courier does not need. The kernel sends the signal when the *thread* that started the courier
+/// ends: the warden starts it from a thread that lives as long as itself.
+pub(crate) fn isolate() -> Result<(), CourierError> {
+    let parent = getppid();
+    let step = |what: &'static str| move |error| CourierError::Isolation { what, error };
+    set_no_new_privs(true).map_err(step("no_new_privs"))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("dumpable"))?;
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(step("core size"))?;
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(step("parent death signal"))?;
+    // A parent that ended before the signal was armed has been replaced by now.
+    if getppid() == parent { Ok(()) } else { Err(CourierError::Orphaned) }
+}
