@@ -77,7 +77,7 @@ pub enum GatewayError {
     #[error("descriptor {found} is no SOCK_SEQPACKET Unix socket")]
     NotTheControlSocket {
         /// Its number.
-        found: u32,
+        found: i32,
     },
     /// The machine refused something.
     #[error("{doing}: {source}")]

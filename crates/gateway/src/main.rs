@@ -11,13 +11,16 @@ use clap::Parser;
 struct Arguments {
     /// Inherited descriptor of the `SOCK_SEQPACKET` socket to the warden.
     #[arg(long, value_name = "N")]
-    socket_fd: u32,
+    socket_fd: i32,
+    /// User and group to become; for a start as root.
+    #[arg(long, value_name = "N")]
+    uid: Option<u32>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-    let outcome = process::drop_privileges()
+    let outcome = process::drop_privileges(arguments.uid)
         .and_then(|()| process::inherited_socket(arguments.socket_fd))
         .and_then(|control| serve(control, Limits::of_this_process()));
     outcome.map_or_else(|error| process::explain(&error), |()| ExitCode::SUCCESS)

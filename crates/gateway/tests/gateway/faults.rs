@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
@@ -9,7 +10,7 @@ use std::process::{Command, Stdio};
 use casemate_protocol::gateway::{Target, ToGateway};
 use rustix::net::{AddressFamily, SocketType};
 
-use crate::warden::{Warden, connect, fresh, listener, name, odd_socket};
+use crate::warden::{Warden, connect, echo, fresh, listener, name, odd_socket, server};
 
 fn ends_with_2(what: &str, packet: &[u8], descriptors: &[BorrowedFd<'_>]) {
     let mut warden = Warden::start();
@@ -128,16 +129,29 @@ fn does_not_start_on_anything_but_a_packet_socket() {
     drop(ours);
 }
 
+fn status_field(warden: &Warden, name: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", warden.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_once(':').unwrap().1.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn serves_without_privileges() {
     let warden = Warden::start();
-    let status = std::fs::read_to_string(format!("/proc/{}/status", warden.pid())).unwrap();
-    let field = |name: &str| {
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().to_owned()
-    };
-    assert_eq!(field("NoNewPrivs:"), "1");
+    assert_eq!(status_field(&warden, "NoNewPrivs:"), "1");
     for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
-        assert_eq!(field(set), "0000000000000000", "{set}");
+        assert_eq!(status_field(&warden, set), "0000000000000000", "{set}");
     }
+}
+
+#[test]
+fn becomes_the_user_that_it_is_given() {
+    let warden = Warden::start_with_arguments(&["--uid", "1073676290"]);
+    for ids in ["Uid:", "Gid:"] {
+        assert_eq!(status_field(&warden, ids), ["1073676290"; 4].join(" "), "{ids}");
+    }
+    assert_eq!(status_field(&warden, "Groups:"), "");
+    let mut client = connect(warden.edge("a", "b", server(echo).port()));
+    client.write_all(b"x").unwrap();
+    client.read_exact(&mut [0]).unwrap();
 }

@@ -50,6 +50,12 @@ impl Warden {
         Self::start_program(Command::new(env!("CARGO_BIN_EXE_casemate-gateway")), supply)
     }
 
+    pub(crate) fn start_with_arguments(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_casemate-gateway"));
+        command.args(arguments);
+        Self::start_program(command, Some(Box::new(fresh)))
+    }
+
     /// Starts it with a descriptor limit.
     pub(crate) fn start_with_descriptors(descriptors_max: u32) -> Self {
         let mut command = Command::new("sh");
