@@ -287,3 +287,6 @@ impl<R: Read> Read for Guard<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
