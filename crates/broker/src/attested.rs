@@ -69,10 +69,10 @@ impl AttestedSessions {
         }
         let token = Sha256::of(token.as_bytes());
         self.by_token.insert(token, session.clone());
-        if let Some(old) = self.by_session.insert(session, Entry { attested, token, fetches: 0 }) {
-            if old.token != token {
-                self.by_token.remove(&old.token);
-            }
+        if let Some(old) = self.by_session.insert(session, Entry { attested, token, fetches: 0 })
+            && old.token != token
+        {
+            self.by_token.remove(&old.token);
         }
         true
     }

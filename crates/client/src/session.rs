@@ -193,10 +193,10 @@ fn message<T: DeserializeOwned>(step: Step, response: &HttpResponse) -> Result<T
 fn refusal(step: Step, response: &HttpResponse) -> Result<Refusal, ClientError> {
     // Parsed in two steps: a stock broker's error has no `refusal`, or another's has one of another shape.
     let value: Value = serde_json::from_slice(&response.body).map_err(|_| problem(step, Problem::Message))?;
-    if let Some(refusal) = value.get("refusal") {
-        if let Ok(refusal) = Refusal::deserialize(refusal) {
-            return Ok(refusal.cleaned());
-        }
+    if let Some(refusal) = value.get("refusal")
+        && let Ok(refusal) = Refusal::deserialize(refusal)
+    {
+        return Ok(refusal.cleaned());
     }
     let text = |name: &str| value.get(name).and_then(Value::as_str);
     let (Some(kind), Some(detail)) = (text("type"), text("detail")) else {

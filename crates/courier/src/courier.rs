@@ -116,10 +116,10 @@ async fn relay(socket: OwnedFd, broker: Arc<BrokerClient>) -> Result<(), Courier
         let Some(message) = message else { return Ok(()) };
         let message =
             ToCourier::decode(&message).map_err(|error| CourierError::Message(error.to_string()))?;
-        if let Some(answer) = dispatch(&mut sessions, message, &broker, &outbox) {
-            if outbox.send(answer).await.is_err() {
-                return Ok(());
-            }
+        if let Some(answer) = dispatch(&mut sessions, message, &broker, &outbox)
+            && outbox.send(answer).await.is_err()
+        {
+            return Ok(());
         }
     }
 }

@@ -16,10 +16,9 @@ use casemate_verifier::{Appraisal, Claim, UnixTime};
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::{App, json_answer, log_decision, read_body, session_id, set_session};
+use super::{App, json_answer, read_body, session_id, set_session};
 use crate::attested::Attested;
 use crate::clock::now_s;
-use crate::store::Store;
 use crate::store::decisions::{Decision, Kind, Outcome};
 use crate::store::sessions::{Session, Spent};
 
@@ -56,8 +55,7 @@ pub(super) async fn attest(
     drop(body);
 
     let cookie = id.clone();
-    let (token, life_s) =
-        app.with_store(move |app, store| appraise_and_log(app, store, &id, &attestation)).await?;
+    let (token, life_s) = app.blocking(move |app| appraise_and_log(app, &id, &attestation)).await?;
     let mut response = json_answer(&TokenResponse { token })?;
     set_session(&mut response, &cookie, life_s)?;
     Ok(response)
@@ -81,14 +79,11 @@ impl From<Refusal> for NotAffirmed {
     }
 }
 
-fn appraise_and_log(
-    app: &App,
-    store: &mut Store,
-    id: &str,
-    attestation: &Attestation,
-) -> Result<(String, u64), ApiError> {
+fn appraise_and_log(app: &App, id: &str, attestation: &Attestation) -> Result<(String, u64), ApiError> {
     let now = now_s();
-    let (session, outcome) = match store.spend(id, &attestation.runtime_data.nonce, now)? {
+    // A statement of its own: the database is free while the evidence is appraised.
+    let spent = app.store()?.spend(id, &attestation.runtime_data.nonce, now)?;
+    let (session, outcome) = match spent {
         Spent::Unknown => return Err(ApiError::Unauthenticated { what: "no such session" }),
         Spent::TooMany => return Err(ApiError::TooMany { what: "too many attempts in this session" }),
         Spent::Refused { session, refusal } => (session, Err(refusal.into())),
@@ -105,7 +100,7 @@ fn appraise_and_log(
             decision.refusal = Some(refusal.clone());
             decision.agent = claim(&claims, "agent", "name");
             decision.composition = claim(&claims, "box", "composition");
-            log_decision(store, &decision)?;
+            app.log(&decision)?;
             Err(ApiError::Refused(refusal))
         }
         Ok(Affirmed { appraisal, policy_id }) => {
@@ -122,7 +117,7 @@ fn appraise_and_log(
                     "result is larger than clients can send back in a header"
                 );
             }
-            log_decision(store, &decision)?;
+            app.log(&decision)?;
             let attested = Attested {
                 appraisal: Arc::new(appraisal),
                 policy_id,
@@ -130,9 +125,7 @@ fn appraise_and_log(
                 nonce: session.nonce,
                 expires_at,
             };
-            let mut table =
-                app.attested.lock().map_err(|_| ApiError::Unavailable { what: "sessions failed" })?;
-            if !table.insert(id.to_owned(), &token, attested, now) {
+            if !app.attested()?.insert(id.to_owned(), &token, attested, now) {
                 return Err(ApiError::TooMany { what: "too many sessions" });
             }
             Ok((token, expires_at.saturating_sub(now)))

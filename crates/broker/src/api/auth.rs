@@ -14,7 +14,6 @@ use serde_json::Value;
 use super::error::ApiError;
 use super::{App, json_answer, read_body, set_session};
 use crate::clock::now_s;
-use crate::store::StoreError;
 use crate::store::sessions::{Issued, NONCE_LIFE_S};
 
 /// Largest body in bytes.
@@ -43,9 +42,7 @@ pub(super) async fn auth(State(app): State<Arc<App>>, body: Body) -> Result<Resp
     let (nonce, id) = (STANDARD.encode(nonce), hex::encode(id));
     let (stored_nonce, stored_id) = (nonce.clone(), id.clone());
     let issued = app
-        .with_store(move |_, store| -> Result<_, StoreError> {
-            store.issue(&stored_id, &stored_nonce, &request.tee, now_s())
-        })
+        .blocking(move |app| Ok(app.store()?.issue(&stored_id, &stored_nonce, &request.tee, now_s())?))
         .await?;
     if issued == Issued::TooMany {
         return Err(ApiError::TooMany { what: "too many sessions" });

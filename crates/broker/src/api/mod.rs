@@ -8,7 +8,7 @@ mod auth;
 pub(crate) mod error;
 mod resource;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -23,7 +23,8 @@ use tokio::sync::Semaphore;
 
 use crate::attested::AttestedSessions;
 use crate::inputs::InputFiles;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
+use crate::store::decisions::Decision;
 use crate::vault::Vault;
 use error::ApiError;
 
@@ -62,23 +63,38 @@ impl App {
         }
     }
 
-    /// Runs `work` with the database, away from the threads that serve connections.
-    async fn with_store<T, E>(
+    /// Runs `work` away from the threads that serve connections.
+    async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
-        work: impl FnOnce(&Self, &mut Store) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, ApiError>
-    where
-        T: Send + 'static,
-        E: Into<ApiError> + Send + 'static,
-    {
+        work: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
         let app = Arc::clone(self);
-        let outcome = tokio::task::spawn_blocking(move || {
-            // A panic with the lock held leaves no half transaction behind, but we stop trusting the handle.
-            let mut store =
-                app.store.lock().map_err(|_| ApiError::Unavailable { what: "the database failed" })?;
-            work(&app, &mut store).map_err(Into::into)
-        });
-        outcome.await.map_err(|_| ApiError::Unavailable { what: "the database failed" })?
+        let outcome = tokio::task::spawn_blocking(move || work(&app)).await;
+        outcome.map_err(|_| ApiError::Unavailable { what: "the request failed inside the broker" })?
+    }
+
+    /// The database. After a panic with it in hand it is not trusted any more.
+    fn store(&self) -> Result<MutexGuard<'_, Store>, ApiError> {
+        self.store.lock().map_err(|_| ApiError::Unavailable { what: "the database failed" })
+    }
+
+    /// The appraisals in force; likewise.
+    fn attested(&self) -> Result<MutexGuard<'_, AttestedSessions>, ApiError> {
+        self.attested.lock().map_err(|_| ApiError::Unavailable { what: "the table of sessions failed" })
+    }
+
+    /// Puts a decision in the log, on disk when this returns, and on the program's own output.
+    fn log(&self, decision: &Decision) -> Result<(), ApiError> {
+        self.store()?.log(decision)?;
+        tracing::info!(
+            kind = ?decision.kind,
+            outcome = ?decision.outcome,
+            agent = decision.agent,
+            resource = decision.resource,
+            rule = decision.refusal.as_ref().map_or("", |refusal| refusal.rule.as_str()),
+            "decision"
+        );
+        Ok(())
     }
 }
 
@@ -137,18 +153,5 @@ fn set_session(response: &mut Response, id: &str, life_s: u64) -> Result<(), Api
     let value =
         HeaderValue::from_str(&text).map_err(|_| ApiError::Unavailable { what: "cookie has no form" })?;
     response.headers_mut().insert(header::SET_COOKIE, value);
-    Ok(())
-}
-
-fn log_decision(store: &mut Store, decision: &crate::store::decisions::Decision) -> Result<(), StoreError> {
-    store.log(decision)?;
-    tracing::info!(
-        kind = ?decision.kind,
-        outcome = ?decision.outcome,
-        agent = decision.agent,
-        resource = decision.resource,
-        rule = decision.refusal.as_ref().map_or("", |refusal| refusal.rule.as_str()),
-        "decision"
-    );
     Ok(())
 }

@@ -13,10 +13,9 @@ use casemate_protocol::rcar::{Jwe, is_resource_path};
 use casemate_verifier::Grant;
 
 use super::error::ApiError;
-use super::{App, bearer_token, json_answer, log_decision, session_id};
+use super::{App, bearer_token, json_answer, session_id};
 use crate::attested::{Attested, Credential, NotAttested};
 use crate::clock::now_s;
-use crate::store::Store;
 use crate::store::decisions::{Decision, Kind, Outcome};
 
 /// Answers with the sealed secret.
@@ -31,13 +30,13 @@ pub(super) async fn resource(
     if !is_resource_path(&resource) {
         return Err(ApiError::Malformed { what: "not a resource path" });
     }
-    let jwe = app.with_store(move |app, store| release(app, store, &attested, &resource)).await?;
+    let jwe = app.blocking(move |app| release(app, &attested, &resource)).await?;
     json_answer(&jwe)
 }
 
 fn attested(app: &App, headers: &HeaderMap) -> Result<Attested, ApiError> {
     let now = now_s();
-    let mut table = app.attested.lock().map_err(|_| ApiError::Unavailable { what: "sessions failed" })?;
+    let mut table = app.attested()?;
     let credentials =
         [session_id(headers).map(Credential::Session), bearer_token(headers).map(Credential::Token)];
     for credential in credentials.into_iter().flatten() {
@@ -52,7 +51,7 @@ fn attested(app: &App, headers: &HeaderMap) -> Result<Attested, ApiError> {
     Err(ApiError::Unauthenticated { what: "attest first" })
 }
 
-fn release(app: &App, store: &mut Store, attested: &Attested, resource: &str) -> Result<Jwe, ApiError> {
+fn release(app: &App, attested: &Attested, resource: &str) -> Result<Jwe, ApiError> {
     // An edited policy ends the appraisals that rest on the old one: the agent has to attest again.
     let current = app.inputs.policy().map(|policy| *policy.id());
     if !matches!(current, Ok(id) if id == attested.policy_id) {
@@ -66,33 +65,33 @@ fn release(app: &App, store: &mut Store, attested: &Attested, resource: &str) ->
 
     let grant = match attested.appraisal.grant(resource) {
         Ok(grant) => grant,
-        Err(refusal) => return refused(store, decision, refusal),
+        Err(refusal) => return refused(app, decision, refusal),
     };
-    match seal(app, store, grant)? {
+    match seal(app, grant)? {
         Some(jwe) => {
             // On disk first: what cannot be logged is not released.
-            log_decision(store, &decision)?;
+            app.log(&decision)?;
             Ok(jwe)
         }
         None => {
             decision.outcome = Outcome::Missing;
-            log_decision(store, &decision)?;
+            app.log(&decision)?;
             Err(ApiError::NoResource { resource: resource.to_owned() })
         }
     }
 }
 
-fn refused<T>(store: &mut Store, mut decision: Decision, refusal: Refusal) -> Result<T, ApiError> {
+fn refused<T>(app: &App, mut decision: Decision, refusal: Refusal) -> Result<T, ApiError> {
     decision.outcome = Outcome::Refused;
     decision.refusal = Some(refusal.clone());
-    log_decision(store, &decision)?;
+    app.log(&decision)?;
     Err(ApiError::Refused(refusal))
 }
 
 /// Consumes the grant: the stored secret, sealed to the key that the grant names.
-fn seal(app: &App, store: &Store, grant: Grant) -> Result<Option<Jwe>, ApiError> {
+fn seal(app: &App, grant: Grant) -> Result<Option<Jwe>, ApiError> {
     let (resource, _, key) = grant.into_parts();
-    let Some(secret) = store.get_secret(&app.vault, &resource)? else { return Ok(None) };
+    let Some(secret) = app.store()?.get_secret(&app.vault, &resource)? else { return Ok(None) };
     let jwe = casemate_jose::seal(&key, &secret).map_err(|error| {
         tracing::error!("cannot seal: {error}");
         ApiError::Unavailable { what: "the secret cannot be sealed to this key" }
