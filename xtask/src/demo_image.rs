@@ -56,7 +56,7 @@ const STEP_SECONDS_MAX: u64 = 60;
 
 /// Makes the tar at `out` from Debian packages and the `*.py` files in `agents_dir`. Returns at once
 /// if `out` was made from the same inputs before. Must run as root, to keep the files root's.
-pub fn build_rootfs_tar(out: &Path, agents_dir: &Path) -> Result<(), String> {
+pub(crate) fn build_rootfs_tar(out: &Path, agents_dir: &Path) -> Result<(), String> {
     let agents = read_agents(agents_dir)?;
     let key_path = beside(out, ".key");
     let key = key_of(&agents);

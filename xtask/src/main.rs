@@ -1,2 +1,51 @@
-//! Placeholder.
-fn main() {}
+//! Project tasks: `cargo xtask` lists them. Development only; nothing here ships.
+
+mod bench;
+mod demo;
+mod demo_api;
+mod demo_image;
+mod demo_refusals;
+mod dist;
+mod layers;
+mod process;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+const TASKS: [(&str, &str); 6] = [
+    ("setup", "install the Debian packages that the other tasks need (as root)"),
+    ("demo", "three agents, their answer, and six refusals; --keep leaves them running"),
+    ("test", "everything that CI checks"),
+    ("layers", "check which crate may depend on which"),
+    ("dist", "build all programs into target/dist/bin"),
+    ("bench", "`bench launch`: time to the first instruction of an agent"),
+];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match args.as_slice() {
+        ["setup"] => setup::run(),
+        ["demo"] => demo::run(demo::After::Stop),
+        ["demo", "--keep"] => demo::run(demo::After::Keep),
+        ["test"] => test::run(),
+        ["layers"] => layers::run(),
+        ["dist"] => dist::run().map(|dir| println!("programs are in {}", dir.display())),
+        ["bench", rest @ ..] => bench::run(rest),
+        [] => {
+            for (name, what) in TASKS {
+                println!("cargo xtask {name:8} {what}");
+            }
+            Ok(())
+        }
+        [unknown, ..] => Err(format!("no task `{unknown}`; `cargo xtask` lists them")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `cargo xtask dist`: all programs side by side, the launcher without a dynamic loader.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::process::{cargo, run as run_command, target_dir};
+
+/// Programs that are built as usual: package and program.
+const PROGRAMS: [(&str, &str); 6] = [
+    ("casemate", "casemate"),
+    ("casemate-warden", "casemate-warden"),
+    ("casemate-gateway", "casemate-gateway"),
+    ("casemate-courier", "casemate-courier"),
+    ("casemate-broker", "casemate-broker"),
+    ("casemate-emulator", "casemate-emulator"),
+];
+/// The static program.
+const LAUNCHER: &str = "casemate-launcher";
+/// Its target. With a target named, its flags do not touch the other builds.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// Flags of the static build: position-dependent, so that the kernel starts it without relocating it.
+const STATIC_FLAGS: &str = "-C target-feature=+crt-static -C relocation-model=static";
+/// Time for a build from nothing.
+const BUILD_BOUND: Duration = Duration::from_secs(1800);
+/// Program header type of the dynamic loader's path (ELF specification, PT_INTERP).
+const PT_INTERP: u32 = 3;
+
+/// Builds, and gives the folder.
+pub(crate) fn run() -> Result<PathBuf, String> {
+    let mut args = vec!["build", "--quiet"];
+    for (package, _) in PROGRAMS {
+        args.extend(["--package", package]);
+    }
+    run_command(&mut cargo(&args), BUILD_BOUND)?;
+    let mut launcher = cargo(&["build", "--quiet", "--package", LAUNCHER, "--target", TARGET]);
+    run_command(launcher.env("RUSTFLAGS", STATIC_FLAGS), BUILD_BOUND)?;
+
+    let bin = target_dir().join("dist/bin");
+    std::fs::create_dir_all(&bin).map_err(|error| format!("{}: {error}", bin.display()))?;
+    for (_, program) in PROGRAMS {
+        install(&target_dir().join("debug").join(program), &bin.join(program))?;
+    }
+    let launcher = target_dir().join(TARGET).join("debug").join(LAUNCHER);
+    let bytes = std::fs::read(&launcher).map_err(|error| format!("{}: {error}", launcher.display()))?;
+    if needs_loader(&bytes) != Some(false) {
+        return Err(format!("{} is not a static program", launcher.display()));
+    }
+    install(&launcher, &bin.join(LAUNCHER))?;
+    Ok(bin)
+}
+
+/// Copies a program beside and renames it, as the old one may run.
+fn install(from: &Path, to: &Path) -> Result<(), String> {
+    let new = to.with_extension("new");
+    std::fs::copy(from, &new).map_err(|error| format!("{}: {error}", from.display()))?;
+    std::fs::rename(&new, to).map_err(|error| format!("{}: {error}", to.display()))
+}
+
+/// Whether an ELF file for 64-bit little-endian machines asks for a dynamic loader; none for other files.
+fn needs_loader(elf: &[u8]) -> Option<bool> {
+    let u16_at = |at: usize| Some(u16::from_le_bytes(elf.get(at..at + 2)?.try_into().ok()?));
+    let u32_at = |at: usize| Some(u32::from_le_bytes(elf.get(at..at + 4)?.try_into().ok()?));
+    let u64_at = |at: usize| Some(u64::from_le_bytes(elf.get(at..at + 8)?.try_into().ok()?));
+    if elf.get(..6)? != b"\x7fELF\x02\x01" {
+        return None;
+    }
+    let table = usize::try_from(u64_at(0x20)?).ok()?;
+    let (size, count) = (usize::from(u16_at(0x36)?), usize::from(u16_at(0x38)?));
+    for index in 0..count {
+        if u32_at(table.checked_add(size * index)?)? == PT_INTERP {
+            return Some(true);
+        }
+    }
+    Some(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_dynamic_programs_from_other_files() {
+        let own = std::fs::read("/proc/self/exe").unwrap();
+        assert_eq!(needs_loader(&own), Some(true));
+        assert_eq!(needs_loader(b"#!/bin/sh\n"), None);
+        assert_eq!(needs_loader(&own[..40]), None);
+    }
+}

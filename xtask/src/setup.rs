@@ -1,0 +1,67 @@
+//! `cargo xtask setup`: Debian packages. Says what it installs; safe to repeat.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::process;
+
+/// Package and why it is needed.
+const PACKAGES: [(&str, &str); 4] = [
+    ("erofs-utils", "mkfs.erofs builds the read-only root file systems of agents"),
+    ("debootstrap", "builds the root file system of the demo's image from Debian packages"),
+    ("bubblewrap", "the measure that `bench launch` compares with"),
+    ("runc", "likewise"),
+];
+
+/// Time that installing may take.
+const INSTALL_BOUND: Duration = Duration::from_secs(900);
+/// Time that a look may take.
+const LOOK_BOUND: Duration = Duration::from_secs(30);
+
+/// Installs what is missing.
+pub(crate) fn run() -> Result<(), String> {
+    let mut missing = Vec::new();
+    for (package, why) in PACKAGES {
+        if !is_installed(package)? {
+            println!("setup: will install {package}: {why}");
+            missing.push(package);
+        }
+    }
+    if missing.is_empty() {
+        println!("setup: all packages are there");
+        return Ok(());
+    }
+    if !is_root()? {
+        return Err(format!(
+            "packages are missing; run as root, or run: apt-get install {}",
+            missing.join(" ")
+        ));
+    }
+    let apt = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
+        process::run(&mut command, INSTALL_BOUND)
+    };
+    let mut install = vec!["install", "-y", "-q", "--no-install-recommends"];
+    install.extend(&missing);
+    if apt(&install).is_err() {
+        // The package lists may be old or absent.
+        apt(&["update", "-q"])?;
+        apt(&install)?;
+    }
+    Ok(())
+}
+
+/// Whether this process is root.
+pub(crate) fn is_root() -> Result<bool, String> {
+    let output = process::capture(Command::new("id").arg("-u"), LOOK_BOUND)?;
+    Ok(output.stdout.trim() == "0")
+}
+
+fn is_installed(package: &str) -> Result<bool, String> {
+    let mut command = Command::new("dpkg-query");
+    command.args(["-W", "-f", "${db:Status-Status}", package]);
+    let output = process::capture(&mut command, LOOK_BOUND)
+        .map_err(|error| format!("{error}; this task knows Debian 12 only: install {package} by hand"))?;
+    Ok(output.stdout == "installed")
+}
