@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use casemate_canon::Sha384;
-use casemate_composition::lock::{AgentName, Edge, ImagePin, LOCK_BYTES_MAX};
+use casemate_composition::lock::{AgentName, ImagePin, LOCK_BYTES_MAX};
 use casemate_composition::{Compose, ImageFacts, Lock, Problems, compose};
 use casemate_images::{ImageError, ImageInfo};
 
-use crate::cli::Global;
-use crate::failure::{Failure, Kind, Outcome};
+use crate::failure::{Failure, Outcome};
 use crate::inputs;
 use crate::lines;
 use crate::project::{ComposeFile, Project};
@@ -93,60 +92,6 @@ fn failure_of(problems: Problems) -> Failure {
     let mut failure = Failure::input(what, todo);
     failure.more = all.collect();
     failure
-}
-
-/// Says whether `agent` may reach `host`:`port`. Exit code 0 where it may, 1 where not.
-pub(crate) fn explain(global: &Global, lock: &Lock, agent: &AgentName, host: &str, port: u16) -> Outcome {
-    let Some(caller) = lock.agents.get(agent) else { return Ok(Kind::Refused.code()) };
-    let peer: Option<AgentName> = host.parse().ok().filter(|name| lock.agents.contains_key(name));
-    let (allowed, because) = match &peer {
-        Some(peer) => {
-            let edge = Edge { to: peer.clone(), port };
-            if caller.edges.contains(&edge) {
-                (true, format!("`{agent}` declares it under `x-casemate: talks-to`"))
-            } else {
-                let ports: Vec<String> =
-                    caller.edges.iter().filter(|e| e.to == *peer).map(|e| e.port.to_string()).collect();
-                (
-                    false,
-                    format!(
-                        "`{agent}` declares {} of `{peer}` under `x-casemate: talks-to`",
-                        listed("port", &ports)
-                    ),
-                )
-            }
-        }
-        None => {
-            let egress = caller.egress.iter().any(|egress| egress.host == host && egress.port == port);
-            if egress {
-                (true, format!("`{agent}` declares it under `x-casemate: egress`"))
-            } else {
-                let endpoints: Vec<String> =
-                    caller.egress.iter().map(|egress| format!("{}:{}", egress.host, egress.port)).collect();
-                (
-                    false,
-                    format!(
-                        "`{agent}` declares {} under `x-casemate: egress`",
-                        listed("outside endpoint", &endpoints)
-                    ),
-                )
-            }
-        }
-    };
-    let host = crate::failure::one_line(host);
-    if global.json {
-        lines::print(
-            serde_json::json!({"agent": agent, "endpoint": format!("{host}:{port}"), "allowed": allowed, "because": because}),
-        );
-    } else {
-        let verb = if allowed { "may" } else { "may not" };
-        lines::print(format!("{agent} {verb} reach {host}:{port}: {because}"));
-    }
-    Ok(if allowed { 0 } else { Kind::Refused.code() })
-}
-
-fn listed(what: &str, items: &[String]) -> String {
-    if items.is_empty() { format!("no {what}") } else { format!("only {what} {}", items.join(", ")) }
 }
 
 /// Writes `casemate.lock` beside the Compose file where it differs.

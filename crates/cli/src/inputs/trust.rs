@@ -47,11 +47,6 @@ pub(crate) fn read_bundle(path: &Path) -> Outcome<Collateral> {
         .map_err(|error| Failure::input(format!("{}: {error}", path.display()), todo))
 }
 
-/// The certificate that the local broker made for itself.
-pub(crate) fn broker_certificate(project: &Project) -> PathBuf {
-    project.broker().join("cert.pem")
-}
-
 /// What every call of the emulator takes: platform, state and the programs that it measures.
 pub(crate) fn emulator_arguments(project: &Project, platform: Platform) -> Outcome<Vec<OsString>> {
     let mut arguments: Vec<OsString> =

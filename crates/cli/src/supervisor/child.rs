@@ -82,7 +82,7 @@ impl Running {
         let errors = output.try_clone().map_err(failed)?;
         let mut command = tokio::process::Command::new(own_path()?);
         command.arg("box-child").arg("--parent").arg(std::process::id().to_string());
-        if program != Program::Emulator {
+        if program == Program::Warden {
             command.arg("--gentle");
         }
         command.arg("--").arg(program.path()?).args(args);
@@ -96,11 +96,11 @@ impl Running {
         Ok(Self { program, log, child })
     }
 
-    /// Waits for the line `ready`, and gives the rest of it.
+    /// Waits for the line that says that it is ready, and gives what else the line says.
     pub(super) async fn ready(&mut self, timeout: Duration) -> Outcome<String> {
         let end = Instant::now() + timeout;
         loop {
-            if let Some(rest) = ready_line(&self.log) {
+            if let Some(rest) = head(&self.log).and_then(|text| ready_line(&text)) {
                 return Ok(rest);
             }
             let ended = self.child.try_wait().ok().flatten();
@@ -156,10 +156,11 @@ impl Running {
     }
 }
 
-fn ready_line(log: &Path) -> Option<String> {
-    head(log)?.split_inclusive('\n').find_map(|line| {
-        let rest = line.strip_suffix('\n')?.strip_prefix("ready")?;
-        (rest.is_empty() || rest.starts_with(' ')).then(|| rest.trim().to_owned())
+/// A whole line `ready`, or the broker's: a JSON object with its URL.
+fn ready_line(text: &str) -> Option<String> {
+    text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).find_map(|line| {
+        let is_object = line.starts_with("{\"") && line.contains("\"url\"");
+        (line == "ready" || is_object).then(|| line.trim_start_matches("ready").to_owned())
     })
 }
 
@@ -182,19 +183,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_whole_line_that_starts_with_ready_counts() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = dir.path().join("log");
+    fn only_a_whole_line_that_says_ready_counts() {
+        let object = "{\"certificate\":\"/c\",\"url\":\"https://127.0.0.1:1\"}";
         for (text, expected) in [
             ("", None),
             ("ready", None),
             ("already\n", None),
             ("readyness\n", None),
             ("starting\nready\n", Some("")),
-            ("ready https://127.0.0.1:1\nmore", Some("https://127.0.0.1:1")),
+            (object, None),
+            (&format!("{object}\nmore"), Some(object)),
         ] {
-            std::fs::write(&log, text).unwrap();
-            assert_eq!(ready_line(&log).as_deref(), expected, "{text:?}");
+            assert_eq!(ready_line(text).as_deref(), expected, "{text:?}");
         }
     }
 }

@@ -101,6 +101,13 @@ pub(crate) struct Step {
     pub(crate) failed: Option<(String, String)>,
 }
 
+/// What the broker says when it is ready.
+#[derive(Debug, Deserialize)]
+struct Broker {
+    url: String,
+    certificate: PathBuf,
+}
+
 /// The last step: after it, standard output is closed.
 pub(crate) const LAST_STEP: &str = "warden";
 
@@ -186,8 +193,11 @@ async fn start(project: &Project, args: &SupervisorArgs, running: &mut Vec<Runni
         (Some(url), Some(certificate)) => (url.clone(), certificate.clone()),
         _ => {
             let arguments = broker_arguments(project, args)?;
-            let url = begin(project, running, Program::Broker, &arguments).await?;
-            (url, inputs::broker_certificate(project))
+            let line = begin(project, running, Program::Broker, &arguments).await?;
+            let broker: Broker = serde_json::from_str(&line).map_err(|error| {
+                Failure::environment(format!("answer of the broker: {error}"), "use programs of one build")
+            })?;
+            (broker.url, broker.certificate)
         }
     };
     let tsm = project.run().join("tsm");
@@ -218,7 +228,7 @@ async fn begin(
     running.push(Running::start(program, arguments, project.program_log(program.name()))?);
     let Some(last) = running.last_mut() else { return Ok(String::new()) };
     let rest = last.ready(READY_BOUND).await?;
-    report(&step(true, &rest));
+    report(&step(true, ""));
     Ok(rest)
 }
 
