@@ -1,0 +1,195 @@
+//! The agent: its token, its place in the composition, its configuration and its compartment.
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
+use casemate_canon::to_canonical_json;
+use casemate_composition::lock::Agent;
+use casemate_composition::merkle::agent_leaf;
+use casemate_protocol::Nonce;
+use casemate_protocol::agent_token::{
+    AGENT_TOKEN_PROFILE, AGENT_TOKEN_TYP, AgentToken, Control, ControlStatus,
+};
+use casemate_protocol::box_claims::BoxClaims;
+use casemate_protocol::jwk::ALG_ECDH;
+
+use super::log::LoggedTaint;
+use crate::json::from_slice_unique;
+use crate::jwt::verify_jwt;
+use crate::ledger::{Failed, Ledger};
+use crate::platform::PlatformView;
+use crate::policy::{AgentExpectations, PolicyValues, Taint};
+
+/// Largest agent configuration in bytes, as of a whole lock.
+const CONFIG_BYTES_MAX: usize = casemate_composition::lock::LOCK_BYTES_MAX;
+
+/// The claims of a token that the box key signed. None where they cannot be trusted to be the box's.
+pub(super) fn open_token(
+    ledger: &mut Ledger,
+    token: &[u8],
+    claims: &BoxClaims,
+    nonce: &Nonce,
+) -> Option<AgentToken> {
+    const RULE: &str = "agent.token";
+    let payload = match verify_jwt(token, AGENT_TOKEN_TYP, &claims.box_key) {
+        Ok(payload) => payload,
+        Err(refusal) => {
+            let found = format!("{}: {}", refusal.rule, refusal.found);
+            let expected = format!("a token signed by the box key: {}", refusal.expected);
+            let _recorded = ledger.fail(RULE, expected, found);
+            return None;
+        }
+    };
+    let expected = "claims of an agent token, each once";
+    let token: AgentToken = ledger.accept(RULE, expected, from_slice_unique(&payload)).ok()?;
+    let results = [
+        ledger.require(RULE, true, "a token signed by the box key", "such a token"),
+        ledger.require(
+            "agent.profile",
+            token.eat_profile == AGENT_TOKEN_PROFILE,
+            AGENT_TOKEN_PROFILE,
+            &token.eat_profile,
+        ),
+        ledger.equal("nonce", nonce, &token.eat_nonce),
+    ];
+    let _recorded: Result<(), Failed> = results.into_iter().collect();
+    Some(token)
+}
+
+/// Compares the token with composition, configuration and policy; the expectations of this agent where there are any.
+pub(super) fn appraise<'a>(
+    ledger: &mut Ledger,
+    token: &AgentToken,
+    config: &[u8],
+    claims: &BoxClaims,
+    policy: &'a PolicyValues,
+    platform: &PlatformView,
+) -> Option<&'a AgentExpectations> {
+    claim_all(ledger, token, platform);
+    let root = token.proof.root(&agent_leaf(&token.sub, &token.measurement));
+    let found =
+        root.map_or_else(|| "a proof of another shape".to_owned(), |root| format!("a proof for {root}"));
+    let results = [
+        ledger.require(
+            "agent.membership",
+            root == Some(claims.composition),
+            format_args!("a proof that {} belongs to {}", token.sub, claims.composition),
+            found,
+        ),
+        require_config(ledger, token, config),
+        require_key(ledger, token),
+    ];
+    let _recorded: Result<(), Failed> = results.into_iter().collect();
+    let Some(expected) = policy.agents.get(&token.sub) else {
+        let names: Vec<&str> = policy.agents.keys().map(|name| name.as_str()).collect();
+        let _recorded = ledger.fail("agent.name", names.join(" or "), &token.sub);
+        return None;
+    };
+    let _recorded = ledger.equal("agent.measurement", &expected.measurement, &token.measurement);
+    let _recorded = require_controls(ledger, token, expected);
+    Some(expected)
+}
+
+/// That nothing foreign ran in the compartment, by token and by log.
+pub(super) fn require_untainted(
+    ledger: &mut Ledger,
+    token: &AgentToken,
+    logged: LoggedTaint,
+    expected: &AgentExpectations,
+    platform: &PlatformView,
+) {
+    let tainted = token.tainted || logged == LoggedTaint::Tainted;
+    ledger.claim("agent", "tainted", tainted, platform.standing.runtime());
+    let found = match (token.tainted, logged) {
+        (false, LoggedTaint::Clean) => "not tainted",
+        (true, _) => "tainted, as the token says",
+        (false, LoggedTaint::Tainted) => "tainted, as the log says and the token does not",
+    };
+    // A token that hides what the log shows is never accepted.
+    let hidden = !token.tainted && logged == LoggedTaint::Tainted;
+    let holds = !tainted || (expected.taint == Taint::Allowed && !hidden);
+    let text = match expected.taint {
+        Taint::Allowed => "tainted or not, the same in token and log",
+        Taint::Refused => "not tainted",
+    };
+    let _recorded = ledger.require("agent.taint", holds, text, found);
+}
+
+fn claim_all(ledger: &mut Ledger, token: &AgentToken, platform: &PlatformView) {
+    let voucher = platform.standing.runtime();
+    let mut claim = |name: &str, value: &dyn std::fmt::Display| ledger.claim("agent", name, value, voucher);
+    claim("name", &token.sub);
+    claim("instance", &token.instance);
+    claim("measurement", &token.measurement);
+    claim("backend", &name_of(&token.backend));
+    for (control, status) in &token.controls {
+        claim(&format!("control.{}", control.name()), &name_of(status));
+    }
+    // The box has no clock but the host's.
+    ledger.claim("agent", "iat", token.iat, crate::ledger::Voucher::HostClaimed);
+}
+
+/// The name that a plain enum has in JSON.
+fn name_of<T: serde::Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => "unknown".to_owned(),
+    }
+}
+
+/// The readable configuration is what was measured.
+fn require_config(ledger: &mut Ledger, token: &AgentToken, config: &[u8]) -> Result<(), Failed> {
+    const RULE: &str = "agent.config";
+    const EXPECTED: &str = "the agent's lock entry in RFC 8785 form";
+    if config.len() > CONFIG_BYTES_MAX {
+        let found = format!("{} bytes, at most {CONFIG_BYTES_MAX} allowed", config.len());
+        return Err(ledger.fail(RULE, EXPECTED, found));
+    }
+    let agent: Agent = ledger.accept(RULE, EXPECTED, serde_json::from_slice(config))?;
+    let canonical = ledger.accept(RULE, EXPECTED, to_canonical_json(&agent))?;
+    if canonical != config {
+        return Err(ledger.fail(RULE, EXPECTED, "the entry in another form"));
+    }
+    let measurement = ledger.accept(RULE, EXPECTED, agent.measurement())?;
+    ledger.require(
+        RULE,
+        measurement == token.measurement && agent.backend == token.backend,
+        format_args!("a lock entry with measurement {} and the token's backend", token.measurement),
+        measurement,
+    )
+}
+
+/// Secrets will be sealed to this key: it must be a point of the curve.
+fn require_key(ledger: &mut Ledger, token: &AgentToken) -> Result<(), Failed> {
+    const RULE: &str = "agent.key";
+    const EXPECTED: &str = "a P-256 public key for ECDH-ES+A256KW";
+    let point = ledger.accept(RULE, EXPECTED, token.cnf.jwk.to_point(ALG_ECDH))?;
+    let on_curve = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).is_ok();
+    let found = if on_curve { "such a key" } else { "a point that is not on the curve" };
+    ledger.require(RULE, on_curve, EXPECTED, found)
+}
+
+/// Every control is there, and in force unless the policy lets this one be weaker.
+fn require_controls(
+    ledger: &mut Ledger,
+    token: &AgentToken,
+    expected: &AgentExpectations,
+) -> Result<(), Failed> {
+    let mut weaker = Vec::new();
+    for control in Control::ALL {
+        let found = match token.controls.get(&control) {
+            Some(ControlStatus::Enforced | ControlStatus::EnforcedWithGaps) => continue,
+            Some(status) => name_of(status),
+            None => "missing".to_owned(),
+        };
+        if !expected.allow_weaker.contains(&control) {
+            weaker.push(format!("{} {found}", control.name()));
+        }
+    }
+    let allowed: Vec<&str> = expected.allow_weaker.iter().map(|control| control.name()).collect();
+    let text = if allowed.is_empty() {
+        "every control enforced".to_owned()
+    } else {
+        format!("every control but {} enforced", allowed.join(", "))
+    };
+    let found = if weaker.is_empty() { "such controls".to_owned() } else { weaker.join(", ") };
+    ledger.require("agent.controls", weaker.is_empty(), text, found)
+}

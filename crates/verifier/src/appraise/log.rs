@@ -1,0 +1,159 @@
+//! The event log: recomputed from its content, and tied to box, token and hardware.
+
+use casemate_canon::{Sha384, to_canonical_json};
+use casemate_protocol::agent_token::AgentToken;
+use casemate_protocol::box_claims::BoxClaims;
+use casemate_protocol::event::{EVENTS_MAX, Event, LogHead};
+
+use crate::hex_text::Hex;
+use crate::ledger::{Failed, Ledger};
+use crate::platform::{PlatformView, RuntimeBinding};
+
+/// What the log says of the agent's compartment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LoggedTaint {
+    /// Nothing ran there that the composition does not name.
+    Clean,
+    /// Something did.
+    Tainted,
+}
+
+/// Replays the log. Rules that do not hold are in the ledger.
+pub(super) fn appraise(
+    ledger: &mut Ledger,
+    bytes: &[u8],
+    claims: &BoxClaims,
+    token: &AgentToken,
+    platform: &PlatformView,
+) -> Option<LoggedTaint> {
+    let log = replay(ledger, bytes, &claims.log_head).ok()?;
+    let results = [
+        require_box_head(ledger, &log, claims),
+        require_register(ledger, claims, platform),
+        ledger.require(
+            "log.head",
+            log.end == LogHead { head: token.log_head, count: token.log_count },
+            format_args!("{} after {} events, as the agent token says", token.log_head, token.log_count),
+            format_args!("{} after {} events", log.end.head, log.end.count),
+        ),
+        require_composition(ledger, &log, claims),
+        require_launched(ledger, &log, token),
+    ];
+    let _recorded: Result<(), Failed> = results.into_iter().collect();
+    ledger.claim("box", "log-count", log.end.count, platform.standing.runtime());
+    Some(taint(&log, token))
+}
+
+struct Log {
+    events: Vec<Event>,
+    end: LogHead,
+    /// Number of events up to the head that the box claims name.
+    box_count: Option<u64>,
+}
+
+fn replay(ledger: &mut Ledger, bytes: &[u8], box_head: &Sha384) -> Result<Log, Failed> {
+    const RULE: &str = "log.chain";
+    const EXPECTED: &str = "events in RFC 8785 form, one a line";
+    let mut log = Log { events: Vec::new(), end: LogHead::EMPTY, box_count: None };
+    let lines = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let lines = if lines.is_empty() { None } else { Some(lines.split(|byte| *byte == b'\n')) };
+    for line in lines.into_iter().flatten() {
+        let number = log.events.len().saturating_add(1);
+        if log.events.len() >= EVENTS_MAX {
+            return Err(ledger.fail(RULE, format_args!("at most {EVENTS_MAX} events"), "more"));
+        }
+        let at_line = |error: &dyn std::fmt::Display| format!("line {number}: {error}");
+        let event: Event =
+            serde_json::from_slice(line).map_err(|error| ledger.fail(RULE, EXPECTED, at_line(&error)))?;
+        let canonical =
+            to_canonical_json(&event).map_err(|error| ledger.fail(RULE, EXPECTED, at_line(&error)))?;
+        if canonical != line {
+            return Err(ledger.fail(RULE, EXPECTED, at_line(&"not in RFC 8785 form")));
+        }
+        log.end = log.end.extended(&Sha384::of(line));
+        if log.end.head == *box_head {
+            log.box_count = Some(log.end.count);
+        }
+        log.events.push(event);
+    }
+    ledger.require(RULE, true, EXPECTED, format_args!("{} events", log.events.len()))?;
+    Ok(log)
+}
+
+/// The head in the box claims is that of a beginning of the log which has its first event at least.
+fn require_box_head(ledger: &mut Ledger, log: &Log, claims: &BoxClaims) -> Result<(), Failed> {
+    let found = match log.box_count {
+        Some(count) => format!("the head after {count} events"),
+        None => format!("no such beginning; the whole log has head {}", log.end.head),
+    };
+    let expected = format!("a beginning of the log with head {}", claims.log_head);
+    ledger.require("log.box-head", log.box_count.is_some(), expected, found)
+}
+
+/// TDX keeps the head in RTMR3, which only extends. SEV-SNP has nothing of the kind, and no rule pretends so.
+fn require_register(ledger: &mut Ledger, claims: &BoxClaims, platform: &PlatformView) -> Result<(), Failed> {
+    match platform.runtime {
+        RuntimeBinding::Rtmr3(found) => ledger.equal("log.rtmr3", &Hex(claims.log_head.0), &Hex(found)),
+        RuntimeBinding::ReportDataOnly => Ok(()),
+    }
+}
+
+fn require_composition(ledger: &mut Ledger, log: &Log, claims: &BoxClaims) -> Result<(), Failed> {
+    let first = match log.events.first() {
+        Some(Event::CompositionLoaded { composition, .. }) => composition.to_string(),
+        Some(_) => "another first event".to_owned(),
+        None => "no event".to_owned(),
+    };
+    let is_loading = |event: &&Event| matches!(event, Event::CompositionLoaded { .. });
+    let count = log.events.iter().filter(is_loading).count();
+    ledger.require(
+        "log.composition",
+        first == claims.composition.to_string() && count == 1,
+        format_args!("{} loaded by the first event and by no other", claims.composition),
+        format_args!("{first}, and {count} such events"),
+    )
+}
+
+/// The last launch of the agent is the instance that the token is about, with the same measurement and controls, and
+/// it has not ended.
+fn require_launched(ledger: &mut Ledger, log: &Log, token: &AgentToken) -> Result<(), Failed> {
+    const RULE: &str = "log.agent-launched";
+    let expected = format!("{} launched last as instance {}, as the token says", token.sub, token.instance);
+    let launch = log.events.iter().rev().find_map(|event| match event {
+        Event::AgentLaunched { agent, instance, measurement, controls } if *agent == token.sub => {
+            Some((*instance, *measurement, controls))
+        }
+        _ => None,
+    });
+    let Some((instance, measurement, controls)) = launch else {
+        return Err(ledger.fail(RULE, expected, "never launched"));
+    };
+    let ended = log.events.iter().any(|event| {
+        matches!(event, Event::AgentExited { agent, instance, .. }
+            if *agent == token.sub && *instance == token.instance)
+    });
+    let found = if instance != token.instance {
+        format!("instance {instance}")
+    } else if measurement != token.measurement {
+        format!("measurement {measurement} where the token has {}", token.measurement)
+    } else if *controls != token.controls {
+        "other controls than the token has".to_owned()
+    } else if ended {
+        "that instance has ended".to_owned()
+    } else {
+        return ledger.require(RULE, true, expected, "such an event");
+    };
+    Err(ledger.fail(RULE, expected, found))
+}
+
+/// Whether the compartment was tainted since the agent's last launch.
+fn taint(log: &Log, token: &AgentToken) -> LoggedTaint {
+    for event in log.events.iter().rev() {
+        match event {
+            Event::AgentTainted { agent, .. } if *agent == token.sub => return LoggedTaint::Tainted,
+            Event::AgentLaunched { agent, .. } if *agent == token.sub => return LoggedTaint::Clean,
+            _ => {}
+        }
+    }
+    LoggedTaint::Clean
+}

@@ -1,0 +1,95 @@
+//! Certificate revocation lists (RFC 5280 section 5) as borrowed views.
+
+use der::Tag;
+use der::asn1::ObjectIdentifier;
+
+use crate::asn1::Fields;
+use crate::time::{UnixTime, Window};
+use crate::x509::{Certificate, Extensions, Signed, X509Error, common_name, context, time};
+
+const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
+const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.20");
+
+/// A CRL taken apart.
+#[derive(Debug, Clone)]
+pub(crate) struct Crl<'a> {
+    signed: Signed<'a>,
+    issuer: &'a [u8],
+    pub(crate) window: Window,
+    revoked: Vec<&'a [u8]>,
+    extensions: Extensions<'a>,
+}
+
+impl<'a> Crl<'a> {
+    /// Takes a version 2 CRL apart. One without `nextUpdate` is refused: nobody could tell when it is stale.
+    pub(crate) fn read(der: &'a [u8]) -> Result<Self, X509Error> {
+        const PART: &str = "CRL";
+        let signed = Signed::read(der, PART)?;
+        let mut tbs = Fields::of_sequence(signed.tbs, PART)?;
+        if tbs.unsigned("CRL version")? != 1 {
+            return Err(crate::asn1::Asn1Error { part: "CRL version" }.into());
+        }
+        signed.require_inner_algorithm(&tbs.tagged(Tag::Sequence, PART)?)?;
+        let issuer = tbs.tagged(Tag::Sequence, "CRL issuer")?.whole;
+        let from = time(&mut tbs)?;
+        let until = if tbs.is_finished() { None } else { time(&mut tbs.clone()).ok() };
+        let until = until.ok_or(X509Error::NoNextUpdate)?;
+        time(&mut tbs)?;
+        let mut revoked = Vec::new();
+        if let Some(list) = tbs.optional(Tag::Sequence, "revoked certificates")? {
+            let mut entries = Fields::of(list.value, "revoked certificates")?;
+            while !entries.is_finished() {
+                let mut entry = entries.sequence("revoked certificate")?;
+                revoked.push(entry.tagged(Tag::Integer, "revoked serial number")?.value);
+                time(&mut entry)?;
+            }
+        }
+        let extensions = tbs.optional(context(0), "CRL extensions")?;
+        tbs.end(PART)?;
+        let extensions = Extensions::read(extensions, &[], "CRL extensions")?;
+        Ok(Self { signed, issuer, window: Window { from, until }, revoked, extensions })
+    }
+
+    /// That `issuer`, which may sign CRLs, issued this one, and that it holds at `now`.
+    pub(crate) fn require_issued_by(&self, issuer: &Certificate<'_>, now: UnixTime) -> Result<(), X509Error> {
+        issuer.require_crl_role()?;
+        let name = || format!("CRL of {}", common_name(self.issuer));
+        if self.issuer != issuer.subject {
+            return Err(X509Error::Issuer { subject: name(), issuer: issuer.common_name.clone() });
+        }
+        self.signed.require_signed_by(issuer, &name())?;
+        if !self.window.holds_at(now) {
+            return Err(X509Error::Validity { subject: name(), window: self.window, now });
+        }
+        Ok(())
+    }
+
+    /// That it has the extensions that RFC 5280 section 5.2 asks for.
+    pub(crate) fn require_numbered(&self) -> Result<(), X509Error> {
+        for (oid, missing) in
+            [(AUTHORITY_KEY_IDENTIFIER, "authority key identifier"), (CRL_NUMBER, "CRL number")]
+        {
+            if self.extensions.get(&oid).is_none() {
+                return Err(X509Error::MissingExtension { missing });
+            }
+        }
+        Ok(())
+    }
+
+    /// That it does not name this certificate, whose issuer must be the CRL's.
+    pub(crate) fn require_not_revoked(&self, certificate: &Certificate<'_>) -> Result<(), X509Error> {
+        if certificate.issuer != self.issuer {
+            return Err(X509Error::Issuer {
+                subject: certificate.common_name.clone(),
+                issuer: common_name(self.issuer),
+            });
+        }
+        if self.revoked.contains(&certificate.serial) {
+            return Err(X509Error::Revoked {
+                issuer: common_name(self.issuer),
+                serial: hex::encode(certificate.serial),
+            });
+        }
+        Ok(())
+    }
+}

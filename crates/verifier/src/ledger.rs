@@ -1,0 +1,131 @@
+//! Claims and rules as they come up: the record that every verdict is built from.
+
+use std::fmt;
+
+use casemate_protocol::Refusal;
+
+/// Who vouches for a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voucher {
+    /// The hardware's signed statement.
+    Hardware,
+    /// The measured warden, by the box key.
+    MeasuredRuntime,
+    /// The host said so, or nothing that was verified.
+    HostClaimed,
+    /// A development root: worth nothing outside development.
+    Simulated,
+}
+
+impl Voucher {
+    /// The name used in results.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hardware => "hardware",
+            Self::MeasuredRuntime => "measured-runtime",
+            Self::HostClaimed => "host-claimed",
+            Self::Simulated => "simulated",
+        }
+    }
+}
+
+/// A statement taken from evidence, and who vouches for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Which part: `platform`, `box`, `agent`.
+    pub part: &'static str,
+    /// Name.
+    pub name: String,
+    /// Value as text.
+    pub value: String,
+    /// Who vouches.
+    pub voucher: Voucher,
+}
+
+/// How one rule came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleResult {
+    /// Whether it holds.
+    pub passed: bool,
+    /// Rule, expected, found.
+    pub detail: Refusal,
+}
+
+/// Shows that a rule that did not hold stands in the ledger. Only the ledger makes one.
+#[derive(Debug)]
+pub(crate) struct Failed(());
+
+/// Rules and claims in the order in which they came up.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    rules: Vec<RuleResult>,
+    claims: Vec<Claim>,
+}
+
+impl Ledger {
+    pub(crate) const fn new() -> Self {
+        Self { rules: Vec::new(), claims: Vec::new() }
+    }
+
+    /// Records the rule; it holds where `holds` is true.
+    pub(crate) fn require(
+        &mut self,
+        rule: &'static str,
+        holds: bool,
+        expected: impl fmt::Display,
+        found: impl fmt::Display,
+    ) -> Result<(), Failed> {
+        self.rules.push(RuleResult { passed: holds, detail: Refusal::new(rule, expected, found) });
+        if holds { Ok(()) } else { Err(Failed(())) }
+    }
+
+    /// Records the rule; it holds where both values are equal.
+    pub(crate) fn equal<T: PartialEq + fmt::Display + ?Sized>(
+        &mut self,
+        rule: &'static str,
+        expected: &T,
+        found: &T,
+    ) -> Result<(), Failed> {
+        self.require(rule, expected == found, expected, found)
+    }
+
+    /// Records a rule that does not hold.
+    pub(crate) fn fail(
+        &mut self,
+        rule: &'static str,
+        expected: impl fmt::Display,
+        found: impl fmt::Display,
+    ) -> Failed {
+        self.rules.push(RuleResult { passed: false, detail: Refusal::new(rule, expected, found) });
+        Failed(())
+    }
+
+    /// The value, or the rule recorded as not held because of the error.
+    pub(crate) fn accept<T, E: fmt::Display>(
+        &mut self,
+        rule: &'static str,
+        expected: impl fmt::Display,
+        result: Result<T, E>,
+    ) -> Result<T, Failed> {
+        result.map_err(|error| self.fail(rule, expected, error))
+    }
+
+    pub(crate) fn claim(
+        &mut self,
+        part: &'static str,
+        name: impl Into<String>,
+        value: impl fmt::Display,
+        voucher: Voucher,
+    ) {
+        self.claims.push(Claim { part, name: name.into(), value: value.to_string(), voucher });
+    }
+
+    pub(crate) fn any_failed(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.passed)
+    }
+
+    pub(crate) fn into_parts(self) -> (Vec<Claim>, Vec<RuleResult>) {
+        (self.claims, self.rules)
+    }
+}

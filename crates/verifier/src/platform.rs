@@ -1,0 +1,180 @@
+//! The hardware's statement against the policy: which roots, which platform, what it measured.
+
+use casemate_evidence::{SnpReport, TdxQuote, parse_snp_report, parse_tdx_quote};
+use casemate_protocol::cmw::Platform;
+
+use crate::collateral::Collateral;
+use crate::ledger::{Failed, Ledger, Voucher};
+use crate::policy::PolicyValues;
+use crate::roots::Roots;
+use crate::tdx::TcbStatus;
+use crate::time::UnixTime;
+use crate::{snp, tdx};
+
+/// What the rest of an appraisal reads of the hardware's statement. An allegation unless `standing` says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PlatformView {
+    pub(crate) report_data: [u8; 64],
+    pub(crate) launch: LaunchBinding,
+    pub(crate) runtime: RuntimeBinding,
+    pub(crate) standing: Standing,
+}
+
+/// Where the platform keeps what was bound at launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LaunchBinding {
+    /// TDX: MRCONFIGID.
+    MrConfigId([u8; 48]),
+    /// SEV-SNP: HOST_DATA.
+    HostData([u8; 32]),
+}
+
+/// Where the platform keeps what happened since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RuntimeBinding {
+    /// TDX: RTMR3.
+    Rtmr3([u8; 48]),
+    /// SEV-SNP has no register: the log head is in report_data alone.
+    ReportDataOnly,
+}
+
+/// What stands behind a platform's statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing: verification failed.
+    Unverified,
+    /// A development root.
+    Simulated,
+    /// A vendor's root; the TCB status where the vendor gives one.
+    Genuine(Option<TcbStatus>),
+}
+
+impl Standing {
+    /// Who vouches for what the hardware says.
+    pub(crate) const fn hardware(self) -> Voucher {
+        match self {
+            Self::Unverified => Voucher::HostClaimed,
+            Self::Simulated => Voucher::Simulated,
+            Self::Genuine(_) => Voucher::Hardware,
+        }
+    }
+
+    /// Who vouches for what the measured warden says: nothing more than stands behind its measurement.
+    pub(crate) const fn runtime(self) -> Voucher {
+        match self {
+            Self::Genuine(_) => Voucher::MeasuredRuntime,
+            other => other.hardware(),
+        }
+    }
+}
+
+/// Verifies the hardware's statement and compares it with the policy. None where it cannot even be read.
+pub(crate) fn appraise(
+    ledger: &mut Ledger,
+    platform: &Platform,
+    policy: &PolicyValues,
+    collateral: &Collateral,
+    now: UnixTime,
+) -> Option<PlatformView> {
+    match platform {
+        Platform::Tdx { quote } => {
+            let expected = "a TDX quote of version 4 or 5";
+            let quote = ledger.accept("tdx.quote", expected, parse_tdx_quote(quote)).ok()?;
+            let standing = appraise_tdx(ledger, quote, policy, collateral, now);
+            Some(tdx_view(&quote, standing.unwrap_or(Standing::Unverified)))
+        }
+        Platform::Snp { report, certificates } => {
+            let expected = "an SNP attestation report";
+            let report = ledger.accept("snp.report", expected, parse_snp_report(report)).ok()?;
+            let standing = appraise_snp(ledger, report, certificates, policy, collateral, now);
+            Some(snp_view(&report, standing.unwrap_or(Standing::Unverified)))
+        }
+    }
+}
+
+fn appraise_tdx(
+    ledger: &mut Ledger,
+    quote: TdxQuote<'_>,
+    policy: &PolicyValues,
+    collateral: &Collateral,
+    now: UnixTime,
+) -> Result<Standing, Failed> {
+    let expected = require_tee(ledger, policy, policy.tdx.as_ref(), "tdx")?;
+    let endorsements = require_collateral(ledger, collateral.tdx.as_ref(), "tdx")?;
+    let verified = tdx::verify(ledger, quote, endorsements, &policy.roots, now)?;
+    let standing = standing(&policy.roots, Some(verified.tcb.status));
+    claim_standing(ledger, standing);
+    tdx::claim_all(ledger, &verified, standing.hardware());
+    // What does not match is in the ledger; the statement itself is verified all the same.
+    let _recorded =
+        tdx::require_expectations(ledger, &verified, expected, policy.collateral_age_max_days, now);
+    Ok(standing)
+}
+
+fn appraise_snp(
+    ledger: &mut Ledger,
+    report: SnpReport<'_>,
+    certificates: &[u8],
+    policy: &PolicyValues,
+    collateral: &Collateral,
+    now: UnixTime,
+) -> Result<Standing, Failed> {
+    let expected = require_tee(ledger, policy, policy.snp.as_ref(), "snp")?;
+    let endorsements = require_collateral(ledger, collateral.snp.as_ref(), "snp")?;
+    let verified = snp::verify(ledger, report, certificates, endorsements, &policy.roots, now)?;
+    let standing = standing(&policy.roots, None);
+    claim_standing(ledger, standing);
+    snp::claim_all(ledger, &verified, standing.hardware());
+    let _recorded = snp::require_expectations(ledger, &verified, expected);
+    Ok(standing)
+}
+
+fn require_tee<'a, T>(
+    ledger: &mut Ledger,
+    policy: &PolicyValues,
+    expectations: Option<&'a T>,
+    found: &str,
+) -> Result<&'a T, Failed> {
+    let tee = [("tdx", policy.tdx.is_some()), ("snp", policy.snp.is_some())];
+    let names: Vec<&str> = tee.iter().filter(|(_, named)| *named).map(|(name, _)| *name).collect();
+    ledger.require("platform.tee", expectations.is_some(), names.join(" or "), found)?;
+    expectations.ok_or_else(|| ledger.fail("platform.tee", names.join(" or "), found))
+}
+
+fn require_collateral<'a, T>(
+    ledger: &mut Ledger,
+    collateral: Option<&'a T>,
+    tee: &str,
+) -> Result<&'a T, Failed> {
+    collateral.ok_or_else(|| ledger.fail("collateral.present", format_args!("collateral for {tee}"), "none"))
+}
+
+const fn standing(roots: &Roots, status: Option<TcbStatus>) -> Standing {
+    match roots {
+        Roots::Production => Standing::Genuine(status),
+        Roots::Development(_) => Standing::Simulated,
+    }
+}
+
+fn claim_standing(ledger: &mut Ledger, standing: Standing) {
+    ledger.claim("platform", "simulated", standing == Standing::Simulated, standing.hardware());
+}
+
+fn tdx_view(quote: &TdxQuote<'_>, standing: Standing) -> PlatformView {
+    let [.., rtmr3] = quote.body.rtmr;
+    PlatformView {
+        report_data: *quote.body.report_data,
+        launch: LaunchBinding::MrConfigId(*quote.body.mr_config_id),
+        runtime: RuntimeBinding::Rtmr3(*rtmr3),
+        standing,
+    }
+}
+
+const fn snp_view(report: &SnpReport<'_>, standing: Standing) -> PlatformView {
+    PlatformView {
+        report_data: *report.report_data,
+        launch: LaunchBinding::HostData(*report.host_data),
+        runtime: RuntimeBinding::ReportDataOnly,
+        standing,
+    }
+}

@@ -1,0 +1,18 @@
+//! Verification of TDX quotes: from bytes to facts under a root, then the policy's expectations of them.
+//!
+//! The steps are those of Intel's quote verification library, with what it leaves out: both ends of every
+//! validity, all 64 bytes of the QE's report data, PCEID, and roll-back by age of collateral.
+
+mod chains;
+mod collateral;
+mod expectations;
+mod pck;
+mod quote;
+mod tcb;
+mod tcb_info;
+
+pub use tcb_info::TcbStatus;
+
+pub(crate) use chains::{require_root, require_self_signed};
+pub(crate) use expectations::{claim_all, require_expectations};
+pub(crate) use quote::verify;

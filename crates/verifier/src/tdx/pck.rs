@@ -1,0 +1,106 @@
+//! What Intel certified of one platform: the SGX extension of its PCK certificate.
+//!
+//! Layout: Intel SGX PCK Certificate and Certificate Revocation List Profile Specification, section 1.3.5.
+
+use der::Tag;
+use der::asn1::ObjectIdentifier;
+
+use super::tcb::PckTcb;
+use crate::asn1::{Asn1Error, Fields};
+use crate::x509::{Certificate, X509Error};
+
+const SGX_EXTENSIONS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113741.1.13.1");
+const PPID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113741.1.13.1.1");
+const TCB: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113741.1.13.1.2");
+const PCEID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113741.1.13.1.3");
+const FMSPC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113741.1.13.1.4");
+const PART: &str = "SGX extension";
+
+/// The SGX extension of a PCK certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SgxExtension {
+    pub(crate) ppid: [u8; 16],
+    pub(crate) tcb: PckTcb,
+    pub(crate) pceid: [u8; 2],
+    pub(crate) fmspc: [u8; 6],
+}
+
+impl SgxExtension {
+    /// Reads the extension of `certificate`. Parts that are not used here may follow; none may be there twice.
+    pub(crate) fn read(certificate: &Certificate<'_>) -> Result<Self, X509Error> {
+        let content = certificate
+            .extensions
+            .get(&SGX_EXTENSIONS)
+            .ok_or(X509Error::MissingExtension { missing: "SGX extension" })?;
+        let (mut ppid, mut tcb, mut pceid, mut fmspc) = (None, None, None, None);
+        let mut parts = Fields::of_sequence(content, PART)?;
+        while !parts.is_finished() {
+            let (oid, value) = part(&mut parts)?;
+            if oid == PPID {
+                set_once(&mut ppid, octets(&value)?)?;
+            } else if oid == TCB {
+                set_once(&mut tcb, read_tcb(value.value)?)?;
+            } else if oid == PCEID {
+                set_once(&mut pceid, octets(&value)?)?;
+            } else if oid == FMSPC {
+                set_once(&mut fmspc, octets(&value)?)?;
+            }
+        }
+        let missing = Asn1Error { part: PART };
+        Ok(Self {
+            ppid: ppid.ok_or(missing)?,
+            tcb: tcb.ok_or(missing)?,
+            pceid: pceid.ok_or(missing)?,
+            fmspc: fmspc.ok_or(missing)?,
+        })
+    }
+}
+
+/// Components 1 to 16, then PCESVN (17), then CPUSVN (18), whose bytes say the same as the components.
+fn read_tcb(content: &[u8]) -> Result<PckTcb, Asn1Error> {
+    let mut parts = Fields::of(content, PART)?;
+    let mut components = [0; 16];
+    for (number, component) in (1..).zip(&mut components) {
+        let svn = tcb_part(&mut parts, number)?.unsigned(PART)?;
+        *component = u8::try_from(svn).map_err(|_| Asn1Error { part: PART })?;
+    }
+    let pcesvn = tcb_part(&mut parts, 17)?.unsigned(PART)?;
+    let pcesvn = u16::try_from(pcesvn).map_err(|_| Asn1Error { part: PART })?;
+    let cpu_svn: [u8; 16] = octets(&tcb_part(&mut parts, 18)?.next(PART)?)?;
+    parts.end(PART)?;
+    if cpu_svn != components {
+        return Err(Asn1Error { part: PART });
+    }
+    Ok(PckTcb { components, pcesvn })
+}
+
+/// The value of TCB part `number`, which must come next.
+fn tcb_part<'a>(parts: &mut Fields<'a>, number: u32) -> Result<Fields<'a>, Asn1Error> {
+    let (oid, value) = part(parts)?;
+    match TCB.push_arc(number) {
+        Ok(expected) if expected == oid => Fields::of(value.whole, PART),
+        _ => Err(Asn1Error { part: PART }),
+    }
+}
+
+fn part<'a>(parts: &mut Fields<'a>) -> Result<(ObjectIdentifier, crate::asn1::Tlv<'a>), Asn1Error> {
+    let mut pair = parts.sequence(PART)?;
+    let oid = pair.tagged(Tag::ObjectIdentifier, PART)?.value;
+    let value = pair.next(PART)?;
+    pair.end(PART)?;
+    Ok((ObjectIdentifier::from_bytes(oid).map_err(|_| Asn1Error { part: PART })?, value))
+}
+
+fn octets<const N: usize>(value: &crate::asn1::Tlv<'_>) -> Result<[u8; N], Asn1Error> {
+    if value.tag != Tag::OctetString {
+        return Err(Asn1Error { part: PART });
+    }
+    value.value.try_into().map_err(|_| Asn1Error { part: PART })
+}
+
+fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), Asn1Error> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Asn1Error { part: PART }),
+    }
+}

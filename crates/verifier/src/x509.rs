@@ -1,0 +1,391 @@
+//! X.509 certificates (RFC 5280) as borrowed views, and the checks of one certificate against its issuer.
+//!
+//! What it is: the part of X.509 that Intel's and AMD's attestation chains use: three levels, P-256, P-384 and
+//! RSA keys, ECDSA with SHA-256 and RSASSA-PSS with SHA-384. What it is not: a path builder; who must have
+//! issued what is known beforehand.
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, RSA_PSS_2048_8192_SHA384, UnparsedPublicKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use casemate_canon::Sha256;
+use der::asn1::ObjectIdentifier;
+use der::{Decode as _, Tag, TagNumber};
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
+use x509_cert::name::Name;
+use x509_cert::time::Time;
+
+use crate::asn1::{Asn1Error, Fields, Tlv, bit_string};
+use crate::time::{UnixTime, Window};
+
+/// Largest certificate in bytes.
+pub(crate) const CERTIFICATE_BYTES_MAX: usize = 16 << 10;
+/// Most certificates of a PEM chain.
+pub(crate) const CHAIN_CERTIFICATES_MAX: usize = 4;
+
+const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
+const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
+
+/// AlgorithmIdentifier of ecdsa-with-SHA256 (RFC 5758 section 3.2).
+const ECDSA_SHA256: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+/// AlgorithmIdentifier of RSASSA-PSS (RFC 4055 section 3.1): SHA-384, MGF1 with SHA-384, salt of 48 bytes. AMD's
+/// older certificates spell the default trailer field out, against DER; the newer ones do not.
+const PSS_SHA384: [&[u8]; 2] = [
+    b"\x30\x46\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a\x30\x39\xa0\x0f\x30\x0d\x06\x09\x60\x86\x48\x01\x65\
+      \x03\x04\x02\x02\x05\x00\xa1\x1c\x30\x1a\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08\x30\x0d\x06\x09\x60\
+      \x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\xa2\x03\x02\x01\x30\xa3\x03\x02\x01\x01",
+    b"\x30\x41\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a\x30\x34\xa0\x0f\x30\x0d\x06\x09\x60\x86\x48\x01\x65\
+      \x03\x04\x02\x02\x05\x00\xa1\x1c\x30\x1a\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08\x30\x0d\x06\x09\x60\
+      \x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\xa2\x03\x02\x01\x30",
+];
+/// AlgorithmIdentifier of an EC key on P-256 (RFC 5480 section 2.1.1).
+const KEY_P256: &[u8] =
+    b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
+/// AlgorithmIdentifier of an EC key on P-384.
+const KEY_P384: &[u8] = b"\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22";
+/// AlgorithmIdentifier of an RSA key (RFC 3279 section 2.3.1).
+const KEY_RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+
+/// Why bytes are not a certificate or CRL that is read here, or do not stand where they are put.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum X509Error {
+    #[error(transparent)]
+    Asn1(#[from] Asn1Error),
+    #[error("certificate of {found} bytes, at most {CERTIFICATE_BYTES_MAX} allowed")]
+    TooLong { found: usize },
+    #[error("not PEM certificates: {reason}")]
+    Pem { reason: &'static str },
+    #[error("chain of {found} certificates where {expected} are expected")]
+    ChainLength { expected: usize, found: usize },
+    #[error("signature algorithm is neither ecdsa-with-SHA256 nor RSASSA-PSS with SHA-384")]
+    SignatureAlgorithm,
+    #[error("inner and outer signature algorithms differ")]
+    SignatureAlgorithms,
+    #[error("public key is not on P-256 or P-384 nor RSA")]
+    PublicKey,
+    #[error("critical extension {found} is not known")]
+    CriticalExtension { found: ObjectIdentifier },
+    #[error("extension {found} is given twice")]
+    RepeatedExtension { found: ObjectIdentifier },
+    #[error("extension {missing} is missing")]
+    MissingExtension { missing: &'static str },
+    #[error("signature of `{subject}` is not by `{issuer}`")]
+    Signature { subject: String, issuer: String },
+    #[error("`{subject}` names an issuer other than `{issuer}`")]
+    Issuer { subject: String, issuer: String },
+    #[error("`{found}` where `{expected}` is expected")]
+    CommonName { expected: String, found: String },
+    #[error("`{subject}` is valid {window}, not at {now}")]
+    Validity { subject: String, window: Window, now: UnixTime },
+    #[error("`{subject}` may not be used as {role}")]
+    Usage { subject: String, role: &'static str },
+    #[error("CRL of `{issuer}` revokes serial number {serial}")]
+    Revoked { issuer: String, serial: String },
+    #[error("CRL has no nextUpdate")]
+    NoNextUpdate,
+}
+
+/// A certificate's or issuer's public key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PublicKey<'a> {
+    /// Uncompressed point, 65 bytes.
+    P256(&'a [u8]),
+    /// Uncompressed point, 97 bytes.
+    P384(&'a [u8]),
+    /// RSAPublicKey (RFC 8017 appendix A.1.1).
+    Rsa(&'a [u8]),
+}
+
+/// Something signed in the X.509 way: a certificate or a CRL.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Signed<'a> {
+    /// The bytes that are signed, as received.
+    pub(crate) tbs: &'a [u8],
+    algorithm: SignatureAlgorithm,
+    algorithm_bytes: &'a [u8],
+    signature: &'a [u8],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SignatureAlgorithm {
+    EcdsaSha256,
+    PssSha384,
+}
+
+/// A certificate taken apart.
+#[derive(Debug, Clone)]
+pub(crate) struct Certificate<'a> {
+    pub(crate) der: &'a [u8],
+    signed: Signed<'a>,
+    pub(crate) serial: &'a [u8],
+    pub(crate) issuer: &'a [u8],
+    pub(crate) subject: &'a [u8],
+    pub(crate) common_name: String,
+    pub(crate) window: Window,
+    spki: &'a [u8],
+    pub(crate) key: PublicKey<'a>,
+    pub(crate) extensions: Extensions<'a>,
+}
+
+/// Extensions by identifier, each once.
+#[derive(Debug, Clone)]
+pub(crate) struct Extensions<'a>(Vec<(ObjectIdentifier, &'a [u8])>);
+
+impl<'a> Extensions<'a> {
+    /// Content of the extension's OCTET STRING.
+    pub(crate) fn get(&self, oid: &ObjectIdentifier) -> Option<&'a [u8]> {
+        self.0.iter().find(|(known, _)| known == oid).map(|(_, value)| *value)
+    }
+
+    /// Reads a SEQUENCE OF Extension; refuses critical ones that are not in `known`.
+    pub(crate) fn read(
+        bytes: Option<Tlv<'a>>,
+        known: &[ObjectIdentifier],
+        part: &'static str,
+    ) -> Result<Self, X509Error> {
+        let mut read: Vec<(ObjectIdentifier, &[u8])> = Vec::new();
+        let Some(explicit) = bytes else { return Ok(Self(read)) };
+        let mut extensions = Fields::of_sequence(explicit.value, part)?;
+        while !extensions.is_finished() {
+            let mut extension = extensions.sequence(part)?;
+            let oid = extension.tagged(Tag::ObjectIdentifier, part)?;
+            let oid = ObjectIdentifier::from_bytes(oid.value).map_err(|_| Asn1Error { part })?;
+            let critical = match extension.optional(Tag::Boolean, part)? {
+                None => false,
+                Some(flag) if flag.value == [0xff] => true,
+                Some(_) => return Err(Asn1Error { part }.into()),
+            };
+            let value = extension.tagged(Tag::OctetString, part)?.value;
+            extension.end(part)?;
+            if critical && !known.contains(&oid) {
+                return Err(X509Error::CriticalExtension { found: oid });
+            }
+            if read.iter().any(|(other, _)| *other == oid) {
+                return Err(X509Error::RepeatedExtension { found: oid });
+            }
+            read.push((oid, value));
+        }
+        Ok(Self(read))
+    }
+}
+
+impl<'a> Signed<'a> {
+    /// Takes `SEQUENCE { tbs, algorithm, signature }` apart.
+    pub(crate) fn read(der: &'a [u8], part: &'static str) -> Result<Self, X509Error> {
+        let mut fields = Fields::of_sequence(der, part)?;
+        let tbs = fields.tagged(Tag::Sequence, part)?.whole;
+        let algorithm_bytes = fields.tagged(Tag::Sequence, part)?.whole;
+        let signature = bit_string(&fields.next(part)?, part)?;
+        fields.end(part)?;
+        let algorithm = if algorithm_bytes == ECDSA_SHA256 {
+            SignatureAlgorithm::EcdsaSha256
+        } else if PSS_SHA384.contains(&algorithm_bytes) {
+            SignatureAlgorithm::PssSha384
+        } else {
+            return Err(X509Error::SignatureAlgorithm);
+        };
+        Ok(Self { tbs, algorithm, algorithm_bytes, signature })
+    }
+
+    /// RFC 5280 section 4.1.2.3: the algorithm inside must be the one outside.
+    pub(crate) fn require_inner_algorithm(&self, inner: &Tlv<'_>) -> Result<(), X509Error> {
+        if inner.whole == self.algorithm_bytes { Ok(()) } else { Err(X509Error::SignatureAlgorithms) }
+    }
+
+    fn is_signed_by(&self, key: PublicKey<'_>) -> bool {
+        let (algorithm, key): (&'static dyn aws_lc_rs::signature::VerificationAlgorithm, _) =
+            match (self.algorithm, key) {
+                (SignatureAlgorithm::EcdsaSha256, PublicKey::P256(point)) => (&ECDSA_P256_SHA256_ASN1, point),
+                (SignatureAlgorithm::PssSha384, PublicKey::Rsa(key)) => (&RSA_PSS_2048_8192_SHA384, key),
+                _ => return false,
+            };
+        UnparsedPublicKey::new(algorithm, key).verify(self.tbs, self.signature).is_ok()
+    }
+
+    /// That `issuer`'s key signed this, which is about `subject`.
+    pub(crate) fn require_signed_by(&self, issuer: &Certificate<'_>, subject: &str) -> Result<(), X509Error> {
+        if self.is_signed_by(issuer.key) {
+            return Ok(());
+        }
+        Err(X509Error::Signature { subject: subject.to_owned(), issuer: issuer.common_name.clone() })
+    }
+}
+
+impl<'a> Certificate<'a> {
+    /// Takes a certificate apart.
+    pub(crate) fn read(der: &'a [u8]) -> Result<Self, X509Error> {
+        const PART: &str = "certificate";
+        if der.len() > CERTIFICATE_BYTES_MAX {
+            return Err(X509Error::TooLong { found: der.len() });
+        }
+        let signed = Signed::read(der, PART)?;
+        let mut tbs = Fields::of_sequence(signed.tbs, PART)?;
+        let mut version = Fields::of(tbs.tagged(context(0), "certificate version")?.value, PART)?;
+        if version.unsigned("certificate version")? != 2 {
+            return Err(Asn1Error { part: "certificate version" }.into());
+        }
+        version.end("certificate version")?;
+        let serial = tbs.tagged(Tag::Integer, "certificate serial number")?.value;
+        signed.require_inner_algorithm(&tbs.tagged(Tag::Sequence, PART)?)?;
+        let issuer = tbs.tagged(Tag::Sequence, "certificate issuer")?.whole;
+        let mut validity = tbs.sequence("certificate validity")?;
+        let window = Window { from: time(&mut validity)?, until: time(&mut validity)? };
+        validity.end("certificate validity")?;
+        let subject = tbs.tagged(Tag::Sequence, "certificate subject")?.whole;
+        let spki = tbs.tagged(Tag::Sequence, "certificate public key")?.whole;
+        let extensions = tbs.optional(context(3), "certificate extensions")?;
+        tbs.end(PART)?;
+        Ok(Self {
+            der,
+            signed,
+            serial,
+            issuer,
+            subject,
+            common_name: common_name(subject),
+            window,
+            spki,
+            key: public_key(spki)?,
+            extensions: Extensions::read(
+                extensions,
+                &[BASIC_CONSTRAINTS, KEY_USAGE],
+                "certificate extensions",
+            )?,
+        })
+    }
+
+    /// SHA-256 over SubjectPublicKeyInfo.
+    pub(crate) fn key_digest(&self) -> Sha256 {
+        Sha256::of(self.spki)
+    }
+
+    /// That `issuer` issued this certificate, by name and by signature.
+    pub(crate) fn require_issued_by(&self, issuer: &Self) -> Result<(), X509Error> {
+        if self.issuer != issuer.subject {
+            return Err(X509Error::Issuer {
+                subject: self.common_name.clone(),
+                issuer: issuer.common_name.clone(),
+            });
+        }
+        self.signed.require_signed_by(issuer, &self.common_name)
+    }
+
+    /// That its common name is one of these.
+    pub(crate) fn require_name(&self, expected: &[&str]) -> Result<(), X509Error> {
+        if expected.contains(&self.common_name.as_str()) {
+            return Ok(());
+        }
+        Err(X509Error::CommonName { expected: expected.join("` or `"), found: self.common_name.clone() })
+    }
+
+    /// That `now` lies in its validity.
+    pub(crate) fn require_valid_at(&self, now: UnixTime) -> Result<(), X509Error> {
+        if self.window.holds_at(now) {
+            return Ok(());
+        }
+        Err(X509Error::Validity { subject: self.common_name.clone(), window: self.window, now })
+    }
+
+    /// That it may issue certificates with at most `issuers_below` issuers between it and a leaf.
+    pub(crate) fn require_issuer_role(&self, issuers_below: u8) -> Result<(), X509Error> {
+        let refused = || X509Error::Usage { subject: self.common_name.clone(), role: "an issuer" };
+        let constraints = self.basic_constraints()?.ok_or_else(refused)?;
+        let long_enough = constraints.path_len_constraint.is_none_or(|length| length >= issuers_below);
+        let usage = self.key_usage()?.ok_or_else(refused)?;
+        if constraints.ca && long_enough && usage.key_cert_sign() { Ok(()) } else { Err(refused()) }
+    }
+
+    /// That it may sign CRLs. AMD's roots and Intel's CAs all say so.
+    pub(crate) fn require_crl_role(&self) -> Result<(), X509Error> {
+        let refused = || X509Error::Usage { subject: self.common_name.clone(), role: "an issuer of CRLs" };
+        if self.key_usage()?.ok_or_else(refused)?.crl_sign() { Ok(()) } else { Err(refused()) }
+    }
+
+    /// That it is a leaf which may sign data. AMD's leaves have neither extension, which says the same.
+    pub(crate) fn require_leaf_role(&self) -> Result<(), X509Error> {
+        let issuer = self.basic_constraints()?.is_some_and(|constraints| constraints.ca);
+        let signs = self.key_usage()?.is_none_or(|usage| usage.digital_signature() && !usage.key_cert_sign());
+        if !issuer && signs {
+            return Ok(());
+        }
+        Err(X509Error::Usage { subject: self.common_name.clone(), role: "a leaf" })
+    }
+
+    fn basic_constraints(&self) -> Result<Option<BasicConstraints>, X509Error> {
+        self.extension(&BASIC_CONSTRAINTS, "basic constraints")
+    }
+
+    fn key_usage(&self) -> Result<Option<KeyUsage>, X509Error> {
+        self.extension(&KEY_USAGE, "key usage")
+    }
+
+    fn extension<T: der::DecodeOwned>(
+        &self,
+        oid: &ObjectIdentifier,
+        part: &'static str,
+    ) -> Result<Option<T>, X509Error> {
+        let Some(content) = self.extensions.get(oid) else { return Ok(None) };
+        T::from_der(content).map(Some).map_err(|_| Asn1Error { part }.into())
+    }
+}
+
+/// The DER of each certificate in PEM text, at most [`CHAIN_CERTIFICATES_MAX`]. Zero bytes at its end are left out.
+pub(crate) fn read_pem_chain(pem: &[u8]) -> Result<Vec<Vec<u8>>, X509Error> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    let error = |reason| X509Error::Pem { reason };
+    if pem.len() > CERTIFICATE_BYTES_MAX.saturating_mul(CHAIN_CERTIFICATES_MAX).saturating_mul(2) {
+        return Err(X509Error::TooLong { found: pem.len() });
+    }
+    let text = std::str::from_utf8(pem).map_err(|_| error("not text"))?;
+    let mut rest = text.trim_end_matches('\0').trim();
+    let mut chain = Vec::new();
+    while !rest.is_empty() {
+        let (body, after) = rest
+            .strip_prefix(BEGIN)
+            .and_then(|after| after.split_once(END))
+            .ok_or_else(|| error("text that is not a certificate"))?;
+        if chain.len() >= CHAIN_CERTIFICATES_MAX {
+            return Err(error("too many certificates"));
+        }
+        let digits: String = body.split_ascii_whitespace().collect();
+        chain.push(STANDARD.decode(digits).map_err(|_| error("not base64"))?);
+        rest = after.trim_start();
+    }
+    if chain.is_empty() {
+        return Err(error("no certificate"));
+    }
+    Ok(chain)
+}
+
+/// The tag `[number]`, constructed.
+pub(crate) const fn context(number: u32) -> Tag {
+    Tag::ContextSpecific { constructed: true, number: TagNumber(number) }
+}
+
+/// A UTCTime or GeneralizedTime.
+pub(crate) fn time(fields: &mut Fields<'_>) -> Result<UnixTime, Asn1Error> {
+    const PART: &str = "time";
+    let tlv = fields.next(PART)?;
+    let time = Time::from_der(tlv.whole).map_err(|_| Asn1Error { part: PART })?;
+    Ok(UnixTime(time.to_unix_duration().as_secs()))
+}
+
+/// The common name of a Name, or nothing where it has none.
+pub(crate) fn common_name(name: &[u8]) -> String {
+    let Ok(name) = Name::from_der(name) else { return String::new() };
+    name.common_name().ok().flatten().map_or_else(String::new, |text| text.value().into_owned())
+}
+
+fn public_key(spki: &[u8]) -> Result<PublicKey<'_>, X509Error> {
+    const PART: &str = "certificate public key";
+    let mut fields = Fields::of_sequence(spki, PART)?;
+    let algorithm = fields.tagged(Tag::Sequence, PART)?.whole;
+    let key = bit_string(&fields.next(PART)?, PART)?;
+    fields.end(PART)?;
+    match (algorithm, key) {
+        (KEY_P256, [4, xy @ ..]) if xy.len() == 64 => Ok(PublicKey::P256(key)),
+        (KEY_P384, [4, xy @ ..]) if xy.len() == 96 => Ok(PublicKey::P384(key)),
+        (KEY_RSA, _) => Ok(PublicKey::Rsa(key)),
+        _ => Err(X509Error::PublicKey),
+    }
+}
