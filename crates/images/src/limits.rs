@@ -13,8 +13,10 @@ pub struct Limits {
     pub expansion_ratio_max: u64,
     /// Bytes after decompression that the ratio does not look at.
     pub expansion_free_bytes: u64,
-    /// Tar entries over all layers.
+    /// Tar entries, and directories that none of them names, over all layers.
     pub entries_max: u64,
+    /// Bytes of all paths of all layers: they are held in memory.
+    pub names_bytes_max: u64,
     /// Bytes of one file.
     pub file_bytes_max: u64,
     /// Bytes of all files of all layers.
@@ -38,6 +40,7 @@ impl Limits {
         expansion_ratio_max: 200,
         expansion_free_bytes: 64 << 20,
         entries_max: 500_000,
+        names_bytes_max: 128 << 20,
         file_bytes_max: 4 << 30,
         unpacked_bytes_max: 16 << 30,
         path_bytes_max: 4095,

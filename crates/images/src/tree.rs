@@ -4,6 +4,7 @@
 //! `RESOLVE_NO_XDEV`; the last component is then used without following it. So no name and no link
 //! in an image reaches a file outside, whatever the order of entries.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -33,13 +34,14 @@ pub(crate) struct Metadata {
 #[derive(Debug)]
 pub(crate) struct Tree {
     root: OwnedFd,
+    directories_made: Cell<u64>,
 }
 
 impl Tree {
     pub(crate) fn open(path: &Path) -> Result<Self, ImageError> {
         let root = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty())
             .map_err(|error| ImageError::errno("open", path, error))?;
-        Ok(Self { root })
+        Ok(Self { root, directories_made: Cell::new(0) })
     }
 
     /// Opens the directory at `path`; empty is the root.
@@ -60,12 +62,18 @@ impl Tree {
         for component in path.components() {
             so_far.push(component);
             match rustix::fs::mkdirat(&at, component.as_os_str(), Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                Ok(()) => self.directories_made.set(self.directories_made.get().saturating_add(1)),
+                Err(Errno::EXIST) => {}
                 Err(error) => return Err(refused_or_io(&so_far, "make", error)),
             }
             at = self.directory(&so_far)?;
         }
         Ok(at)
+    }
+
+    /// How many directories were made.
+    pub(crate) fn directories_made(&self) -> u64 {
+        self.directories_made.get()
     }
 
     /// What is at `path`, without following it.

@@ -39,6 +39,9 @@ pub(crate) struct Unpacker<'a> {
     tree: Tree,
     limits: &'a Limits,
     entries: u64,
+    /// Directories made for an entry of their own.
+    directories_named: u64,
+    names_bytes: u64,
     unpacked_bytes: u64,
     directory_times: BTreeMap<PathBuf, i64>,
     /// What the current layer put, so that its own whiteouts do not remove it.
@@ -51,6 +54,8 @@ impl<'a> Unpacker<'a> {
             tree: Tree::open(root)?,
             limits,
             entries: 0,
+            directories_named: 0,
+            names_bytes: 0,
             unpacked_bytes: 0,
             directory_times: BTreeMap::new(),
             of_this_layer: HashSet::new(),
@@ -110,6 +115,7 @@ impl<'a> Unpacker<'a> {
         let mut reader = TarReader::new(stream, self.limits, self.entries);
         while let Some(entry) = reader.next_entry()? {
             self.put(&entry, &mut reader).map_err(|error| blame(&entry, error))?;
+            self.charge(&entry, reader.entries())?;
         }
         self.entries = reader.entries();
         reader.finish()?;
@@ -151,9 +157,24 @@ impl<'a> Unpacker<'a> {
     fn put_directory(&mut self, entry: &TarEntry) -> Result<(), ImageError> {
         if self.tree.file_type(&entry.path)? != Some(FileType::Directory) {
             self.replace(&entry.path)?;
+            self.directories_named = self.directories_named.saturating_add(1);
         }
         self.tree.make_directories(&entry.path)?;
         self.directory_times.insert(entry.path.clone(), entry.mtime);
+        Ok(())
+    }
+
+    /// Counts what an entry costs besides its content.
+    fn charge(&mut self, entry: &TarEntry, entries: u64) -> Result<(), ImageError> {
+        let Limits { entries_max, names_bytes_max, .. } = *self.limits;
+        let unnamed = self.tree.directories_made().saturating_sub(self.directories_named);
+        if entries.saturating_add(unnamed) > entries_max {
+            return Err(ImageError::Limit { what: "entries", limit: entries_max });
+        }
+        self.names_bytes = self.names_bytes.saturating_add(entry.path.as_os_str().len() as u64);
+        if self.names_bytes > names_bytes_max {
+            return Err(ImageError::Limit { what: "bytes of names", limit: names_bytes_max });
+        }
         Ok(())
     }
 

@@ -1,15 +1,18 @@
 //! Two users at once, and users that are killed: the store stays whole and keeps no leftovers.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
 
 mod common;
 
 use std::fs;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use casemate_images::Store;
+use casemate_images::{ImageError, Store};
 use common::{append, files_below, import, small_tar};
+use rustix::mount::MountFlags;
 
 /// Tells the child below which store to import into.
 const STORE: &str = "CASEMATE_TEST_STORE";
@@ -86,6 +89,46 @@ fn concurrent_imports_all_arrive() {
         store.verified_rootfs(&info.manifest, &info.config, &info.rootfs, &mut |_| {}).unwrap();
     }
     assert!(fs::read_dir(dir.path().join("tmp")).unwrap().next().is_none());
+}
+
+#[test]
+fn full_disk_fails_the_import_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let child = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "child_with_a_full_disk"])
+        .env(STORE, dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    finish(child);
+}
+
+#[test]
+#[ignore = "run by the test above, in a mount namespace of its own"]
+fn child_with_a_full_disk() {
+    let Some(dir) = std::env::var_os(STORE) else { return };
+    let dir = PathBuf::from(dir);
+    rustix::mount::mount("tmpfs", &dir, "tmpfs", MountFlags::empty(), c"size=12m").unwrap();
+    let store = Store::open(&dir).unwrap();
+    import(&store, "kept", &small_tar()).unwrap();
+    let before = files_below(&dir);
+    let mut tool_failed = false;
+    for large_bytes in [15 << 20, 8 << 20, 5 << 20, 4 << 20] {
+        let mut tar = tar::Builder::new(Vec::new());
+        append(&mut tar, tar::EntryType::Regular, "large", "", &vec![1; large_bytes]);
+        match import(&store, "large", &tar.into_inner().unwrap()) {
+            Err(ImageError::Io { kind: ErrorKind::StorageFull, .. }) => {}
+            Err(ImageError::Tool { program: "mkfs.erofs", .. }) => tool_failed = true,
+            other => panic!("{large_bytes}: {other:?}"),
+        }
+        assert_eq!(files_below(&dir), before);
+    }
+    assert!(tool_failed);
+    import(&store, "again", &small_tar()).unwrap();
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! Tars with one defect each: refused under the right reason, and nothing stays in the store.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
 
 mod common;
 
@@ -251,9 +252,13 @@ fn refuses_extended_headers_above_the_limit() {
 #[test]
 fn refuses_one_entry_more_than_allowed() {
     let limits = |entries_max| Limits { entries_max, ..Limits::STANDARD };
+    // Seven entries, and two directories that no entry names.
     assert_eq!(refusal_of(&small_tar(), limits(6)), ImageError::Limit { what: "entries", limit: 6 });
+    assert_eq!(refusal_of(&small_tar(), limits(8)), ImageError::Limit { what: "entries", limit: 8 });
+    let names = Limits { names_bytes_max: 20, ..Limits::STANDARD };
+    assert_eq!(refusal_of(&small_tar(), names), ImageError::Limit { what: "bytes of names", limit: 20 });
     let dir = tempfile::tempdir().unwrap();
-    import(&Store::open_with(dir.path(), limits(7)).unwrap(), "demo", &small_tar()).unwrap();
+    import(&Store::open_with(dir.path(), limits(9)).unwrap(), "demo", &small_tar()).unwrap();
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What was imported is what an agent sees: the EROFS file mounted as the launcher mounts it
 //! (file-backed, `directio`, by descriptor). The mounts are detached, so no mount point and no
 //! namespace is touched, and they end with their descriptors.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
 
 mod common;
 
