@@ -23,6 +23,8 @@ mod roots;
 mod snp;
 mod tdx;
 mod time;
+#[cfg(test)]
+mod vectors;
 mod x509;
 
 pub use appraisal::{Appraisal, Grant, Refused};

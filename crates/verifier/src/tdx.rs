@@ -10,6 +10,8 @@ mod pck;
 mod quote;
 mod tcb;
 mod tcb_info;
+#[cfg(test)]
+mod vector_tests;
 
 pub use tcb_info::TcbStatus;
 
