@@ -15,7 +15,7 @@ use crate::interpolate;
 use crate::keys;
 use crate::lock::{AGENTS_MAX, AgentName, Condition};
 use crate::problem::{At, Findings, Place, Problem, Problems, did_you_mean, printable};
-use crate::yaml::{self, Member, Node};
+use crate::yaml::{self, Member, Node, Value};
 
 pub(crate) use mounts::{TMPFS_BYTES_DEFAULT, TMPFS_MODE_DEFAULT, is_plain_name, target_of};
 pub(crate) use service::Service;
@@ -81,6 +81,11 @@ fn file(
     environment: &BTreeMap<String, String>,
     f: &mut Findings<'_>,
 ) -> Option<Compose> {
+    let Value::Map(_) = root.value else {
+        let what = format!("file is {}, not a mapping", root.kind());
+        f.problem(root.place, what, "write a composition: `name:`, `services:` and what they need");
+        return None;
+    };
     let mut name = None;
     let mut services = None;
     let (mut volumes, mut secrets) = (BTreeSet::new(), BTreeMap::new());
@@ -130,7 +135,10 @@ fn all_services(
     f: &mut Findings<'_>,
 ) -> BTreeMap<AgentName, Service> {
     let mut services = BTreeMap::new();
-    let members = read::mapping(&member.node, "services", f);
+    let Value::Map(members) = &member.node.value else {
+        read::mapping(&member.node, "`services`", f);
+        return services;
+    };
     if members.is_empty() || members.len() > AGENTS_MAX {
         let what = format!("file has {} services, 1 to {AGENTS_MAX} are possible", members.len());
         f.problem(member.key_place, what, "write at least one service, or split the composition");
@@ -207,15 +215,12 @@ fn top_secrets(node: &Node, f: &mut Findings<'_>) -> BTreeMap<String, String> {
 
 /// What only the whole file can tell.
 fn cross_check(compose: &Compose, f: &mut Findings<'_>) {
-    let mut used_volumes = BTreeSet::new();
-    let mut used_secrets = BTreeSet::new();
     for (name, service) in &compose.services {
         check_edges(compose, name, service, f);
         check_egress(compose, service, f);
         check_dependencies(compose, name, service, f);
         for mount in &service.mounts {
             let crate::lock::Mount::Volume { name, .. } = &mount.value else { continue };
-            used_volumes.insert(name);
             if !compose.volumes.contains(name) {
                 let guess = did_you_mean(name.as_str(), compose.volumes.iter().map(AgentName::as_str));
                 let what = format!("volume `{name}` is not declared{guess}");
@@ -224,7 +229,6 @@ fn cross_check(compose: &Compose, f: &mut Findings<'_>) {
         }
         for secret in &service.secrets {
             let source = &secret.value.source;
-            used_secrets.insert(source);
             if !compose.secrets.contains_key(source) {
                 let guess = did_you_mean(source, compose.secrets.keys().map(String::as_str));
                 let shown = printable(source);

@@ -25,7 +25,7 @@ pub(crate) fn tree(node: &mut Node, variables: &BTreeMap<String, String>, findin
                     *text = expanded;
                     *plain = false;
                 }
-                Err(Fault { what, todo }) => findings.problem(node.place, what, todo),
+                Err(Fault { what, todo }) => findings.broken(node.place, what, todo),
             }
         }
         Value::List(items) => items.iter_mut().for_each(|item| tree(item, variables, findings)),

@@ -3,6 +3,7 @@
 //! What it is not: a place where decisions are made. Text of the file is quoted printable and bounded, because a
 //! file may come from anybody.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Most problems of one report; the rest is counted.
@@ -94,15 +95,26 @@ pub(crate) struct Findings<'a> {
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
     problems_left_out: usize,
+    /// Values that already have their problem, and whose content means nothing.
+    broken: BTreeSet<Place>,
 }
 
 impl<'a> Findings<'a> {
     pub(crate) const fn new(file: &'a str) -> Self {
-        Self { file, problems: Vec::new(), warnings: Vec::new(), problems_left_out: 0 }
+        Self {
+            file,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            problems_left_out: 0,
+            broken: BTreeSet::new(),
+        }
     }
 
     /// Notes a problem. Returns nothing, so that `?`-less reading goes on to the next one.
     pub(crate) fn problem(&mut self, place: Place, what: impl fmt::Display, todo: impl fmt::Display) {
+        if self.broken.contains(&place) {
+            return;
+        }
         if self.problems.len() >= PROBLEMS_MAX {
             self.problems_left_out = self.problems_left_out.saturating_add(1);
             return;
@@ -112,6 +124,12 @@ impl<'a> Findings<'a> {
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
+    }
+
+    /// Notes a problem that makes the value at `place` meaningless: what else is said of it is left out.
+    pub(crate) fn broken(&mut self, place: Place, what: impl fmt::Display, todo: impl fmt::Display) {
+        self.problem(place, what, todo);
+        self.broken.insert(place);
     }
 
     pub(crate) fn warning(&mut self, place: Place, what: impl fmt::Display, todo: impl fmt::Display) {

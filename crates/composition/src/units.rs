@@ -40,7 +40,7 @@ pub(crate) fn duration_ms(text: &str) -> Option<u64> {
         total_us = total_us.checked_add(whole(number, unit_us)?)?;
         rest = after;
     }
-    (total_us % 1000 == 0).then_some(total_us / 1000)
+    total_us.is_multiple_of(1000).then_some(total_us / 1000)
 }
 
 /// `0.5` and the like in thousandths.
@@ -182,7 +182,7 @@ fn whole(number: &str, unit: u64) -> Option<u64> {
     let scale = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     let value = integer.parse::<u128>().ok()?.checked_mul(scale)?.checked_add(fraction.parse().ok()?)?;
     let product = value.checked_mul(unit.into())?;
-    if product % scale != 0 {
+    if !product.is_multiple_of(scale) {
         return None;
     }
     u64::try_from(product / scale).ok()

@@ -57,14 +57,16 @@ def report_network(what, url):
     except urllib.error.HTTPError as error:
         say(f"NOT REFUSED: {what} answered {error.code}")
     except OSError as error:
-        say(f"refused: {what}: {getattr(error, 'reason', error)}")
+        reason = getattr(error, "reason", error)
+        refused = isinstance(reason, (ConnectionRefusedError, socket.gaierror))
+        say(f"{'refused' if refused else 'no answer'}: {what}: {reason}")
 
 
 def report_socket(what, request):
     try:
         answer = ask_socket(request)
     except (OSError, ValueError) as error:
-        say(f"refused: {what}: {type(error).__name__}: {error}")
+        say(f"no answer: {what}: {type(error).__name__}: {error}")
         return
     refusal = answer.get("refused")
     if isinstance(refusal, dict):

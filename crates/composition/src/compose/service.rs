@@ -7,7 +7,7 @@ use crate::host::HostName;
 use crate::keys;
 use crate::lock::{AgentName, Condition, Health, Mount, Restart, User};
 use crate::problem::{At, Findings, Place, printable};
-use crate::yaml::Member;
+use crate::yaml::{Member, Value};
 
 use super::mounts::{self, SecretUse};
 use super::reach::{self, Extension};
@@ -82,7 +82,11 @@ pub(crate) fn service(
             f.problem(member.key_place, format!("`{key}` is not supported"), "report this as a bug");
         }
     });
-    if service.image.is_none() {
+    let names_image = match &member.node.value {
+        Value::Map(members) => members.iter().any(|member| member.key == "image"),
+        _ => true,
+    };
+    if !names_image {
         let what = format!("service `{}` has no image", printable(&member.key));
         f.problem(member.key_place, what, "write image: name:tag");
     }

@@ -1,0 +1,269 @@
+//! What is measured: every change of behaviour, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use casemate_canon::Sha256;
+use casemate_composition::lock::{Agent, AgentName, ImagePin, Lock, Mount, User};
+use casemate_composition::merkle::agent_leaf;
+use casemate_composition::{ImageFacts, compose};
+
+fn facts(tag: &str) -> ImageFacts {
+    ImageFacts {
+        pin: ImagePin {
+            manifest: Sha256::of(tag.as_bytes()),
+            config: Sha256::of(b"config"),
+            rootfs: Sha256::of(b"rootfs"),
+        },
+        entrypoint: vec!["/entry".into()],
+        command: vec!["default".into()],
+        environment: [("PATH".to_owned(), "/bin".to_owned()), ("LANG".to_owned(), "C".to_owned())].into(),
+        working_dir: "/srv".into(),
+        user: User { uid: 7, gid: 8 },
+    }
+}
+
+fn lock_with(text: &str, images: &BTreeMap<String, ImageFacts>) -> Lock {
+    match compose::parse("c.yaml", text, &BTreeMap::new()) {
+        Ok(compose) => compose.resolve(images).unwrap(),
+        Err(problems) => panic!("{problems}\n{text}"),
+    }
+}
+
+fn lock(text: &str) -> Lock {
+    lock_with(text, &[("i:1".to_owned(), facts("1")), ("i:2".to_owned(), facts("2"))].into())
+}
+
+fn agent(service: &str) -> Agent {
+    let body: String = service.lines().map(|line| format!("    {line}\n")).collect();
+    let name: AgentName = "a".parse().unwrap();
+    lock(&format!("name: t\nservices:\n  a:\n    image: i:1\n{body}")).agents[&name].clone()
+}
+
+/// The keys of the service under test, each a piece that may stand in any order.
+const PIECES: [&str; 21] = [
+    "image: i:1",
+    "command: [\"run\", \"it\"]",
+    "environment: { A: \"1\", B: \"2\" }",
+    "working_dir: /work",
+    "user: \"1000:1000\"",
+    "hostname: host",
+    "tmpfs: [\"/scratch:size=1m,mode=0700\"]",
+    "volumes: [\"data:/data\", \"more:/more:ro\"]",
+    "secrets: [token, { source: key, target: key.pem }]",
+    "mem_limit: 64m",
+    "pids_limit: 10",
+    "cpus: \"0.5\"",
+    "ulimits: { nofile: 100 }",
+    "expose: [\"80\", \"81\"]",
+    "restart: on-failure:2",
+    "healthcheck: { test: [\"CMD\", \"ok\"], interval: 2s, timeout: 3s, retries: 4, start_period: 5s }",
+    "depends_on: { peer: { condition: service_started } }",
+    "stop_signal: SIGINT",
+    "stop_grace_period: 3s",
+    "extra_hosts: { h.example: 10.0.0.1 }",
+    "x-casemate: { talks-to: [\"peer:80\"], egress: [\"h.example:1\", \"g.example:2\"] }",
+];
+
+fn file(pieces: &[&str], between: &str) -> String {
+    let body: String = pieces.iter().map(|piece| format!("    {piece}\n{between}")).collect();
+    format!(
+        "name: t\nservices:\n  a:\n{body}  peer:\n    image: i:1\n    expose: [\"80\", \"82\"]\n    healthcheck: {{ test: \
+         [\"CMD\", \"ok\"] }}\nvolumes:\n  data:\n  more:\nsecrets:\n  token: {{ external: true }}\n  key: {{ external: \
+         true, name: tls-key }}\n"
+    )
+}
+
+#[test]
+fn neither_order_nor_comments_nor_layout_change_the_digest() {
+    let base = lock(&file(&PIECES, ""));
+    let mut state = 7_u32;
+    for _ in 0..200 {
+        let mut pieces = PIECES;
+        for last in (1..pieces.len()).rev() {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            pieces.swap(last, (state >> 8) as usize % (last + 1));
+        }
+        let between = ["", "\n", "    # a remark\n"][(state >> 4) as usize % 3];
+        assert_eq!(lock(&file(&pieces, between)), base);
+    }
+}
+
+#[test]
+fn other_spellings_of_the_same_thing_do_not_change_the_digest() {
+    let base = file(&PIECES, "");
+    let digest = lock(&base).digest().unwrap();
+    for (from, to) in [
+        ("[\"run\", \"it\"]", "run 'it'"),
+        ("{ A: \"1\", B: \"2\" }", "[\"B=2\", A=1]"),
+        ("mem_limit: 64m", "deploy: { resources: { limits: { memory: 65536k } } }"),
+        ("/scratch:size=1m,mode=0700", "/scratch:mode=700,size=1024k"),
+        (
+            "\"data:/data\", \"more:/more:ro\"",
+            "\"more:/more:ro\", { type: volume, source: data, target: /data/ }",
+        ),
+        (
+            "[token, { source: key, target: key.pem }]",
+            "[{ source: key, target: /run/secrets/key.pem }, token]",
+        ),
+        ("expose: [\"80\", \"81\"]\n", "expose: [81/tcp, 80-81]\n"),
+        ("interval: 2s", "interval: 2000ms"),
+        ("stop_signal: SIGINT", "stop_signal: \"2\""),
+        ("{ peer: { condition: service_started } }", "[peer]"),
+        ("{ h.example: 10.0.0.1 }", "[\"h.example=10.0.0.1\"]"),
+        ("[\"h.example:1\", \"g.example:2\"]", "[\"g.example:2\", \"h.example:1\"]"),
+        (
+            "    image: i:1\n    command",
+            "    image: i:1\n    read_only: true\n    labels: [a=b]\n    command",
+        ),
+        ("name: t\n", "name: t\nx-note: { any: thing }\n"),
+        ("working_dir: /work", "working_dir: ${UNSET:-/work}"),
+    ] {
+        let changed = base.replacen(from, to, 1);
+        assert_ne!(changed, base, "{from}");
+        assert_eq!(lock(&changed).digest().unwrap(), digest, "{to}");
+    }
+}
+
+#[test]
+fn every_change_of_behaviour_changes_the_agent_and_no_other() {
+    let base = file(&PIECES, "");
+    let (name, peer): (AgentName, AgentName) = ("a".parse().unwrap(), "peer".parse().unwrap());
+    let before = lock(&base);
+    let mut seen = BTreeSet::from([before.agents[&name].measurement().unwrap()]);
+    for (from, to) in [
+        ("image: i:1", "image: i:2"),
+        ("\"run\"", "\"ruN\""),
+        ("\"run\", \"it\"", "\"run it\""),
+        ("command:", "entrypoint:"),
+        ("A: \"1\"", "A: \"2\""),
+        ("A: \"1\"", "C: \"1\""),
+        ("/work", "/other"),
+        ("1000:1000", "1000:1001"),
+        ("1000:1000", "1001:1000"),
+        ("hostname: host", "hostname: other"),
+        ("size=1m", "size=2m"),
+        ("mode=0700", "mode=0777"),
+        ("/scratch", "/tmp"),
+        ("data:/data", "data:/dat"),
+        ("\"data:/data\"", "\"data:/data:ro\""),
+        ("more:/more:ro", "more:/more"),
+        ("\"data:/data\"", "\"more:/data\""),
+        ("[token, ", "["),
+        ("target: key.pem", "target: key"),
+        ("name: tls-key", "name: other-key"),
+        ("64m", "65m"),
+        ("pids_limit: 10", "pids_limit: 11"),
+        ("0.5", "0.501"),
+        ("    cpus: \"0.5\"\n", ""),
+        ("nofile: 100", "nofile: 101"),
+        ("\"81\"", "\"83\""),
+        ("on-failure:2", "on-failure:3"),
+        ("on-failure:2", "on-failure"),
+        ("on-failure:2", "always"),
+        ("on-failure:2", "\"no\""),
+        ("[\"CMD\", \"ok\"], interval", "[\"CMD\", \"no\"], interval"),
+        ("interval: 2s", "interval: 1s"),
+        ("timeout: 3s", "timeout: 4s"),
+        ("retries: 4", "retries: 5"),
+        ("start_period: 5s", "start_period: 6s"),
+        ("start_period: 5s", "disable: true"),
+        ("service_started", "service_healthy"),
+        ("SIGINT", "SIGTERM"),
+        ("stop_grace_period: 3s", "stop_grace_period: 4s"),
+        ("10.0.0.1", "10.0.0.2"),
+        ("[\"peer:80\"]", "[\"peer:82\"]"),
+        ("[\"peer:80\"]", "[]"),
+        ("h.example:1\"", "h.example:3\""),
+        (", \"g.example:2\"", ""),
+    ] {
+        let changed = base.replacen(from, to, 1);
+        assert_ne!(changed, base, "{from}");
+        let after = lock(&changed);
+        assert!(seen.insert(after.agents[&name].measurement().unwrap()), "{from} to {to}");
+        assert_ne!(after.digest(), before.digest(), "{from} to {to}");
+        assert_eq!(after.agents[&peer], before.agents[&peer], "{from} to {to}");
+    }
+}
+
+#[test]
+fn a_change_of_the_image_changes_the_measurement() {
+    let text = file(&PIECES, "");
+    let with = |change: fn(&mut ImagePin)| {
+        let mut facts = facts("1");
+        change(&mut facts.pin);
+        lock_with(&text, &[("i:1".to_owned(), facts)].into()).digest().unwrap()
+    };
+    let all = BTreeSet::from([
+        with(|_| {}),
+        with(|pin| pin.manifest = Sha256::ZERO),
+        with(|pin| pin.config = Sha256::ZERO),
+        with(|pin| pin.rootfs = Sha256::ZERO),
+    ]);
+    assert_eq!(all.len(), 4);
+}
+
+#[test]
+fn project_and_volumes_are_measured_globally() {
+    let base = file(&PIECES, "");
+    let digest = |text: &str| lock(text).digest().unwrap();
+    assert_ne!(digest(&base), digest(&base.replacen("volumes:\n  data:", "volumes:\n  unused:\n  data:", 1)));
+    assert_ne!(digest(&base), digest(&base.replacen("name: t\n", "name: u\n", 1)));
+}
+
+#[test]
+fn each_agent_proves_that_it_belongs_to_the_composition() {
+    let lock = lock(&file(&PIECES, ""));
+    for (name, agent) in &lock.agents {
+        let leaf = agent_leaf(name, &agent.measurement().unwrap());
+        let proof = lock.proof(name).unwrap().unwrap();
+        assert_eq!(proof.root(&leaf), Some(lock.digest().unwrap()));
+    }
+}
+
+#[test]
+fn entrypoint_and_command_merge_as_compose_does() {
+    for (service, want) in [
+        ("", vec!["/entry", "default"]),
+        ("command: [x]", vec!["/entry", "x"]),
+        ("command: []", vec!["/entry"]),
+        ("command: \"\"", vec!["/entry"]),
+        ("command:", vec!["/entry", "default"]),
+        ("entrypoint: [e]", vec!["e"]),
+        ("entrypoint: e -f\ncommand: x 'y z'", vec!["e", "-f", "x", "y z"]),
+        ("entrypoint: []\ncommand: [x]", vec!["x"]),
+    ] {
+        assert_eq!(agent(service).command, want, "{service}");
+    }
+}
+
+#[test]
+fn defaults_come_from_the_image_and_then_from_us() {
+    let agent = agent("environment: { LANG: C.UTF-8 }");
+    assert_eq!(agent.environment["PATH"], "/bin");
+    assert_eq!(agent.environment["LANG"], "C.UTF-8");
+    assert_eq!((agent.working_dir.as_str(), agent.user), ("/srv", User { uid: 7, gid: 8 }));
+    assert_eq!(
+        (agent.limits.memory_bytes, agent.limits.pids, agent.limits.cpu_milli),
+        (512 << 20, 256, None)
+    );
+    assert_eq!(agent.limits.open_files, 1024);
+    let tmp = Mount::Tmpfs { target: "/tmp".into(), size_bytes: 64 << 20, mode: 0o1777 };
+    assert_eq!(agent.mounts, [tmp]);
+    assert_eq!(agent.seccomp_rules, casemate_composition::rules::seccomp_rules_digest());
+    assert_ne!(agent.seccomp_rules, agent.landlock_rules);
+}
+
+#[test]
+fn refuses_an_image_that_is_missing_or_has_no_command() {
+    let compose =
+        compose::parse("c.yaml", "name: t\nservices:\n  a:\n    image: i:1\n", &BTreeMap::new()).unwrap();
+    let problems = compose.resolve(&BTreeMap::new()).unwrap_err();
+    assert_eq!(
+        problems.to_string(),
+        "c.yaml:4:12: image `i:1` is not in the store\n  do: import it with `casemate image import`, or correct \
+         the reference"
+    );
+    let empty = ImageFacts { entrypoint: Vec::new(), command: Vec::new(), ..facts("1") };
+    let problems = compose.resolve(&[("i:1".to_owned(), empty)].into()).unwrap_err();
+    assert_eq!(problems.as_slice()[0].what, "service `a` has no command, and neither has its image");
+}
