@@ -91,7 +91,7 @@ fn launch(root: &Root, spec: &Spec) -> (Result<Launched, LaunchError>, std::io::
 fn run(root: &Root, spec: &Spec) -> (String, i32) {
     let (launched, mut reader) = launch(root, spec);
     let launched = launched.unwrap();
-    launched.release().unwrap();
+    launched.gate.release().unwrap();
     let mut output = String::new();
     reader.read_to_string(&mut output).unwrap();
     loop {
@@ -192,7 +192,7 @@ fn says_when_the_program_does_not_exist() {
     let root = root();
     let (launched, _reader) = launch(&root, &spec(&root, &["no-such-program"]));
     let launched = launched.unwrap();
-    let outcome = launched.release().unwrap().executed();
+    let outcome = launched.gate.release().unwrap().executed();
     assert!(matches!(outcome, Err(LaunchError::Step { errno, .. }) if errno == rustix::io::Errno::NOENT));
 }
 
@@ -217,10 +217,10 @@ fn dies_with_the_process_that_started_it() {
     let root = root();
     let (launched, _reader) = launch(&root, &spec(&root, &["sleep", "60"]));
     let launched = launched.unwrap();
-    launched.release().unwrap().executed().unwrap();
+    launched.gate.release().unwrap().executed().unwrap();
     let pid = launched.first.pid();
     assert!(casemate_sys::spawn::exists(pid));
-    drop(launched);
+    drop(launched.first);
     assert!(!casemate_sys::spawn::exists(pid));
 }
 
@@ -230,7 +230,7 @@ fn a_joining_command_is_confined_as_the_agent_is() {
     let standing = spec(&root, &["sleep", "60"]);
     let (launched, _reader) = launch(&root, &standing);
     let launched = launched.unwrap();
-    launched.release().unwrap().executed().unwrap();
+    launched.gate.release().unwrap().executed().unwrap();
     let mut joining = Spec { join: 1, ..standing };
     let status = |joining: &Spec| {
         let launcher = Path::new(env!("CARGO_BIN_EXE_casemate-launcher"));

@@ -76,6 +76,13 @@ pub struct Launched {
     pub sockets: Vec<OwnedFd>,
     /// Controls that are not applied.
     pub not_applied: Vec<String>,
+    /// Lets the agent run; dropping it unused ends the compartment.
+    pub gate: Gate,
+}
+
+/// What a confined first process waits at.
+#[derive(Debug)]
+pub struct Gate {
     control: OwnedFd,
 }
 
@@ -163,7 +170,7 @@ impl Starting {
             secrets: parts.secrets,
             sockets: parts.sockets,
             not_applied: parts.not_applied,
-            control: self.control,
+            gate: Gate { control: self.control },
         })
     }
 }
@@ -230,15 +237,14 @@ impl Drop for FirstProcess {
     }
 }
 
-impl Launched {
+impl Gate {
     /// Lets the agent run.
     ///
     /// # Errors
     /// [`LaunchError::Silent`] where the first process is gone.
-    pub fn release(&self) -> Result<Released, LaunchError> {
+    pub fn release(self) -> Result<Released, LaunchError> {
         send_packet(&self.control, b"g", &[]).map_err(|errno| LaunchError::Silent { errno })?;
-        let control = self.control.try_clone().map_err(|source| LaunchError::Start { source })?;
-        Ok(Released { control })
+        Ok(Released { control: self.control })
     }
 }
 

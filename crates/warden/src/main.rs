@@ -1,2 +1,33 @@
-//! Placeholder.
-fn main() {}
+//! `casemate-warden`: the privileged supervisor in the box; part of what the hardware measures.
+//!
+//! What it is: a state machine that measures, launches, logs, answers per-agent sockets and delivers secrets. What
+//! it is not: a network program. It parses no byte from the network; what the courier brings is a sealed blob of
+//! bounded length. It waits on no agent. Who trusts it: every relying party, through the hardware's measurement.
+
+mod agent;
+mod agent_socket;
+mod arguments;
+mod control;
+mod courier;
+mod error;
+mod evidence;
+mod gateway;
+mod health;
+mod launch;
+mod log;
+mod output;
+mod progress;
+mod secrets;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
+    match world::run(arguments::Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.explain(),
+    }
+}

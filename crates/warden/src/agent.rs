@@ -1,0 +1,412 @@
+//! One agent from its first step to its last: start, watch, restart, stop.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use casemate_composition::lock::{Agent, AgentName, Condition, Restart};
+use casemate_composition::network;
+use casemate_jose::RecipientKey;
+use casemate_protocol::Nonce;
+use casemate_protocol::control::{AgentStatus, Phase, StepState};
+use casemate_protocol::event::Event;
+use casemate_protocol::gateway::ToGateway;
+use casemate_protocol::rcar::{Attestation, RuntimeData, TeeEvidence};
+use casemate_sys::cgroup::{Group, GroupLimits};
+use casemate_sys::observe::observe;
+use casemate_sys::spawn::{self, FirstProcess, Gate, LaunchError, Launched};
+use casemate_sys::spec::Spec;
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::watch;
+
+use crate::error::WardenError;
+use crate::evidence::Subject;
+use crate::progress::Steps;
+use crate::world::World;
+use crate::{agent_socket, health, launch, output, secrets};
+
+/// Pause before the first restart; it doubles up to the largest.
+const RESTART_BACKOFF_MIN: Duration = Duration::from_millis(100);
+const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// An agent that ran this long starts with the smallest pause again.
+const RESTART_BACKOFF_RESET: Duration = Duration::from_secs(60);
+
+/// Logged as the exit status of a compartment whose agent never ran.
+const STATUS_START_FAILED: i32 = 255;
+
+/// How far an agent is, for those that depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Before,
+    Running,
+    Healthy,
+    Ended(i32),
+    Failed,
+}
+
+/// What the box knows of one agent.
+pub(crate) struct Record {
+    pub(crate) status: RefCell<AgentStatus>,
+    pub(crate) stage: watch::Sender<Stage>,
+    pub(crate) running: RefCell<Option<Rc<Running>>>,
+    /// Until when its uptime counts.
+    pub(crate) since: Cell<Option<Instant>>,
+}
+
+/// A standing compartment.
+pub(crate) struct Running {
+    pub(crate) first: FirstProcess,
+    pub(crate) subject: Subject,
+    pub(crate) secrets: OwnedFd,
+    pub(crate) spec: Spec,
+    pub(crate) group: Group,
+    key: RecipientKey,
+}
+
+/// Runs one agent until it ended for good.
+pub(crate) async fn run(world: Rc<World>, name: AgentName) {
+    let Some((agent, record)) = world.agent(&name) else { return };
+    let mut backoff = RESTART_BACKOFF_MIN;
+    for instance in 1_u32.. {
+        let steps = Steps::begin(&name, &world.journal);
+        let phase = Cell::new(Phase::Waiting);
+        let mut shutdown = world.shutdown.subscribe();
+        let started = tokio::select! {
+            started = start(&world, &name, agent, record, instance, &steps, &phase) => started,
+            _ = shutdown.wait_for(Option::is_some) => Err(WardenError::ShuttingDown),
+        };
+        let running = match started {
+            Ok(running) => running,
+            Err(error) => {
+                tracing::error!(agent = %name, phase = ?phase.get(), "{error}");
+                set(record, phase.get(), StepState::Failed);
+                steps.failed(phase.get(), &error);
+                clean_up(&world, &name, record).await;
+                if phase.get() > Phase::Measure {
+                    log_exit(&world, &name, instance, STATUS_START_FAILED).await;
+                }
+                record.stage.send_replace(Stage::Failed);
+                return;
+            }
+        };
+        let began = Instant::now();
+        record.since.set(Some(began));
+        let status = watch_over(&world, agent, record, &steps, &running).await;
+        drop(running);
+        clean_up(&world, &name, record).await;
+        record.since.set(None);
+        record.status.borrow_mut().exit_status = Some(status);
+        set(record, Phase::Exited, StepState::Done);
+        steps.note(Phase::Exited, StepState::Done, &format!("status {status}"));
+        if let Err(error) =
+            world.notary.append(&Event::AgentExited { agent: name.clone(), instance, status }).await
+        {
+            tracing::error!(agent = %name, "{error}");
+        }
+        record.stage.send_replace(Stage::Ended(status));
+        if !starts_again(agent.restart, status, instance) || world.is_shutting_down() {
+            return;
+        }
+        if began.elapsed() > RESTART_BACKOFF_RESET {
+            backoff = RESTART_BACKOFF_MIN;
+        }
+        let mut shutdown = world.shutdown.subscribe();
+        tokio::select! {
+            () = tokio::time::sleep(backoff) => {}
+            _ = shutdown.wait_for(Option::is_some) => return,
+        }
+        backoff = backoff.saturating_mul(2).min(RESTART_BACKOFF_MAX);
+    }
+}
+
+async fn log_exit(world: &World, name: &AgentName, instance: u32, status: i32) {
+    if let Err(error) =
+        world.notary.append(&Event::AgentExited { agent: name.clone(), instance, status }).await
+    {
+        tracing::error!(agent = %name, "{error}");
+    }
+}
+
+fn starts_again(restart: Restart, status: i32, instance: u32) -> bool {
+    match restart {
+        Restart::No => false,
+        Restart::Always => true,
+        Restart::OnFailure { attempts_max } => {
+            status != 0 && attempts_max.is_none_or(|most| instance <= most)
+        }
+    }
+}
+
+fn set(record: &Record, phase: Phase, state: StepState) {
+    let mut status = record.status.borrow_mut();
+    status.phase = phase;
+    status.state = state;
+}
+
+/// Takes down what one start has built. Dropping [`Running`] ends its processes.
+async fn clean_up(world: &World, name: &AgentName, record: &Record) {
+    let running = record.running.borrow_mut().take();
+    let group = running.as_ref().map(|running| running.group.clone());
+    drop(running);
+    {
+        let mut status = record.status.borrow_mut();
+        status.pid = None;
+        status.health = None;
+    }
+    let _ = world.gateway.send(&ToGateway::Forget { agent: name.clone() }, &[]).await;
+    if let Some(group) = group {
+        let removed = tokio::task::spawn_blocking(move || group.remove()).await;
+        if let Ok(Err(error)) = removed {
+            tracing::error!(agent = %name, "{error}");
+        }
+    }
+}
+
+/// All steps up to the agent's first instruction.
+async fn start(
+    world: &Rc<World>,
+    name: &AgentName,
+    agent: &Agent,
+    record: &Record,
+    instance: u32,
+    steps: &Steps,
+    phase: &Cell<Phase>,
+) -> Result<Rc<Running>, WardenError> {
+    let enter = |next: Phase| {
+        steps.note(phase.get(), StepState::Done, "");
+        phase.set(next);
+        set(record, next, StepState::Started);
+        steps.note(next, StepState::Started, "");
+    };
+    steps.note(Phase::Waiting, StepState::Started, "");
+    record.status.borrow_mut().instance = instance;
+    wait_for_dependencies(world, agent).await?;
+
+    enter(Phase::Rootfs);
+    let image = world.root_image(agent).await?;
+
+    enter(Phase::Compartment);
+    let (running, standing) = build(world, name, agent, instance, image).await?;
+    let running = Rc::new(running);
+    {
+        let mut status = record.status.borrow_mut();
+        status.pid = Some(running.first.pid());
+        status.controls = running.subject.controls.clone();
+        status.secrets.clear();
+    }
+    *record.running.borrow_mut() = Some(Rc::clone(&running));
+    launch::require(&running.subject.controls, &world.weaker)?;
+
+    enter(Phase::Measure);
+    let measurement = agent.measurement().map_err(|e| WardenError::ours(&e))?;
+    world
+        .notary
+        .append(&Event::AgentLaunched {
+            agent: name.clone(),
+            instance,
+            measurement,
+            controls: running.subject.controls.clone(),
+        })
+        .await?;
+
+    enter(Phase::Attest);
+    let mut session = world.courier.session()?;
+    let nonce = session.begin(world.tee).await?;
+    let nonce: Nonce =
+        nonce.parse().map_err(|e| WardenError::Broker { what: format!("the broker's challenge: {e}") })?;
+    let evidence = world.notary.evidence(&world.lock, &running.subject, &nonce).await?;
+    let body = Attestation {
+        init_data: None,
+        runtime_data: RuntimeData { nonce: nonce.to_string(), tee_pubkey: running.key.jwk() },
+        tee_evidence: TeeEvidence {
+            primary_evidence: serde_json::json!({ "casemate": evidence.to_json() }),
+            additional_evidence: String::new(),
+        },
+    };
+    let body = serde_json::to_vec(&body).map_err(|e| WardenError::ours(&e))?;
+
+    enter(Phase::Appraise);
+    session.attest(body).await?;
+
+    enter(Phase::Secrets);
+    for secret in &agent.secrets {
+        let sealed = session.fetch(&secret.resource).await?;
+        let content = running.key.open(&sealed).map_err(|error| WardenError::Broker {
+            what: format!("secret {} cannot be opened: {error}", secret.resource),
+        })?;
+        let outer = |inner: u32| running.spec.uid_base.saturating_add(inner);
+        secrets::write(
+            &running.secrets,
+            &secret.target,
+            &content,
+            outer(agent.user.uid),
+            outer(agent.user.gid),
+        )?;
+        world
+            .notary
+            .append(&Event::SecretDelivered { agent: name.clone(), resource: secret.resource.clone() })
+            .await?;
+        record.status.borrow_mut().secrets.push(secret.target.clone());
+    }
+    session.end().await;
+
+    enter(Phase::Run);
+    world.notary.append(&Event::AgentStarted { agent: name.clone(), instance }).await?;
+    let released = standing.gate.release().map_err(explain_launch)?;
+    blocking(move || released.executed()).await?.map_err(explain_launch)?;
+    tokio::task::spawn_local(agent_socket::serve(
+        Rc::clone(world),
+        name.clone(),
+        Rc::downgrade(&running),
+        standing.agent_socket,
+    ));
+    steps.note(Phase::Run, StepState::Done, "");
+    record.stage.send_replace(Stage::Running);
+    Ok(running)
+}
+
+/// What remains of a launch besides [`Running`].
+struct Standing {
+    gate: Gate,
+    agent_socket: OwnedFd,
+}
+
+async fn build(
+    world: &Rc<World>,
+    name: &AgentName,
+    agent: &Agent,
+    instance: u32,
+    image: Rc<std::fs::File>,
+) -> Result<(Running, Standing), WardenError> {
+    let limits = GroupLimits {
+        memory_bytes: agent.limits.memory_bytes,
+        pids: agent.limits.pids,
+        cpu_milli: agent.limits.cpu_milli,
+    };
+    let group = Group::create(world.lock.project.as_str(), name.as_str(), limits).map_err(|error| {
+        WardenError::Control { control: "cgroup-limits".into(), reason: error.to_string() }
+    })?;
+    let spec =
+        launch::spec(&world.lock, name, agent, &world.project_dir, &world.seccomp, &world.weaker, &group)?;
+    let log = world.project_dir.join("logs").join(format!("{name}.log"));
+    let (read, write) = output::pipe()?;
+    let write_error = write.try_clone().map_err(WardenError::file("pipe"))?;
+    tokio::task::spawn_local(output::copy(read, log));
+    let starting =
+        spawn::start(&world.launcher, &spec, std::os::fd::AsFd::as_fd(&*image), write, write_error)
+            .map_err(explain_launch)?;
+    let Launched { first, agent_socket, secrets, sockets, not_applied, gate } =
+        blocking(move || starting.collect()).await?.map_err(explain_launch)?;
+    hand_over_sockets(world, name, sockets).await?;
+    let seen = observe(first.pid(), spec.uid_base);
+    let controls = launch::controls(&seen, group.contains(first.pid()), &not_applied);
+    let key = RecipientKey::generate().map_err(|e| WardenError::ours(&e))?;
+    let subject = Subject { agent: name.clone(), instance, controls, tainted: false, key: key.jwk() };
+    Ok((Running { first, subject, secrets, spec, group, key }, Standing { gate, agent_socket }))
+}
+
+/// Gives the sockets born inside to the gateway.
+async fn hand_over_sockets(
+    world: &World,
+    name: &AgentName,
+    sockets: Vec<OwnedFd>,
+) -> Result<(), WardenError> {
+    let aliases = network::aliases(&world.lock, name);
+    let mut sockets = sockets.into_iter();
+    let mut take = |count: usize| -> Vec<OwnedFd> { sockets.by_ref().take(count).collect() };
+    for (_, target) in launch::listeners(&aliases) {
+        world.gateway.send(&ToGateway::Listen { agent: name.clone(), target }, &take(1)).await?;
+    }
+    let names = aliases.into_iter().map(|alias| (alias.name, alias.address)).collect();
+    world.gateway.send(&ToGateway::Resolver { agent: name.clone(), names }, &take(2)).await?;
+    world.gateway.send(&ToGateway::Pool { agent: name.clone() }, &take(usize::MAX)).await
+}
+
+async fn wait_for_dependencies(world: &World, agent: &Agent) -> Result<(), WardenError> {
+    for (name, condition) in &agent.depends_on {
+        let Some((_, other)) = world.agent(name) else { continue };
+        let mut stage = other.stage.subscribe();
+        let reached = |stage: &Stage| match (condition, stage) {
+            (_, Stage::Failed) => true,
+            (Condition::ServiceStarted, stage) => *stage != Stage::Before,
+            (Condition::ServiceHealthy, stage) => matches!(stage, Stage::Healthy | Stage::Ended(_)),
+            (Condition::ServiceCompletedSuccessfully, stage) => matches!(stage, Stage::Ended(_)),
+        };
+        let came_to = *stage.wait_for(reached).await.map_err(|_| WardenError::ShuttingDown)?;
+        let met = match condition {
+            Condition::ServiceStarted => came_to != Stage::Failed,
+            Condition::ServiceHealthy => came_to == Stage::Healthy,
+            Condition::ServiceCompletedSuccessfully => came_to == Stage::Ended(0),
+        };
+        if !met {
+            return Err(WardenError::Environment {
+                what: format!("dependency `{name}` did not become what `depends_on` asks for"),
+                todo: "look at the other agent's own message and at `casemate logs`",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the agent's end, while its health is checked and a shutdown may come. Gives its exit status.
+async fn watch_over(
+    world: &Rc<World>,
+    agent: &Agent,
+    record: &Record,
+    steps: &Steps,
+    running: &Rc<Running>,
+) -> i32 {
+    let mut shutdown = world.shutdown.subscribe();
+    tokio::select! {
+        status = ended(&running.first) => return status,
+        () = health::watch(world, agent, record, steps, running) => {}
+        _ = shutdown.wait_for(Option::is_some) => {}
+    }
+    let grace = world.grace(agent);
+    if running.first.signal(agent.stop.signal).is_ok()
+        && let Ok(status) = tokio::time::timeout(grace, ended(&running.first)).await
+    {
+        return status;
+    }
+    let _ = running.first.signal(9);
+    ended(&running.first).await
+}
+
+/// The exit status, when it comes.
+async fn ended(first: &FirstProcess) -> i32 {
+    // Tokio has no type for a pidfd; a receiver waits for readability of any descriptor and is never read from.
+    let pidfd = first.pidfd().try_clone().and_then(Receiver::from_owned_fd_unchecked);
+    let Ok(pidfd) = pidfd else { return 255 };
+    loop {
+        match first.ended() {
+            Ok(Some(status)) => return status,
+            Ok(None) => {}
+            Err(_) => return 255,
+        }
+        if pidfd.readable().await.is_err() {
+            return 255;
+        }
+        // Readable and yet not ended cannot last; it must not spin either.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Work that blocks, off the thread that everything else lives on.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, WardenError> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| WardenError::ours(&e))
+}
+
+fn explain_launch(error: LaunchError) -> WardenError {
+    match error {
+        LaunchError::Step { control, step, errno } if !control.is_empty() => {
+            WardenError::Control { control, reason: format!("{step}: {errno}") }
+        }
+        other => WardenError::Environment {
+            what: other.to_string(),
+            todo: "check command, working directory and mounts of the agent in the Compose file",
+        },
+    }
+}

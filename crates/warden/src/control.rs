@@ -1,0 +1,115 @@
+//! The control socket: what the command line asks. Root only, by the mode of the socket file.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use casemate_composition::lock::AgentName;
+use casemate_protocol::control::{ControlRequest, Reply};
+use casemate_protocol::{Nonce, Refusal};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::{ReadHalf, WriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::error::WardenError;
+use crate::world::World;
+
+/// Longest request line in bytes.
+const REQUEST_LINE_BYTES_MAX: u64 = 4096;
+
+/// Binds the socket, for root alone.
+pub(crate) fn bind(path: &Path) -> Result<UnixListener, WardenError> {
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).map_err(WardenError::file(path))?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .map_err(WardenError::file(path))?;
+    Ok(listener)
+}
+
+/// Serves until the warden ends.
+pub(crate) async fn serve(world: Rc<World>, listener: UnixListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let world = Rc::clone(&world);
+                tokio::task::spawn_local(async move {
+                    let _ = converse(&world, stream).await;
+                });
+            }
+            Err(error) => {
+                tracing::error!("control socket: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn converse(world: &World, mut stream: UnixStream) -> std::io::Result<()> {
+    let (reader, mut writer) = stream.split();
+    let mut line = Vec::new();
+    let mut reader = BufReader::new(reader.take(REQUEST_LINE_BYTES_MAX));
+    reader.read_until(b'\n', &mut line).await?;
+    let request: ControlRequest = match serde_json::from_slice(&line) {
+        Ok(request) => request,
+        Err(error) => {
+            let todo = "use a casemate command of the same version as the warden".to_owned();
+            return send(
+                &mut writer,
+                &Reply::Failed { what: format!("request is not understood: {error}"), todo },
+            )
+            .await;
+        }
+    };
+    match request {
+        ControlRequest::Watch => watch(world, &mut writer, reader.into_inner().into_inner()).await,
+        ControlRequest::Status => send(&mut writer, &world.status()).await,
+        ControlRequest::Attest { agent, nonce } => {
+            let reply = attest(world, &agent, &nonce).await.unwrap_or_else(|error| reply_to(&error));
+            send(&mut writer, &reply).await
+        }
+        ControlRequest::Shutdown { grace_ms } => {
+            world.shut_down(grace_ms);
+            world.ended().await;
+            send(&mut writer, &Reply::Done).await
+        }
+    }
+}
+
+async fn watch(world: &World, writer: &mut WriteHalf<'_>, mut reader: ReadHalf<'_>) -> std::io::Result<()> {
+    let mut position = 0_usize;
+    let mut byte = [0; 1];
+    loop {
+        tokio::select! {
+            steps = world.journal.from(position) => {
+                for step in steps {
+                    position = position.saturating_add(1);
+                    send(writer, &Reply::Progress(step)).await?;
+                }
+            }
+            // The watcher went away.
+            _ = reader.read(&mut byte) => return Ok(()),
+        }
+    }
+}
+
+async fn attest(world: &World, agent: &AgentName, nonce: &Nonce) -> Result<Reply, WardenError> {
+    let refusal = |found: &str| Refusal::new("agent.running", format!("{agent} runs"), found);
+    let (_, record) = world.agent(agent).ok_or_else(|| refusal("no such agent in this composition"))?;
+    let subject = record.running.borrow().as_ref().map(|running| running.subject.clone());
+    let subject = subject.ok_or_else(|| refusal("it does not run"))?;
+    let evidence = world.notary.evidence(&world.lock, &subject, nonce).await?;
+    Ok(Reply::Evidence { evidence: evidence.to_json() })
+}
+
+fn reply_to(error: &WardenError) -> Reply {
+    match error {
+        WardenError::Refused(refusal) => Reply::Refused { refusal: refusal.clone() },
+        other => Reply::Failed { what: other.to_string(), todo: other.todo() },
+    }
+}
+
+async fn send(writer: &mut WriteHalf<'_>, reply: &Reply) -> std::io::Result<()> {
+    let mut bytes = serde_json::to_vec(reply)?;
+    bytes.push(b'\n');
+    writer.write_all(&bytes).await
+}

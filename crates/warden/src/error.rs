@@ -1,0 +1,118 @@
+//! What can stop a start, ordered by whose fault it is.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use casemate_protocol::Refusal;
+
+/// Why the warden, or one agent's start, cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum WardenError {
+    /// Input is not what it must be.
+    #[error("{what}")]
+    Input {
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        todo: &'static str,
+    },
+    /// A rule refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A control of the boundary could not be applied.
+    #[error("control `{control}` cannot be applied: {reason}")]
+    Control {
+        /// Its name.
+        control: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The broker or the courier did not do its part.
+    #[error("{what}")]
+    Broker {
+        /// What happened.
+        what: String,
+    },
+    /// A file could not be used.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The machine did not do its part.
+    #[error("{what}")]
+    Environment {
+        /// What happened.
+        what: String,
+        /// What to do.
+        todo: &'static str,
+    },
+    /// It was asked to end.
+    #[error("the box is shutting down")]
+    ShuttingDown,
+}
+
+impl WardenError {
+    /// What the user can do.
+    pub(crate) fn todo(&self) -> String {
+        match self {
+            Self::Input { todo, .. } | Self::Environment { todo, .. } => (*todo).to_owned(),
+            Self::Refused(refusal) if refusal.rule.starts_with("control.") => {
+                weaker_hint(&refusal.rule["control.".len()..])
+            }
+            Self::Refused(_) => {
+                "if the change is meant, write the policy again; else restore what was approved".into()
+            }
+            Self::Control { control, .. } => weaker_hint(control),
+            Self::Broker { .. } => {
+                "check that the broker runs and that the box reaches it, then `casemate up` again".into()
+            }
+            Self::File { .. } => {
+                "check that the disk has space and that the folder is writable by root".into()
+            }
+            Self::ShuttingDown => "start it again with `casemate up`".into(),
+        }
+    }
+
+    /// The refusal, where a rule refused.
+    pub(crate) fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// Prints two lines and gives the exit code: 2 for bad input, 1 for all else.
+    pub(crate) fn explain(&self) -> ExitCode {
+        eprintln!("error: {self}");
+        eprintln!("  do: {}", self.todo());
+        ExitCode::from(if matches!(self, Self::Input { .. }) { 2 } else { 1 })
+    }
+
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { path, source }
+    }
+
+    /// An error of the system in a named step.
+    pub(crate) fn system(step: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
+        move |errno| Self::Environment {
+            what: format!("{step}: {errno}"),
+            todo: "look at the kernel log and the limits of the box",
+        }
+    }
+
+    /// What cannot happen with the values that the warden makes itself.
+    pub(crate) fn ours(error: &dyn std::fmt::Display) -> Self {
+        Self::Environment { what: error.to_string(), todo: "this is a defect of casemate: please report it" }
+    }
+}
+
+fn weaker_hint(control: &str) -> String {
+    format!(
+        "use a kernel that has it, or accept the gap with `casemate up --allow-weaker {control}`; evidence shows it and the policy must allow it"
+    )
+}

@@ -1,0 +1,337 @@
+//! The box: its composition, its agents, and the life of the warden.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use casemate_attester::{Provider, RuntimeRegister, Tsm};
+use casemate_canon::Sha384;
+use casemate_composition::lock::{Agent, AgentName, ImagePin, Lock};
+use casemate_composition::rules::SECCOMP_RULES;
+use casemate_images::{ImageError, Store};
+use casemate_protocol::Refusal;
+use casemate_protocol::agent_token::Control;
+use casemate_protocol::control::{AgentStatus, Phase, Reply, StepState};
+use casemate_protocol::event::Event;
+use casemate_protocol::gateway::{DESCRIPTORS_MAX, FromGateway, ToGateway};
+use casemate_sys::{cgroup, netns, seccomp};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, watch};
+
+use crate::agent::{self, Record, Stage, blocking};
+use crate::arguments::Arguments;
+use crate::control;
+use crate::courier::Courier;
+use crate::error::WardenError;
+use crate::evidence::Notary;
+use crate::gateway::Gateway;
+use crate::log::EventLog;
+use crate::progress::Journal;
+
+/// Everything in the box. One thread owns it.
+pub(crate) struct World {
+    pub(crate) lock: Lock,
+    pub(crate) composition: Sha384,
+    pub(crate) project_dir: PathBuf,
+    pub(crate) launcher: PathBuf,
+    pub(crate) tee: &'static str,
+    pub(crate) weaker: BTreeSet<Control>,
+    pub(crate) seccomp: Vec<u8>,
+    pub(crate) notary: Notary,
+    pub(crate) courier: Courier,
+    pub(crate) gateway: Gateway,
+    pub(crate) journal: Rc<Journal>,
+    /// Some grace time, once asked to end: `Some(None)` is each agent's own.
+    pub(crate) shutdown: watch::Sender<Option<Option<u64>>>,
+    records: BTreeMap<AgentName, Record>,
+    images: Arc<Store>,
+    /// Images verified since the box began, by their pins.
+    verified: Mutex<Vec<(ImagePin, Rc<std::fs::File>)>>,
+    done: watch::Sender<bool>,
+    failed: RefCell<Option<WardenError>>,
+}
+
+/// The warden's life.
+pub(crate) fn run(arguments: Arguments) -> Result<(), WardenError> {
+    // One thread: the kernel ends agents, gateway and courier with the thread that started them.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| WardenError::File { path: "runtime".into(), source })?;
+    tokio::task::LocalSet::new().block_on(&runtime, live(arguments))
+}
+
+async fn live(arguments: Arguments) -> Result<(), WardenError> {
+    let socket = arguments.project_dir.join("run").join("control.sock");
+    let world = Rc::new(World::open(arguments).await?);
+    let listener = control::bind(&socket)?;
+    tokio::task::spawn_local(control::serve(Rc::clone(&world), listener));
+    tokio::task::spawn_local(serve_gateway(Rc::clone(&world)));
+    tokio::task::spawn_local(obey_signals(Rc::clone(&world)));
+    println!("ready");
+    let _ = std::io::stdout().flush();
+    let agents: Vec<_> = world
+        .lock
+        .agents
+        .keys()
+        .map(|name| tokio::task::spawn_local(agent::run(Rc::clone(&world), name.clone())))
+        .collect();
+    for agent in agents {
+        let _ = agent.await;
+    }
+    // All agents ended for good: the box stays for `ps`, `logs` and `attest` until it is told to end.
+    let mut shutdown = world.shutdown.subscribe();
+    let _ = shutdown.wait_for(Option::is_some).await;
+    let project = world.lock.project.to_string();
+    let removed = blocking(move || cgroup::remove_project(&project)).await?;
+    if let Err(error) = removed {
+        tracing::error!("{error}");
+    }
+    let _ = std::fs::remove_file(&socket);
+    world.done.send_replace(true);
+    // Whoever asked is answered before the runtime ends.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    world.failed.borrow_mut().take().map_or(Ok(()), Err)
+}
+
+impl World {
+    async fn open(arguments: Arguments) -> Result<Self, WardenError> {
+        let todo = "write the lock again with `casemate lock`";
+        let input = |what: String| WardenError::Input { what, todo };
+        let bytes = std::fs::read(&arguments.lock).map_err(WardenError::file(&arguments.lock))?;
+        let lock =
+            Lock::from_json(&bytes).map_err(|e| input(format!("{}: {e}", arguments.lock.display())))?;
+        let composition = lock.digest().map_err(|e| input(format!("{}: {e}", arguments.lock.display())))?;
+        let weaker = arguments
+            .allow_weaker
+            .iter()
+            .map(|name| {
+                Control::from_name(name).ok_or_else(|| WardenError::Input {
+                    what: format!("`{name}` is not a control"),
+                    todo: "see `casemate ps --controls` for the names",
+                })
+            })
+            .collect::<Result<BTreeSet<_>, _>>()?;
+        for folder in ["run", "logs"] {
+            let folder = arguments.project_dir.join(folder);
+            std::fs::create_dir_all(&folder).map_err(WardenError::file(&folder))?;
+        }
+        let (tsm, provider) = open_tsm(&arguments)?;
+        let register = match (provider, &arguments.measurements) {
+            (Provider::SevGuest, _) => None,
+            (Provider::TdxGuest, Some(folder)) => {
+                let register = RuntimeRegister::at(folder).map_err(|e| environment(&e))?;
+                Some(register)
+            }
+            (Provider::TdxGuest, None) => {
+                return Err(WardenError::Input {
+                    what: "this is a TDX guest and no runtime measurement register is named".into(),
+                    todo: "name it with --measurements /sys/devices/virtual/misc/tdx_guest/measurements",
+                });
+            }
+        };
+        let log = EventLog::create(&arguments.project_dir.join("events.jsonl"), register)?;
+        let notary = Notary::new(tsm, composition, log)?;
+        let warden = env!("CARGO_PKG_VERSION").to_owned();
+        notary.append(&Event::CompositionLoaded { composition, warden }).await?;
+        let logs = arguments.project_dir.join("logs");
+        let records = lock.agents.iter().map(|(name, agent)| Ok((name.clone(), record(agent)?)));
+        Ok(Self {
+            records: records.collect::<Result<_, WardenError>>()?,
+            composition,
+            project_dir: arguments.project_dir,
+            launcher: arguments.launcher,
+            tee: if provider == Provider::TdxGuest { "tdx" } else { "snp" },
+            weaker,
+            seccomp: seccomp::compile(SECCOMP_RULES).map_err(|e| WardenError::ours(&e))?,
+            notary,
+            courier: Courier::new(
+                arguments.courier,
+                arguments.broker,
+                arguments.broker_cert,
+                logs.join("casemate-courier.log"),
+            ),
+            gateway: Gateway::start(&arguments.gateway, &logs.join("casemate-gateway.log")).await?,
+            journal: Rc::new(Journal::default()),
+            shutdown: watch::Sender::new(None),
+            images: Arc::new(Store::open(&arguments.images).map_err(image_error)?),
+            verified: Mutex::new(Vec::new()),
+            done: watch::Sender::new(false),
+            failed: RefCell::new(None),
+            lock,
+        })
+    }
+
+    /// One agent: its lock entry and its record.
+    pub(crate) fn agent(&self, name: &AgentName) -> Option<(&Agent, &Record)> {
+        Some((self.lock.agents.get(name)?, self.records.get(name)?))
+    }
+
+    /// The verified root image of an agent. Each image is verified once in the life of a box.
+    pub(crate) async fn root_image(&self, agent: &Agent) -> Result<Rc<std::fs::File>, WardenError> {
+        let mut verified = self.verified.lock().await;
+        if let Some((_, file)) = verified.iter().find(|(pin, _)| *pin == agent.image) {
+            return Ok(Rc::clone(file));
+        }
+        let (images, pin) = (Arc::clone(&self.images), agent.image.clone());
+        let file = blocking(move || {
+            images
+                .verified_rootfs(&pin.manifest, &pin.config, &pin.rootfs, &mut |_| {})
+                .map(casemate_images::VerifiedRootfs::into_file)
+        })
+        .await?
+        .map_err(image_error)?;
+        let file = Rc::new(file);
+        verified.push((agent.image.clone(), Rc::clone(&file)));
+        Ok(file)
+    }
+
+    /// The state of the box, for `ps`.
+    pub(crate) fn status(&self) -> Reply {
+        let agents = self
+            .records
+            .iter()
+            .map(|(name, record)| {
+                let mut status = record.status.borrow().clone();
+                status.uptime_s = record.since.get().map(|since| since.elapsed().as_secs());
+                (name.clone(), status)
+            })
+            .collect();
+        Reply::Status { composition: self.composition, agents }
+    }
+
+    /// Begins the end.
+    pub(crate) fn shut_down(&self, grace_ms: Option<u64>) {
+        self.shutdown.send_if_modified(|asked| {
+            let first = asked.is_none();
+            if first {
+                *asked = Some(grace_ms);
+            }
+            first
+        });
+    }
+
+    /// Whether the end has begun.
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        self.shutdown.borrow().is_some()
+    }
+
+    /// The time an agent has between its stop signal and SIGKILL.
+    pub(crate) fn grace(&self, agent: &Agent) -> Duration {
+        let asked = self.shutdown.borrow().flatten();
+        Duration::from_millis(asked.unwrap_or(agent.stop.grace_ms))
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn ended(&self) {
+        let mut done = self.done.subscribe();
+        let _ = done.wait_for(|done| *done).await;
+    }
+}
+
+fn record(agent: &Agent) -> Result<Record, WardenError> {
+    Ok(Record {
+        status: RefCell::new(AgentStatus {
+            phase: Phase::Waiting,
+            state: StepState::Started,
+            instance: 0,
+            pid: None,
+            uptime_s: None,
+            exit_status: None,
+            health: None,
+            measurement: agent.measurement().map_err(|e| WardenError::ours(&e))?,
+            controls: BTreeMap::new(),
+            secrets: Vec::new(),
+            tainted: false,
+        }),
+        stage: watch::Sender::new(Stage::Before),
+        running: RefCell::new(None),
+        since: Cell::new(None),
+    })
+}
+
+fn open_tsm(arguments: &Arguments) -> Result<(Tsm, Provider), WardenError> {
+    let tsm = Tsm::at(&arguments.tsm).map_err(|e| environment(&e))?;
+    let provider = tsm.provider().map_err(|e| environment(&e))?;
+    Ok((tsm, provider))
+}
+
+fn environment(error: &dyn std::fmt::Display) -> WardenError {
+    WardenError::Environment {
+        what: error.to_string(),
+        todo: "run in a confidential VM with configfs-tsm, or use `casemate up`, which emulates one",
+    }
+}
+
+fn image_error(error: ImageError) -> WardenError {
+    let todo = error.todo();
+    match error {
+        ImageError::Refused(refusal) => WardenError::Refused(refusal),
+        other => WardenError::Environment { what: other.to_string(), todo },
+    }
+}
+
+/// Refills pools and reports denials. The gateway's end is the end of the box: its sockets are gone with it.
+async fn serve_gateway(world: Rc<World>) {
+    loop {
+        match world.gateway.next().await {
+            Some(FromGateway::Ready) => {}
+            Some(FromGateway::NeedSockets { agent, count }) => refill(&world, &agent, count).await,
+            Some(FromGateway::NameDenied { agent, name }) => deny(&world, &agent, &name),
+            None => {
+                if !world.is_shutting_down() {
+                    tracing::error!("the gateway ended; the box ends with it");
+                    *world.failed.borrow_mut() = Some(WardenError::Environment {
+                        what: "the gateway ended".into(),
+                        todo: "look at casemate-gateway.log among the project's logs, then `casemate up` again",
+                    });
+                    world.shut_down(None);
+                }
+                return;
+            }
+        }
+    }
+}
+
+async fn refill(world: &World, name: &AgentName, count: u32) {
+    let Some((_, record)) = world.agent(name) else { return };
+    let pidfd = match record.running.borrow().as_ref() {
+        Some(running) => running.first.pidfd().try_clone(),
+        None => return,
+    };
+    let count = count.min(u32::try_from(DESCRIPTORS_MAX).unwrap_or(u32::MAX));
+    let Ok(pidfd) = pidfd else { return };
+    match blocking(move || netns::unconnected_sockets(&pidfd, count)).await {
+        Ok(Ok(sockets)) => {
+            let _ = world.gateway.send(&ToGateway::Pool { agent: name.clone() }, &sockets).await;
+        }
+        Ok(Err(errno)) => tracing::warn!(agent = %name, "sockets for the gateway: {errno}"),
+        Err(error) => tracing::error!("{error}"),
+    }
+}
+
+fn deny(world: &World, name: &AgentName, asked: &str) {
+    let declared: Vec<String> = casemate_composition::network::aliases(&world.lock, name)
+        .into_iter()
+        .map(|alias| alias.name)
+        .collect();
+    let refusal = Refusal::new("name.declared", format!("one of {}", declared.join(", ")), asked);
+    tracing::warn!(agent = %name, "{refusal}");
+}
+
+async fn obey_signals(world: Rc<World>) {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    world.shut_down(None);
+}
