@@ -1,5 +1,7 @@
 //! The emulator as a command: what it prints, what it writes, how it refuses.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -1,5 +1,7 @@
 //! What the testkit makes, taken apart by other parsers and checked signature by signature.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
 use std::path::Path;
 use std::sync::OnceLock;
 

@@ -1,5 +1,7 @@
 //! The mounted tree against the kernel's text on configfs-tsm, and against the attester that runs in the box.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 mod emulator;
 
 use std::fs::{self, File, OpenOptions};
@@ -7,7 +9,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use casemate_attester::{Provider, RegisterError, RuntimeRegister, Tsm};
+use casemate_attester::{Provider, RegisterError, RuntimeRegister, Tsm, TsmError};
 use casemate_canon::{Sha256, Sha384};
 use casemate_evidence::{parse_certificate_table, parse_snp_report, parse_tdx_quote};
 use emulator::{COMPOSITION, Emulator, in_mount_namespace, is_mounted};
@@ -260,5 +262,45 @@ fn somebody_elses_unmount_ends_the_program() {
         // The signal may come before the program has noticed: it ends well in both cases.
         std::thread::sleep(std::time::Duration::from_millis(600));
         assert!(emulator.signal(Signal::TERM).success());
+    });
+}
+
+#[test]
+fn a_report_that_another_program_wrote_into_is_refused_and_never_returned() {
+    in_mount_namespace("a_report_that_another_program_wrote_into_is_refused_and_never_returned", || {
+        let emulator = Emulator::start("tdx");
+        let report = emulator.report();
+        let tsm = Tsm::at(&report).unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let mut detected = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    for entry in fs::read_dir(&report).unwrap().flatten() {
+                        let _ = write_once(&entry.path().join("inblob"), &[0xbb; 64]);
+                    }
+                }
+            });
+            for _ in 0..200 {
+                match tsm.report(&[0xaa; 64]) {
+                    Ok(answer) => {
+                        let quote = parse_tdx_quote(&answer.outblob).unwrap();
+                        assert_eq!(
+                            quote.body.report_data, &[0xaa; 64],
+                            "somebody else's report was returned"
+                        );
+                    }
+                    Err(TsmError::Interference { before, after, .. }) => {
+                        assert!(after > before + 1);
+                        detected += 1;
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        // The positive control: the intruder did get between.
+        assert!(detected > 0);
+        assert_eq!(entries(&report), 0);
     });
 }
