@@ -48,7 +48,7 @@ pub(crate) struct TarReader<'a, R> {
     entries: u64,
 }
 
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 struct Extensions {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
@@ -93,7 +93,15 @@ impl<'a, R: Read> TarReader<'a, R> {
                     read_pax(&records, &mut extensions)
                         .ok_or_else(|| ImageError::entry(&name, EntryProblem::Header))?;
                 }
-                EntryType::XGlobalHeader => self.skip_content()?,
+                EntryType::XGlobalHeader => {
+                    // It may carry a comment; readers differ on what else in it means.
+                    let mut global = Extensions::default();
+                    let records = self.read_extension(&name)?;
+                    read_pax(&records, &mut global)
+                        .filter(|()| global == Extensions::default())
+                        .ok_or_else(|| ImageError::entry(&name, EntryProblem::Header))?;
+                    continue;
+                }
                 kind => return self.entry(&header, kind, size, extensions).map(Some),
             }
             extended = true;
@@ -216,7 +224,11 @@ impl<'a, R: Read> TarReader<'a, R> {
         };
         let mtime = match extensions.mtime {
             Some(mtime) => mtime,
-            None => header.mtime().ok().and_then(|t| i64::try_from(t).ok()).unwrap_or(0),
+            None => header
+                .mtime()
+                .ok()
+                .and_then(|seconds| i64::try_from(seconds).ok())
+                .ok_or_else(|| refuse(EntryProblem::Header))?,
         };
         Ok(TarEntry {
             path: clean_path(&raw_path, self.limits).map_err(refuse)?,

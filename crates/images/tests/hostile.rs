@@ -187,6 +187,35 @@ fn refuses_two_sizes_of_one_file() {
 }
 
 #[test]
+fn accepts_a_comment_for_all_entries_but_nothing_else() {
+    let global =
+        |records: &[u8]| entries(&[(EntryType::XGlobalHeader, "g", "", records), (Regular, "f", "", b"x")]);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    import(&store, "demo", &global(b"16 comment=hello\n")).unwrap_err();
+    import(&store, "demo", &global(b"17 comment=hello\n")).unwrap();
+    for records in [&b"8 uid=0\n"[..], b"9 size=1\n", b"9 path=x\n"] {
+        let problem = EntryProblem::Header;
+        let expected = ImageError::Entry { entry: "g".to_owned(), problem };
+        assert_eq!(refusal_of(&global(records), Limits::STANDARD), expected);
+    }
+}
+
+#[test]
+fn refuses_header_fields_that_are_not_numbers() {
+    for field in [100..108, 108..116, 116..124, 124..136, 136..148] {
+        let mut tar = small_tar();
+        tar[512..1024][field.clone()].fill(b'z');
+        let sum: u32 =
+            (0..512).map(|at| if (148..156).contains(&at) { 32 } else { u32::from(tar[512 + at]) }).sum();
+        tar[512 + 148..512 + 156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        let problem = EntryProblem::Header;
+        let expected = ImageError::Entry { entry: "./bin/".to_owned(), problem };
+        assert_eq!(refusal_of(&tar, Limits::STANDARD), expected, "{field:?}");
+    }
+}
+
+#[test]
 fn refuses_malformed_pax_records() {
     for records in [
         &b"5 a=b"[..],

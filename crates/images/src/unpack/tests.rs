@@ -224,3 +224,29 @@ fn bytes_after_the_end_marker_are_part_of_the_digest_and_of_the_limit() {
     let limits = Limits { layer_bytes_max: tar.len() as u64 - 1, ..Limits::STANDARD };
     assert!(matches!(apply_all(vec![gzip_layer(&tar)], &limits), Err(ImageError::Limit { .. })));
 }
+
+#[test]
+fn no_changed_header_byte_reaches_outside_or_panics() {
+    let tar =
+        tar_of(&[(Directory, "d", ""), (Regular, "d/a", "1"), (Symlink, "s", "../.."), (Link, "h", "d/a")]);
+    let outer = tempfile::tempdir().unwrap();
+    for header in [0, 512, 1536, 2048] {
+        for at in (0..512).filter(|at| !(148..156).contains(at) && (*at < 20 || (100..360).contains(at))) {
+            for change in [0x01, 0x2f, 0xff] {
+                let mut changed = tar.clone();
+                changed[header + at] ^= change;
+                let block = &mut changed[header..header + 512];
+                block[148..156].fill(b' ');
+                let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+                block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+                let inner = outer.path().join("inner");
+                fs::create_dir(&inner).unwrap();
+                let mut unpacker = Unpacker::new(&inner, &Limits::STANDARD).unwrap();
+                let _ = unpacker.apply(plain(&changed), &mut |_| {});
+                drop(unpacker);
+                fs::remove_dir_all(&inner).unwrap();
+                assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 0);
+            }
+        }
+    }
+}
