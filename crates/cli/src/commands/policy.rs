@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use casemate_protocol::agent_token::Control;
 use clap::{Args, Subcommand};
 
 use crate::cli::Global;
@@ -37,6 +38,17 @@ struct WriteArgs {
     /// Reference values of real hardware, in place of the emulator's
     #[arg(long, value_name = "FILE")]
     reference_values: Option<PathBuf>,
+    /// Accept agents where this control is weaker than asked for. Repeat for each
+    #[arg(long, value_name = "CONTROL", value_parser = control_named)]
+    allow_weaker: Vec<Control>,
+}
+
+/// The control of this name, for the command line.
+pub(crate) fn control_named(text: &str) -> Result<Control, String> {
+    Control::from_name(text).ok_or_else(|| {
+        let names: Vec<&str> = Control::ALL.into_iter().map(Control::name).collect();
+        format!("controls are {}", names.join(", "))
+    })
 }
 
 /// Writes the policy.
@@ -61,7 +73,7 @@ pub(crate) fn run(global: &Global, args: PolicyArgs) -> Outcome {
         Some(path) => inputs::read_bytes(path, inputs::REFERENCE_VALUES_BYTES_MAX, "name a readable file")?,
         None => inputs::emulated_reference_values(&project, args.platform)?,
     };
-    let text = inputs::render_policy(&lock, &reference_values)?;
+    let text = inputs::render_policy(&lock, &reference_values, &args.allow_weaker.iter().copied().collect())?;
     inputs::write_file(&path, text.as_bytes())?;
     lines::print(format!("wrote {} for composition {}", path.display(), inputs::digest(&lock)?));
     Ok(0)

@@ -13,6 +13,7 @@ use clap::Args;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 use crate::cli::Global;
+use crate::commands::policy::control_named;
 use crate::commands::{down, verify};
 use crate::control;
 use crate::failure::{Failure, Outcome};
@@ -38,8 +39,8 @@ pub(crate) struct UpArgs {
     #[arg(long, default_value = "auto")]
     progress: Style,
     /// Go on where this control cannot be applied; evidence says so. Repeat for each
-    #[arg(long, value_name = "CONTROL", value_parser = control_name)]
-    allow_weaker: Vec<String>,
+    #[arg(long, value_name = "CONTROL", value_parser = control_named)]
+    allow_weaker: Vec<Control>,
     /// Refuse where `casemate.lock` would change
     #[arg(long)]
     locked: bool,
@@ -52,13 +53,6 @@ pub(crate) struct UpArgs {
     /// Seconds within which all agents must run
     #[arg(long, value_name = "SECONDS", default_value = "300")]
     wait_timeout: u64,
-}
-
-fn control_name(text: &str) -> Result<String, String> {
-    Control::from_name(text).map(|control| control.name().to_owned()).ok_or_else(|| {
-        let names: Vec<&str> = Control::ALL.into_iter().map(Control::name).collect();
-        format!("controls are {}", names.join(", "))
-    })
 }
 
 /// Starts a project.
@@ -159,7 +153,7 @@ impl Start<'_> {
             command.arg("--broker").arg(url).arg("--broker-cert").arg(certificate);
         }
         for control in &self.args.allow_weaker {
-            command.arg("--allow-weaker").arg(control);
+            command.arg("--allow-weaker").arg(control.name());
         }
         // A process group of its own, so that Ctrl-C reaches this program alone.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);

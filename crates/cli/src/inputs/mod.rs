@@ -3,9 +3,11 @@
 mod compose;
 mod files;
 mod images;
+mod reference;
 mod trust;
 
 pub(crate) use compose::*;
 pub(crate) use files::*;
 pub(crate) use images::*;
+pub(crate) use reference::*;
 pub(crate) use trust::*;

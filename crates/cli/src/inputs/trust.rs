@@ -4,8 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use casemate_composition::Lock;
-use casemate_verifier::{Collateral, Policy};
+use casemate_verifier::{Collateral, POLICY_BYTES_MAX, Policy};
 
 use crate::failure::{Failure, Outcome, one_line};
 use crate::inputs;
@@ -13,8 +12,6 @@ use crate::programs::Program;
 use crate::project::{ComposeFile, Project};
 use crate::supervisor::Platform;
 
-/// Largest policy in bytes.
-const POLICY_BYTES_MAX: usize = 4 << 20;
 /// Largest file of reference values in bytes.
 pub(crate) const REFERENCE_VALUES_BYTES_MAX: usize = 1 << 20;
 
@@ -86,9 +83,4 @@ pub(crate) fn emulated_reference_values(project: &Project, platform: Platform) -
 /// Makes the emulator's state, so that the broker finds its endorsements.
 pub(crate) fn prepare_emulator(project: &Project, platform: Platform) -> Outcome<()> {
     emulated_reference_values(project, platform).map(drop)
-}
-
-/// The policy for a composition and reference values.
-pub(crate) fn render_policy(_lock: &Lock, _reference_values: &[u8]) -> Outcome<String> {
-    Err(Failure::environment("policies cannot be written yet", "wait for the renderer"))
 }

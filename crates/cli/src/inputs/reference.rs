@@ -1,0 +1,181 @@
+//! Reference values, and the policy that follows from them and a lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use casemate_canon::Sha256;
+use casemate_composition::Lock;
+use casemate_composition::lock::Agent;
+use casemate_protocol::agent_token::Control;
+use casemate_verifier::{
+    AgentExpectations, Measurement, Policy, PolicyValues, Roots, Smt, SnpExpectations, SnpProduct, SnpTcbMin,
+    Taint, TcbStatus, TdxExpectations,
+};
+use serde::Deserialize;
+
+use crate::failure::{Failure, Outcome};
+use crate::inputs;
+
+/// Oldest endorsements that a new policy accepts: Intel issues TCB information anew every 30 days.
+const COLLATERAL_AGE_MAX_DAYS: u32 = 30;
+
+/// Values of one box, as the emulator or a build of the box's image gives them.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "tee", rename_all = "kebab-case", deny_unknown_fields)]
+enum ReferenceValues {
+    /// A TDX box.
+    #[serde(rename_all = "kebab-case")]
+    Tdx {
+        /// Hexadecimal digits, 48 bytes; so are all measurements.
+        mrtd: String,
+        rtmr0: String,
+        rtmr1: String,
+        rtmr2: String,
+        /// Only for simulated hardware.
+        development_root: Option<Sha256>,
+    },
+    /// An SEV-SNP box.
+    #[serde(rename_all = "kebab-case")]
+    Snp {
+        measurement: String,
+        vmpl: u32,
+        product: String,
+        /// Lowest security versions; needed for real hardware.
+        tcb_min: Option<TcbMin>,
+        /// Only for simulated hardware.
+        development_root: Option<Sha256>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TcbMin {
+    bootloader: u8,
+    tee: u8,
+    snp: u8,
+    microcode: u8,
+}
+
+/// The policy file for a composition on a box with these reference values.
+pub(crate) fn render_policy(
+    lock: &Lock,
+    reference: &[u8],
+    allow_weaker: &BTreeSet<Control>,
+) -> Outcome<String> {
+    let unusable = |what: String| {
+        Failure::input(
+            format!("reference values: {what}"),
+            "use the file that the build of the box's image wrote",
+        )
+    };
+    let values: ReferenceValues = serde_json::from_slice(reference)
+        .map_err(|error| unusable(format!("{}:{}: {error}", error.line(), error.column())))?;
+    let (tdx, snp, root) = expectations(values).map_err(unusable)?;
+    let policy = PolicyValues {
+        roots: root.map_or(Roots::Production, |root| Roots::Development(vec![root])),
+        collateral_age_max_days: COLLATERAL_AGE_MAX_DAYS,
+        tdx,
+        snp,
+        composition: inputs::digest(lock)?,
+        agents: lock
+            .agents
+            .iter()
+            .map(|(name, agent)| Ok((name.clone(), expectations_of(agent, allow_weaker)?)))
+            .collect::<Outcome<BTreeMap<_, _>>>()?,
+    };
+    Ok(Policy::render(&policy))
+}
+
+type Expectations = (Option<TdxExpectations>, Option<SnpExpectations>, Option<Sha256>);
+
+fn expectations(values: ReferenceValues) -> Result<Expectations, String> {
+    match values {
+        ReferenceValues::Tdx { mrtd, rtmr0, rtmr1, rtmr2, development_root } => {
+            let one = |text: &str| measurement(text).map(|value| vec![value]);
+            let tdx = TdxExpectations {
+                tcb_status: vec![TcbStatus::UpToDate],
+                mrtd: one(&mrtd)?,
+                rtmr: [one(&rtmr0)?, one(&rtmr1)?, one(&rtmr2)?],
+            };
+            Ok((Some(tdx), None, development_root))
+        }
+        ReferenceValues::Snp { measurement: launch, vmpl, product, tcb_min, development_root } => {
+            // Simulated chips have no versions worth a bound; real ones must have one.
+            let tcb_min = match (tcb_min, development_root) {
+                (Some(min), _) => min,
+                (None, Some(_)) => TcbMin { bootloader: 0, tee: 0, snp: 0, microcode: 0 },
+                (None, None) => return Err("`tcb-min` is missing".into()),
+            };
+            let snp = SnpExpectations {
+                measurement: vec![measurement(&launch)?],
+                vmpl,
+                products: vec![
+                    SnpProduct::from_name(&product)
+                        .ok_or_else(|| "`product` is not Milan, Genoa or Turin".to_owned())?,
+                ],
+                tcb_min: SnpTcbMin {
+                    bootloader: tcb_min.bootloader,
+                    tee: tcb_min.tee,
+                    snp: tcb_min.snp,
+                    microcode: tcb_min.microcode,
+                },
+                smt: if development_root.is_some() { Smt::Allowed } else { Smt::Refused },
+            };
+            Ok((None, Some(snp), development_root))
+        }
+    }
+}
+
+fn measurement(text: &str) -> Result<Measurement, String> {
+    let wrong = || format!("`{}` is not 96 lower-case hexadecimal digits", crate::failure::one_line(text));
+    // The digest type has the one spelling that is allowed.
+    let digest: casemate_canon::Sha384 = format!("sha384:{text}").parse().map_err(|_| wrong())?;
+    Ok(Measurement(digest.0))
+}
+
+fn expectations_of(agent: &Agent, allow_weaker: &BTreeSet<Control>) -> Outcome<AgentExpectations> {
+    let measurement = agent.measurement().map_err(|error| {
+        Failure::input(format!("lock: {error}"), "use smaller numbers in the Compose file")
+    })?;
+    Ok(AgentExpectations {
+        measurement,
+        secrets: agent.secrets.iter().map(|secret| secret.resource.clone()).collect(),
+        allow_weaker: allow_weaker.clone(),
+        taint: Taint::Refused,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tdx(extra: &str) -> String {
+        let zero = "0".repeat(96);
+        format!(
+            r#"{{"tee":"tdx","mrtd":"{zero}","rtmr0":"{zero}","rtmr1":"{zero}","rtmr2":"{zero}"{extra}}}"#
+        )
+    }
+
+    fn read(text: &str) -> Result<Expectations, String> {
+        serde_json::from_str(text).map_err(|error| error.to_string()).and_then(expectations)
+    }
+
+    #[test]
+    fn values_without_a_development_root_are_for_production() {
+        assert_eq!(read(&tdx("")).unwrap().2, None);
+        let root = format!(r#","development-root":"sha256:{}""#, "1".repeat(64));
+        assert!(read(&tdx(&root)).unwrap().2.is_some());
+    }
+
+    #[test]
+    fn real_snp_hardware_needs_lowest_versions() {
+        let zero = "0".repeat(96);
+        let text = format!(r#"{{"tee":"snp","measurement":"{zero}","vmpl":0,"product":"Genoa"}}"#);
+        assert_eq!(read(&text).unwrap_err(), "`tcb-min` is missing");
+    }
+
+    #[test]
+    fn refuses_unknown_members_and_short_measurements() {
+        assert!(read(&tdx(r#","extra":1"#)).is_err());
+        assert!(read(&tdx("").replacen("00", "", 1)).unwrap_err().contains("96 lower-case"));
+    }
+}
