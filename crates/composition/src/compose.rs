@@ -13,11 +13,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::interpolate;
 use crate::keys;
-use crate::lock::{AGENTS_MAX, AgentName, Condition};
+use crate::lock::{AGENTS_MAX, AgentName, Condition, Mount};
 use crate::problem::{At, Findings, Place, Problem, Problems, did_you_mean, printable};
 use crate::yaml::{self, Member, Node, Value};
 
 pub(crate) use mounts::{TMPFS_BYTES_DEFAULT, TMPFS_MODE_DEFAULT, is_plain_name, target_of};
+pub(crate) use read::absolute_path;
 pub(crate) use service::Service;
 
 /// A Compose file, read.
@@ -220,7 +221,7 @@ fn cross_check(compose: &Compose, f: &mut Findings<'_>) {
         check_egress(compose, service, f);
         check_dependencies(compose, name, service, f);
         for mount in &service.mounts {
-            let crate::lock::Mount::Volume { name, .. } = &mount.value else { continue };
+            let Mount::Volume { name, .. } = &mount.value else { continue };
             if !compose.volumes.contains(name) {
                 let guess = did_you_mean(name.as_str(), compose.volumes.iter().map(AgentName::as_str));
                 let what = format!("volume `{name}` is not declared{guess}");
@@ -241,7 +242,24 @@ fn cross_check(compose: &Compose, f: &mut Findings<'_>) {
             }
         }
     }
+    check_sharing(compose, f);
     check_cycle(compose, f);
+}
+
+/// A volume of two agents is a channel between them that no edge declares.
+fn check_sharing(compose: &Compose, f: &mut Findings<'_>) {
+    let mut first_user: BTreeMap<&AgentName, &AgentName> = BTreeMap::new();
+    for (agent, service) in &compose.services {
+        for mount in &service.mounts {
+            let Mount::Volume { name, .. } = &mount.value else { continue };
+            let first = *first_user.entry(name).or_insert(agent);
+            if first != agent {
+                let what =
+                    format!("volume `{name}` is shared by `{first}` and `{agent}`: a channel between them");
+                f.warning(mount.place, what, "give each its own volume, or keep it if that is the purpose");
+            }
+        }
+    }
 }
 
 fn check_edges(compose: &Compose, name: &AgentName, service: &Service, f: &mut Findings<'_>) {

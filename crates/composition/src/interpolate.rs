@@ -10,17 +10,33 @@ use crate::yaml::{Node, Value};
 
 /// Longest value after interpolation, in bytes.
 pub(crate) const VALUE_BYTES_MAX: usize = 64 << 10;
+/// Most text that variables bring into one file, in bytes.
+const EXPANDED_BYTES_MAX: usize = 8 << 20;
 /// Deepest nesting of defaults: `${A:-${B:-${C}}}` has 3.
 const NESTING_MAX: usize = 8;
 
 /// Replaces variables in every value below `node`. Keys stay as they are.
 pub(crate) fn tree(node: &mut Node, variables: &BTreeMap<String, String>, findings: &mut Findings<'_>) {
+    let mut bytes_left = EXPANDED_BYTES_MAX;
+    below(node, variables, &mut bytes_left, findings);
+}
+
+fn below(
+    node: &mut Node,
+    variables: &BTreeMap<String, String>,
+    bytes_left: &mut usize,
+    findings: &mut Findings<'_>,
+) {
     match &mut node.value {
-        Value::Scalar { text, plain } => {
-            if !text.contains('$') {
-                return;
-            }
-            match expand(text, variables, 0) {
+        Value::Scalar { text, plain } if text.contains('$') => {
+            let expanded = expand(text, variables, 0).and_then(|expanded| {
+                *bytes_left = bytes_left.checked_sub(expanded.len()).ok_or_else(|| Fault {
+                    what: format!("variables bring more than {EXPANDED_BYTES_MAX} bytes into this file"),
+                    todo: "use shorter variables".to_owned(),
+                })?;
+                Ok(expanded)
+            });
+            match expanded {
                 Ok(expanded) => {
                     *text = expanded;
                     *plain = false;
@@ -28,9 +44,10 @@ pub(crate) fn tree(node: &mut Node, variables: &BTreeMap<String, String>, findin
                 Err(Fault { what, todo }) => findings.broken(node.place, what, todo),
             }
         }
-        Value::List(items) => items.iter_mut().for_each(|item| tree(item, variables, findings)),
+        Value::Scalar { .. } => {}
+        Value::List(items) => items.iter_mut().for_each(|item| below(item, variables, bytes_left, findings)),
         Value::Map(members) => {
-            members.iter_mut().for_each(|member| tree(&mut member.node, variables, findings));
+            members.iter_mut().for_each(|member| below(&mut member.node, variables, bytes_left, findings));
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::compose::{Compose, Service, TMPFS_BYTES_DEFAULT, TMPFS_MODE_DEFAULT, target_of};
+use crate::compose::{Compose, Service, TMPFS_BYTES_DEFAULT, TMPFS_MODE_DEFAULT, absolute_path, target_of};
 use crate::lock::{
-    Agent, AgentName, Backend, Egress, ImagePin, LOCK_VERSION, Limits, Lock, Mount, Restart, Secret, Stop,
-    User,
+    Agent, AgentName, Backend, Egress, ImagePin, LOCK_BYTES_MAX, LOCK_VERSION, Limits, Lock, Mount, Restart,
+    Secret, Stop, User,
 };
-use crate::problem::{Findings, Problems, printable};
+use crate::problem::{At, Findings, Place, Problems, printable};
 use crate::rules;
 
 /// Memory of an agent that names no limit.
@@ -20,7 +20,11 @@ pub const OPEN_FILES_DEFAULT: u32 = 1024;
 pub const STOP_GRACE_MS_DEFAULT: u64 = 10_000;
 /// `PATH` where neither image nor file set one (as container engines do).
 pub const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Most bytes of a command line and its environment together (half of what Linux allows with its usual stack).
+pub const ARGUMENTS_BYTES_MAX: usize = 1 << 20;
 const SIGTERM: i32 = 15;
+/// User and group ids inside a compartment are below this.
+const IDS: u32 = 65_536;
 
 /// What is known of an image once it is pinned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +58,11 @@ impl Compose {
         }
         let volumes: BTreeSet<AgentName> = self.volumes.clone();
         let lock = Lock { version: LOCK_VERSION, project: self.project.clone(), agents, volumes };
+        let bytes = lock.to_json().map_or(usize::MAX, |json| json.len());
+        if bytes > LOCK_BYTES_MAX {
+            let what = format!("lock would have more than {LOCK_BYTES_MAX} bytes");
+            f.problem(Place::START, what, "split the composition");
+        }
         Ok(f.finish(Some(lock))?.0)
     }
 
@@ -77,10 +86,12 @@ impl Compose {
             f.problem(image.place, what, "write command: [\"program\", \"argument\"]");
             return None;
         }
+        let environment = environment(service, facts);
+        check(facts, &command, &environment, image, f);
         Some(Agent {
             image: facts.pin.clone(),
             command,
-            environment: environment(service, facts),
+            environment,
             working_dir: service.working_dir.clone().unwrap_or_else(|| match facts.working_dir.as_str() {
                 "" => "/".to_owned(),
                 path => path.to_owned(),
@@ -127,6 +138,42 @@ impl Compose {
             .collect();
         secrets.sort();
         secrets
+    }
+}
+
+/// What an image's configuration brings is as untrusted as the file.
+fn check(
+    facts: &ImageFacts,
+    command: &[String],
+    environment: &BTreeMap<String, String>,
+    image: &At<String>,
+    f: &mut Findings<'_>,
+) {
+    let shown = printable(&image.value);
+    if facts.user.uid >= IDS || facts.user.gid >= IDS {
+        let what = format!("image `{shown}` names user {}:{}", facts.user.uid, facts.user.gid);
+        f.problem(image.place, what, format!("write user: with numbers below {IDS}"));
+    }
+    if !facts.working_dir.is_empty() && absolute_path(&facts.working_dir).is_none() {
+        let what = format!("image `{shown}` has working directory `{}`", printable(&facts.working_dir));
+        f.problem(image.place, what, "write working_dir: with an absolute path");
+    }
+    let variables = facts.environment.iter();
+    if variables
+        .clone()
+        .any(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'))
+        || command.iter().any(|word| word.contains('\0'))
+    {
+        let what =
+            format!("image `{shown}` has a variable without name, or a zero byte in a variable or argument");
+        f.problem(image.place, what, "use an image with a well-formed configuration");
+    }
+    let words = command.iter().map(|word| word.len().saturating_add(1));
+    let pairs =
+        environment.iter().map(|(name, value)| name.len().saturating_add(value.len()).saturating_add(2));
+    if words.chain(pairs).fold(0_usize, usize::saturating_add) > ARGUMENTS_BYTES_MAX {
+        let what = format!("command and environment are longer than {ARGUMENTS_BYTES_MAX} bytes");
+        f.problem(image.place, what, "shorten them");
     }
 }
 

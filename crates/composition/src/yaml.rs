@@ -17,6 +17,8 @@ pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
 pub(crate) const DEPTH_MAX: usize = 32;
 /// Most nodes, after aliases are expanded.
 pub(crate) const NODES_MAX: usize = 100_000;
+/// Most text, after aliases are expanded: one long value may be aliased many times.
+pub(crate) const EXPANDED_BYTES_MAX: usize = 8 << 20;
 /// Most anchors.
 pub(crate) const ANCHORS_MAX: usize = 1000;
 
@@ -77,7 +79,7 @@ pub(crate) fn parse(text: &str, findings: &mut Findings<'_>) -> Option<Node> {
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let parser = Parser::new_from_str(text);
-    let mut builder = Builder { parser, anchors: BTreeMap::new(), nodes: 0 };
+    let mut builder = Builder { parser, anchors: BTreeMap::new(), used: Size::default() };
     match builder.document() {
         Ok(node) => Some(node),
         Err(Stop { place, what, todo }) => {
@@ -97,10 +99,17 @@ fn stop<T>(place: Place, what: impl Into<String>, todo: &'static str) -> Result<
     Err(Stop { place, what: what.into(), todo })
 }
 
+/// What a tree takes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    bytes: usize,
+}
+
 struct Builder<'t> {
     parser: Parser<'t, StrInput<'t>>,
-    anchors: BTreeMap<usize, (Node, usize)>,
-    nodes: usize,
+    anchors: BTreeMap<usize, (Node, Size)>,
+    used: Size,
 }
 
 impl<'t> Builder<'t> {
@@ -160,14 +169,15 @@ impl<'t> Builder<'t> {
             let what = format!("nested deeper than {DEPTH_MAX} levels");
             return stop(place, what, "no Compose key needs this: flatten it");
         }
-        self.count(place, 1)?;
-        let before = self.nodes;
+        let before = self.used;
+        self.count(place, Size { nodes: 1, bytes: 0 })?;
         let (anchor, value) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let forced_text = refuse_tag(tag.as_deref(), place)?;
                 if text.contains('\0') {
                     return stop(place, "value holds a zero byte", "remove it: no program can receive it");
                 }
+                self.count(place, Size { nodes: 0, bytes: text.len() })?;
                 let plain = style == ScalarStyle::Plain && !forced_text;
                 (anchor, Value::Scalar { text: text.into_owned(), plain })
             }
@@ -187,7 +197,10 @@ impl<'t> Builder<'t> {
             if self.anchors.len() >= ANCHORS_MAX {
                 return stop(place, format!("more than {ANCHORS_MAX} anchors"), "write fewer anchors");
             }
-            let size = self.nodes.saturating_sub(before).saturating_add(1);
+            let size = Size {
+                nodes: self.used.nodes.saturating_sub(before.nodes),
+                bytes: self.used.bytes.saturating_sub(before.bytes),
+            };
             self.anchors.insert(anchor, (node.clone(), size));
         }
         Ok(node)
@@ -207,13 +220,17 @@ impl<'t> Builder<'t> {
         Ok(node)
     }
 
-    fn count(&mut self, place: Place, more: usize) -> Result<(), Stop> {
-        self.nodes = self.nodes.saturating_add(more);
-        if self.nodes > NODES_MAX {
-            let what = format!("more than {NODES_MAX} values, aliases expanded");
-            return stop(place, what, "use fewer aliases, or split the composition");
-        }
-        Ok(())
+    fn count(&mut self, place: Place, more: Size) -> Result<(), Stop> {
+        self.used.nodes = self.used.nodes.saturating_add(more.nodes);
+        self.used.bytes = self.used.bytes.saturating_add(more.bytes);
+        let what = if self.used.nodes > NODES_MAX {
+            format!("more than {NODES_MAX} values, aliases expanded")
+        } else if self.used.bytes > EXPANDED_BYTES_MAX {
+            format!("more than {EXPANDED_BYTES_MAX} bytes, aliases expanded")
+        } else {
+            return Ok(());
+        };
+        stop(place, what, "use fewer aliases, or split the composition")
     }
 
     fn list(&mut self, depth: usize) -> Result<Value, Stop> {
@@ -373,6 +390,12 @@ mod tests {
             text.push_str(&format!("a{level}: &a{level} [{}]\n", vec![before; 10].join(", ")));
         }
         assert!(bad(&text).contains("more than 100000 values"), "{}", bad(&text));
+    }
+
+    #[test]
+    fn refuses_a_long_value_that_is_aliased_many_times() {
+        let text = format!("a: &a {}\nb: [{}]\n", "x".repeat(500_000), vec!["*a"; 50].join(", "));
+        assert!(bad(&text).contains("more than 8388608 bytes"), "{}", bad(&text));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Each file of `broken/` ends with comment lines that hold the messages, so no line number shifts:
 //! `#! 4:5: what` and `#!   do: what to do`. With `CASEMATE_BLESS=1` the test writes them anew, for review.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;

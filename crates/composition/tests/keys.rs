@@ -1,5 +1,7 @@
 //! Every key of the Compose specification is decided, and what the table promises is read.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use casemate_composition::compose;

@@ -1,5 +1,7 @@
 //! What is measured: every change of behaviour, and nothing else.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use casemate_canon::Sha256;

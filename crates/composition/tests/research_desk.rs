@@ -1,5 +1,7 @@
 //! The example composition: it reads without a warning, and its lock, measurements and aliases are stable.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -74,7 +76,7 @@ fn resolves_every_choice() {
     assert_eq!((researcher.stop.signal, researcher.stop.grace_ms), (15, 5000));
     let tmp = Mount::Tmpfs { target: "/tmp".into(), size_bytes: 64 << 20, mode: 0o1777 };
     let data = Mount::Volume { name: name("answers"), target: "/data".into(), read_only: false };
-    assert_eq!(researcher.mounts, [tmp.clone()]);
+    assert_eq!(researcher.mounts, std::slice::from_ref(&tmp));
     assert_eq!(lock.agents[&name("scribe")].mounts, [data, tmp]);
     assert_eq!(Lock::from_json(&lock.to_json().unwrap()), Ok(lock));
 }
