@@ -1,0 +1,213 @@
+//! The whole way: correctly signed evidence in, the right secret out, sealed; and nothing to anyone else.
+
+mod support;
+
+use casemate_client::error::{Cause, Step, TlsFailure};
+use casemate_client::{BrokerClient, ClientError, decode_jwe};
+use casemate_jose::RecipientKey;
+use casemate_protocol::rcar::Jwe;
+use casemate_verifier::Roots;
+
+use support::desk::{Desk, RESEARCHER_SECRET, SCRIBE_SECRET, attestation};
+use support::{Broker, files_with};
+
+const MARKER: &[u8] = b"marker-52c1e0-for-researcher-only";
+
+fn start() -> (tempfile::TempDir, Desk, Broker) {
+    let root = tempfile::tempdir().unwrap();
+    let desk = Desk::new();
+    let broker = Broker::start(root.path(), &desk.policy(), &desk.bundle());
+    broker.put_secret(RESEARCHER_SECRET, MARKER);
+    (root, desk, broker)
+}
+
+/// Attests by hand. Gives the cookie and the token.
+fn attested(broker: &Broker, desk: &Desk, agent: &str) -> (String, String) {
+    let (cookie, nonce) = broker.auth("tdx");
+    let answer = broker.attest(&cookie, &desk.attestation(agent, &nonce));
+    assert_eq!(answer.status, 200, "{:?}", String::from_utf8_lossy(&answer.body));
+    assert_eq!(answer.cookie(), cookie);
+    (cookie, answer.json()["token"].as_str().unwrap().to_owned())
+}
+
+fn open(desk: &Desk, body: &[u8]) -> Vec<u8> {
+    let jwe: Jwe = serde_json::from_slice(body).unwrap();
+    desk.agent_key.open(&decode_jwe(&jwe).unwrap()).unwrap().to_vec()
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+#[test]
+fn releases_a_secret_to_the_attested_agent_and_to_no_file() {
+    let (root, desk, broker) = start();
+    let (cookie, token) = attested(&broker, &desk, "researcher");
+    let by_cookie = broker.get(RESEARCHER_SECRET, &[("Cookie", &cookie)]);
+    assert_eq!(by_cookie.status, 200, "{by_cookie:?}");
+    assert_eq!(open(&desk, &by_cookie.body), MARKER);
+    let by_token = broker.get(RESEARCHER_SECRET, &[("Authorization", &format!("Bearer {token}"))]);
+    assert_eq!(open(&desk, &by_token.body), MARKER);
+    assert_ne!(by_cookie.body, by_token.body);
+    assert_eq!(files_with(root.path(), MARKER), Vec::<std::path::PathBuf>::new());
+
+    let (rows, chain) = broker.log();
+    assert_eq!(chain["chain"], "intact");
+    let last = rows.last().unwrap();
+    assert_eq!(
+        [&last["kind"], &last["agent"], &last["resource"], &last["decision"]],
+        ["resource", "researcher", RESEARCHER_SECRET, "released"]
+    );
+    assert_eq!(last["composition"], desk.values().composition.to_string());
+}
+
+#[test]
+fn serves_our_own_client() {
+    let (_root, desk, broker) = start();
+    let client = BrokerClient::new(&broker.url, &broker.pem()).unwrap();
+    block_on(async {
+        let challenged = client.begin("tdx").await.unwrap();
+        let body = desk.attestation("researcher", challenged.nonce().as_str());
+        let attested = client.attest(challenged, body).await.unwrap();
+        let sealed = client.fetch(&attested, RESEARCHER_SECRET).await.unwrap();
+        assert_eq!(desk.agent_key.open(&sealed).unwrap().as_slice(), MARKER);
+        let refused = client.fetch(&attested, SCRIBE_SECRET).await.unwrap_err();
+        assert!(matches!(refused, ClientError::Refused(r) if r.rule == "agent.secrets"));
+    });
+}
+
+#[test]
+fn refuses_another_agents_secret_before_it_says_whether_there_is_one() {
+    let (_root, desk, broker) = start();
+    let (cookie, _) = attested(&broker, &desk, "scribe");
+    for resource in [RESEARCHER_SECRET, "desk/secret/none"] {
+        let answer = broker.get(resource, &[("Cookie", &cookie)]);
+        assert_eq!((answer.status, answer.variant().as_str()), (403, "PolicyDeny"));
+        assert_eq!(answer.error().refusal.unwrap().rule, "agent.secrets");
+    }
+    let missing = broker.get(SCRIBE_SECRET, &[("Cookie", &cookie)]);
+    assert_eq!((missing.status, missing.variant().as_str()), (404, "ResourceNotFound"));
+    let (rows, _) = broker.log();
+    let decisions: Vec<_> = rows.iter().rev().take(3).map(|row| row["decision"].as_str().unwrap()).collect();
+    assert_eq!(decisions, ["missing", "refused", "refused"]);
+}
+
+#[test]
+fn refuses_a_key_other_than_the_one_in_the_evidence() {
+    let (_root, desk, broker) = start();
+    let (cookie, nonce) = broker.auth("tdx");
+    let evidence = desk.evidence("researcher", &nonce);
+    let thief = RecipientKey::generate().unwrap();
+    let answer = broker.attest(&cookie, &attestation(&nonce, &thief.jwk(), &evidence));
+    assert_eq!(answer.status, 403);
+    let refusal = answer.error().refusal.unwrap();
+    assert_eq!(refusal.rule, "agent.key");
+    assert!(refusal.found.contains(&thief.jwk().x));
+    assert_eq!(broker.get(RESEARCHER_SECRET, &[("Cookie", &cookie)]).status, 401);
+}
+
+#[test]
+fn refuses_old_evidence_under_a_fresh_claim() {
+    let (_root, desk, broker) = start();
+    let (_, old) = broker.auth("tdx");
+    let (cookie, fresh) = broker.auth("tdx");
+    let evidence = desk.evidence("researcher", &old);
+    let answer = broker.attest(&cookie, &attestation(&fresh, &desk.agent_key.jwk(), &evidence));
+    assert_eq!(answer.status, 403);
+    assert!(answer.error().refusal.unwrap().found.contains(&old), "{answer:?}");
+}
+
+#[test]
+fn refuses_simulated_evidence_under_production_roots() {
+    let root = tempfile::tempdir().unwrap();
+    let desk = Desk::new();
+    let mut values = desk.values();
+    values.roots = Roots::Production;
+    let broker = Broker::start(root.path(), &casemate_verifier::Policy::render(&values), &desk.bundle());
+    let (cookie, nonce) = broker.auth("tdx");
+    let answer = broker.attest(&cookie, &desk.attestation("researcher", &nonce));
+    assert_eq!(answer.status, 403);
+    assert!(answer.error().refusal.unwrap().rule.contains("root"), "{answer:?}");
+}
+
+#[test]
+fn an_edited_policy_takes_effect_on_running_sessions() {
+    let (_root, desk, broker) = start();
+    let (cookie, _) = attested(&broker, &desk, "researcher");
+    let mut values = desk.values();
+    let agent = "researcher".parse().unwrap();
+    values.agents.get_mut(&agent).unwrap().secrets.clear();
+    std::fs::write(&broker.policy, casemate_verifier::Policy::render(&values)).unwrap();
+    let answer = broker.get(RESEARCHER_SECRET, &[("Cookie", &cookie)]);
+    assert_eq!((answer.status, answer.error().detail.contains("policy")), (401, true));
+    let (cookie, _) = attested(&broker, &desk, "researcher");
+    let answer = broker.get(RESEARCHER_SECRET, &[("Cookie", &cookie)]);
+    assert_eq!(answer.error().refusal.unwrap().rule, "agent.secrets");
+}
+
+#[test]
+fn does_not_release_what_it_cannot_log() {
+    let (_root, desk, broker) = start();
+    let (cookie, _) = attested(&broker, &desk, "researcher");
+    let other = rusqlite::Connection::open(broker.state.join("broker.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let answer = broker.get(RESEARCHER_SECRET, &[("Cookie", &cookie)]);
+    assert_eq!((answer.status, answer.variant().as_str()), (503, "Unavailable"));
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(open(&desk, &broker.get(RESEARCHER_SECRET, &[("Cookie", &cookie)]).body), MARKER);
+}
+
+#[test]
+fn does_not_release_a_secret_that_was_altered_on_disk() {
+    let (_root, desk, broker) = start();
+    broker.put_secret(SCRIBE_SECRET, b"of scribe");
+    let other = rusqlite::Connection::open(broker.state.join("broker.db")).unwrap();
+    // The ciphertext of one path under the path of another.
+    let sql = "UPDATE secrets SET (iv, ciphertext) =
+               (SELECT iv, ciphertext FROM secrets WHERE resource = ?1) WHERE resource = ?2";
+    other.execute(sql, [RESEARCHER_SECRET, SCRIBE_SECRET]).unwrap();
+    let (cookie, _) = attested(&broker, &desk, "scribe");
+    let answer = broker.get(SCRIBE_SECRET, &[("Cookie", &cookie)]);
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.error().detail, "the stored secret is damaged");
+}
+
+#[test]
+fn a_session_and_its_token_end_with_the_process() {
+    let root = tempfile::tempdir().unwrap();
+    let desk = Desk::new();
+    let broker = Broker::start(root.path(), &desk.policy(), &desk.bundle());
+    let (cookie, token) = attested(&broker, &desk, "researcher");
+    drop(broker);
+    let broker = Broker::start(root.path(), &desk.policy(), &desk.bundle());
+    let bearer = format!("Bearer {token}");
+    let answer = broker.get(RESEARCHER_SECRET, &[("Cookie", &cookie), ("Authorization", &bearer)]);
+    assert_eq!((answer.status, answer.variant().as_str()), (401, "TokenNotFound"));
+}
+
+#[test]
+fn a_client_trusts_the_pinned_certificate_only() {
+    let (_root, desk, broker) = start();
+    let other_root = tempfile::tempdir().unwrap();
+    let other = Broker::start(other_root.path(), &desk.policy(), &desk.bundle());
+    let client = BrokerClient::new(&broker.url, &other.pem()).unwrap();
+    let error = block_on(client.begin("tdx")).unwrap_err();
+    let ClientError::Unreachable { step: Step::Begin, cause: Cause::Tls(TlsFailure::Refused(error)) } = error
+    else {
+        panic!("{error:?}")
+    };
+    assert!(matches!(error, rustls::Error::InvalidCertificate(_)), "{error:?}");
+}
+
+#[test]
+fn a_client_says_that_nobody_listens_after_a_bounded_number_of_attempts() {
+    let (_root, _, broker) = start();
+    let pem = broker.pem();
+    let url = broker.url.clone();
+    drop(broker);
+    let start = std::time::Instant::now();
+    let error = block_on(BrokerClient::new(&url, &pem).unwrap().begin("tdx")).unwrap_err();
+    let cause = Cause::Connect(std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(error, ClientError::Unreachable { step: Step::Begin, cause });
+    assert!(start.elapsed() < std::time::Duration::from_secs(5));
+}
