@@ -180,33 +180,11 @@ impl<'a, R: Read> TarReader<'a, R> {
         if extensions.size.is_some_and(|found| found != size) {
             return Err(refuse(EntryProblem::AmbiguousSize));
         }
-        let link = || {
-            let raw = extensions.link.clone();
-            raw.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned)).unwrap_or_default()
-        };
-        let kind = match kind {
-            EntryType::Directory => EntryKind::Directory,
-            EntryType::Regular | EntryType::Continuous if raw_path.ends_with(b"/") => EntryKind::Directory,
-            EntryType::Regular | EntryType::Continuous => EntryKind::File,
-            EntryType::Symlink => {
-                let target = link();
-                if target.is_empty() || target.len() > self.limits.path_bytes_max || target.contains(&0) {
-                    return Err(refuse(EntryProblem::LinkTarget));
-                }
-                EntryKind::Symlink { target: path_of(&target) }
-            }
-            EntryType::Link => EntryKind::HardLink {
-                target: clean_path(&link(), self.limits).map_err(|_| {
-                    refuse(EntryProblem::HardLinkTarget {
-                        target: crate::error::printable(&path_of(&link())),
-                    })
-                })?,
-            },
-            EntryType::Char => return Err(refuse(EntryProblem::SpecialFile { kind: "character device" })),
-            EntryType::Block => return Err(refuse(EntryProblem::SpecialFile { kind: "block device" })),
-            EntryType::Fifo => return Err(refuse(EntryProblem::SpecialFile { kind: "fifo" })),
-            other => return Err(refuse(EntryProblem::UnknownType { found: other.as_byte() })),
-        };
+        let link = extensions
+            .link
+            .or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned))
+            .unwrap_or_default();
+        let kind = kind_of(kind, &raw_path, &link, self.limits).map_err(refuse)?;
         if kind != EntryKind::File && size != 0 {
             return Err(refuse(EntryProblem::Header));
         }
@@ -239,6 +217,29 @@ impl<'a, R: Read> TarReader<'a, R> {
             mtime,
             size,
         })
+    }
+}
+
+/// What an entry is, if it is something that an image may hold.
+fn kind_of(kind: EntryType, path: &[u8], link: &[u8], limits: &Limits) -> Result<EntryKind, EntryProblem> {
+    match kind {
+        EntryType::Directory => Ok(EntryKind::Directory),
+        EntryType::Regular | EntryType::Continuous if path.ends_with(b"/") => Ok(EntryKind::Directory),
+        EntryType::Regular | EntryType::Continuous => Ok(EntryKind::File),
+        EntryType::Symlink => {
+            if link.is_empty() || link.len() > limits.path_bytes_max || link.contains(&0) {
+                return Err(EntryProblem::LinkTarget);
+            }
+            Ok(EntryKind::Symlink { target: path_of(link) })
+        }
+        EntryType::Link => match clean_path(link, limits) {
+            Ok(target) => Ok(EntryKind::HardLink { target }),
+            Err(_) => Err(EntryProblem::HardLinkTarget { target: crate::error::printable(&path_of(link)) }),
+        },
+        EntryType::Char => Err(EntryProblem::SpecialFile { kind: "character device" }),
+        EntryType::Block => Err(EntryProblem::SpecialFile { kind: "block device" }),
+        EntryType::Fifo => Err(EntryProblem::SpecialFile { kind: "fifo" }),
+        other => Err(EntryProblem::UnknownType { found: other.as_byte() }),
     }
 }
 
