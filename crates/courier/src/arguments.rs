@@ -9,6 +9,9 @@ pub(crate) struct Arguments {
     /// Inherited stream socket to the warden.
     #[arg(long, value_name = "N")]
     pub(crate) socket_fd: i32,
+    /// User and group id to become; it is started with root, as it may lie where only root can reach.
+    #[arg(long, value_name = "N")]
+    pub(crate) uid: Option<u32>,
     /// The broker: https://HOST[:PORT].
     #[arg(long, value_name = "URL")]
     pub(crate) broker: String,

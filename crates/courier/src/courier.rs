@@ -77,8 +77,9 @@ impl CourierError {
 
 /// Isolates the process, then relays until the warden closes its end.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), CourierError> {
-    isolate::isolate()?;
+    // Read first: the file may be for root alone. It is parsed only after the change of identity.
     let certificates = read_certificates(&arguments.broker_cert)?;
+    isolate::isolate(arguments.uid)?;
     let broker = BrokerClient::new(&arguments.broker, &certificates)?;
     let socket = casemate_sys::process::inherited_descriptor(arguments.socket_fd).map_err(io::Error::from)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -13,9 +13,13 @@ use crate::courier::CourierError;
 
 /// Gives up what the courier does not need. The kernel sends the signal when the *thread* that started the courier
 /// ends: the warden starts it from a thread that lives as long as itself.
-pub(crate) fn isolate() -> Result<(), CourierError> {
+pub(crate) fn isolate(uid: Option<u32>) -> Result<(), CourierError> {
     let parent = getppid();
     let step = |what: &'static str| move |error| CourierError::Isolation { what, error };
+    if let Some(uid) = uid {
+        let identity = casemate_sys::process::Identity { uid, gid: uid };
+        casemate_sys::process::become_identity(identity).map_err(step("identity"))?;
+    }
     set_no_new_privs(true).map_err(step("no_new_privs"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("dumpable"))?;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(step("core size"))?;
