@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::interpolate;
 use crate::keys;
 use crate::lock::{AGENTS_MAX, AgentName, Condition, Mount};
-use crate::problem::{At, Findings, Place, Problem, Problems, did_you_mean, printable};
+use crate::problem::{At, Findings, Place, Problem, Problems, printable};
 use crate::yaml::{self, Member, Node, Value};
 
 pub(crate) use mounts::{TMPFS_BYTES_DEFAULT, TMPFS_MODE_DEFAULT, is_plain_name, target_of};
@@ -223,7 +223,7 @@ fn cross_check(compose: &Compose, f: &mut Findings<'_>) {
         for mount in &service.mounts {
             let Mount::Volume { name, .. } = &mount.value else { continue };
             if !compose.volumes.contains(name) {
-                let guess = did_you_mean(name.as_str(), compose.volumes.iter().map(AgentName::as_str));
+                let guess = f.guess(name.as_str(), compose.volumes.iter().map(AgentName::as_str));
                 let what = format!("volume `{name}` is not declared{guess}");
                 f.problem(mount.place, what, format!("write volumes: {{ {name}: }} at the top level"));
             }
@@ -231,7 +231,7 @@ fn cross_check(compose: &Compose, f: &mut Findings<'_>) {
         for secret in &service.secrets {
             let source = &secret.value.source;
             if !compose.secrets.contains_key(source) {
-                let guess = did_you_mean(source, compose.secrets.keys().map(String::as_str));
+                let guess = f.guess(source, compose.secrets.keys().map(String::as_str));
                 let shown = printable(source);
                 let what = format!("secret `{shown}` is not declared{guess}");
                 f.problem(
@@ -274,7 +274,7 @@ fn check_edges(compose: &Compose, name: &AgentName, service: &Service, f: &mut F
                 );
             }
             None => {
-                let guess = did_you_mean(to.as_str(), compose.services.keys().map(AgentName::as_str));
+                let guess = f.guess(to.as_str(), compose.services.keys().map(AgentName::as_str));
                 let what = format!("`talks-to` names `{to}`, which is no service of this file{guess}");
                 f.problem(edge.place, what, "name a service; outside hosts go under `egress`");
             }
@@ -293,7 +293,7 @@ fn check_edges(compose: &Compose, name: &AgentName, service: &Service, f: &mut F
 
 fn check_egress(compose: &Compose, service: &Service, f: &mut Findings<'_>) {
     for At { place, value: (host, _) } in &service.extension.egress {
-        if compose.services.keys().any(|name| name.as_str() == host.as_str()) {
+        if host.as_str().parse().is_ok_and(|name: AgentName| compose.services.contains_key(&name)) {
             let what = format!("egress host `{host}` is also a service");
             f.problem(*place, what, "use `talks-to` for the service, or another name for the host");
         } else if host.is_localhost() && !service.extra_hosts.contains_key(host) {
@@ -308,7 +308,7 @@ fn check_dependencies(compose: &Compose, name: &AgentName, service: &Service, f:
         match compose.services.get(to) {
             _ if to == name => f.problem(*place, format!("`{to}` depends on itself"), "remove it"),
             None => {
-                let guess = did_you_mean(to.as_str(), compose.services.keys().map(AgentName::as_str));
+                let guess = f.guess(to.as_str(), compose.services.keys().map(AgentName::as_str));
                 f.problem(
                     *place,
                     format!("`depends_on` names `{to}`, which is no service{guess}"),

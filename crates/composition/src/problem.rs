@@ -132,6 +132,11 @@ impl<'a> Findings<'a> {
         self.broken.insert(place);
     }
 
+    /// [`did_you_mean`], while there is room for a problem that would say it.
+    pub(crate) fn guess<'k>(&self, found: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+        if self.problems.len() < PROBLEMS_MAX { did_you_mean(found, known) } else { String::new() }
+    }
+
     pub(crate) fn warning(&mut self, place: Place, what: impl fmt::Display, todo: impl fmt::Display) {
         if self.warnings.len() < PROBLEMS_MAX {
             let warning = make(self.file, place, &what, &todo);

@@ -91,6 +91,13 @@ fn neither_order_nor_comments_nor_layout_change_the_digest() {
 }
 
 #[test]
+fn line_ends_and_a_byte_order_mark_do_not_change_the_digest() {
+    let text = file(&PIECES, "");
+    assert_eq!(lock(&text.replace('\n', "\r\n")), lock(&text));
+    assert_eq!(lock(&format!("\u{feff}{text}")), lock(&text));
+}
+
+#[test]
 fn other_spellings_of_the_same_thing_do_not_change_the_digest() {
     let base = file(&PIECES, "");
     let digest = lock(&base).digest().unwrap();
@@ -268,4 +275,33 @@ fn refuses_an_image_that_is_missing_or_has_no_command() {
     let empty = ImageFacts { entrypoint: Vec::new(), command: Vec::new(), ..facts("1") };
     let problems = compose.resolve(&[("i:1".to_owned(), empty)].into()).unwrap_err();
     assert_eq!(problems.as_slice()[0].what, "service `a` has no command, and neither has its image");
+}
+
+#[test]
+fn the_largest_composition_resolves_and_one_more_service_is_refused() {
+    let file = |count: usize| {
+        let services: String = (0..count)
+            .map(|n| {
+                let to = (n + 1) % count;
+                format!(
+                    "  s{n}:\n    image: i:1\n    expose: [\"80\"]\n    x-casemate: {{ talks-to: [\"s{to}:80\"] }}\n"
+                )
+            })
+            .collect();
+        format!("name: t\nservices:\n{services}")
+    };
+    let lock = lock(&file(1000));
+    assert_eq!(lock.agents.len(), 1000);
+    assert_eq!(Lock::from_json(&lock.to_json().unwrap()), Ok(lock));
+    let problems = compose::parse("c.yaml", &file(1001), &BTreeMap::new()).unwrap_err();
+    assert_eq!(problems.as_slice()[0].what, "file has 1001 services, 1 to 1000 are possible");
+}
+
+#[test]
+fn a_file_of_nothing_but_mistakes_is_answered_in_bounded_words() {
+    let keys: String = (0..30_000).map(|n| format!("    imgae{n}: x\n")).collect();
+    let problems = compose::parse("c.yaml", &format!("name: t\nservices:\n  a:\n{keys}"), &BTreeMap::new());
+    let problems = problems.unwrap_err();
+    assert_eq!(problems.as_slice().len(), 101);
+    assert!(problems.to_string().len() < 32_000);
 }

@@ -48,7 +48,7 @@ fn unknown(table: &Table, member: &Member, f: &mut Findings<'_>) {
             return;
         }
     }
-    let guess = did_you_mean(&member.key, known);
+    let guess = f.guess(&member.key, known);
     let what = format!("unknown key `{}` in {}{guess}", printable(&member.key), table.of);
     f.problem(member.key_place, what, "correct or remove it");
 }
