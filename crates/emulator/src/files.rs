@@ -271,3 +271,26 @@ pub(crate) struct Access {
     pub(crate) read: bool,
     pub(crate) write: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inode_numbers_and_nodes_are_one_to_one() {
+        let mut nodes = vec![Node::Root, Node::Report, Node::Measurements];
+        nodes.extend(Register::ALL.map(Node::Register));
+        for number in [1, 2, 1 << 40] {
+            nodes.push(Node::Entry(number));
+            nodes.extend(Attribute::ALL.map(|attribute| Node::Attribute(number, attribute)));
+        }
+        for node in &nodes {
+            assert_eq!(Node::from_inode(node.inode()), Some(*node));
+        }
+        let known: std::collections::BTreeSet<u64> = nodes.iter().map(|node| node.inode()).collect();
+        assert_eq!(known.len(), nodes.len());
+        for inode in (0..3 * ENTRY_STRIDE).filter(|inode| !known.contains(inode)) {
+            assert_eq!(Node::from_inode(inode), None, "{inode}");
+        }
+    }
+}

@@ -70,7 +70,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     eprintln!("{BANNER}");
     let launch = LaunchMeasurements::of(&arguments.programs)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| Failure::Clock)?.as_secs();
-    let pki = DevPki::load_or_generate(&arguments.state.join("pki"), arguments.platform.tee(), now)?;
+    let tee = arguments.platform.tee();
+    // One directory a kind, so that a state directory serves both.
+    let pki = DevPki::load_or_generate(&arguments.state.join("pki").join(tee.to_string()), tee, now)?;
     let reference_values = outputs::reference_values(&pki, &launch);
     outputs::write(&arguments.state, &reference_values, &pki)
         .map_err(|source| Failure::State { path: arguments.state.clone(), source })?;

@@ -151,3 +151,33 @@ fn provider(tee: Tee) -> &'static [u8] {
         Tee::Snp => b"sev_guest\n",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_would_make_an_old_report_look_current_is_busy() {
+        let mut entry = Entry { write_generation: 6, read_generation: 7, ..Entry::default() };
+        assert_eq!(entry.set_inblob(&[1; 64]), Err(Errno::BUSY));
+        assert_eq!(entry.set_privlevel(b"1"), Err(Errno::BUSY));
+        entry.write_generation = u64::MAX;
+        entry.read_generation = u64::MAX;
+        assert_eq!(entry.set_inblob(&[1; 64]), Ok(()));
+        assert_eq!(entry.write_generation, 0);
+    }
+
+    #[test]
+    fn a_privilege_level_is_a_number_from_floor_to_maximum() {
+        let mut entry = Entry::default();
+        for bad in ["", "\n", "4", "-1", "1\n\n", "1 ", "one", "4294967296"] {
+            assert_eq!(entry.set_privlevel(bad.as_bytes()), Err(Errno::INVAL), "{bad:?}");
+        }
+        assert_eq!(entry.set_privlevel(b"\xff"), Err(Errno::INVAL));
+        assert_eq!((entry.write_generation, entry.privlevel), (0, 0));
+        for good in ["0", "3", "2\n"] {
+            assert_eq!(entry.set_privlevel(good.as_bytes()), Ok(()), "{good:?}");
+        }
+        assert_eq!((entry.write_generation, entry.privlevel), (3, 2));
+    }
+}

@@ -19,11 +19,12 @@ fn run(state: &Path, platform: &str, more: &[&str]) -> Output {
 #[test]
 fn reference_values_and_bundle_are_written_without_mounting_and_stay_the_same() {
     let dir = tempfile::tempdir().unwrap();
+    // One state directory serves both kinds.
+    let state = dir.path().join("state");
     for (platform, members) in [
         ("tdx", vec!["development-root", "mrtd", "rtmr0", "rtmr1", "rtmr2", "tee"]),
         ("snp", vec!["development-root", "measurement", "product", "tee", "vmpl"]),
     ] {
-        let state = dir.path().join(platform);
         let arguments = ["--program", "/bin/true", "--print-reference-values"];
         let first = run(&state, platform, &arguments);
         assert!(first.status.success(), "{first:?}");
@@ -63,10 +64,12 @@ fn a_refusal_is_two_lines_and_exit_code_2() {
         assert_eq!(lines.len(), 2, "{text}");
         assert!(lines[0].starts_with("error: ") && lines[0].contains(says), "{text}");
     }
-    // The state holds a TDX PKI by now.
-    let refused = run(&state, "snp", &["--program", "/bin/true", "--print-reference-values"]);
+    // A damaged PKI is not silently replaced: policies name its root.
+    let broken = state.join("pki/tdx/pki.json");
+    fs::write(&broken, b"{}").unwrap();
+    let refused = run(&state, "tdx", &["--program", "/bin/true", "--print-reference-values"]);
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
-    assert!(String::from_utf8(refused.stderr).unwrap().contains("is for tdx, not for snp"));
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("pki.json is not usable"));
     for arguments in [
         vec!["--program", "/bin/true"],
         vec!["--program", "/bin/true", "--mount", "/tmp", "--composition-digest", "sha384:00"],

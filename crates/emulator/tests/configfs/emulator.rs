@@ -41,10 +41,11 @@ pub(crate) fn in_mount_namespace(test: &str, body: impl FnOnce()) {
 pub(crate) struct Emulator {
     child: Child,
     dir: tempfile::TempDir,
+    platform: &'static str,
 }
 
 impl Emulator {
-    pub(crate) fn start(platform: &str) -> Self {
+    pub(crate) fn start(platform: &'static str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("tsm")).unwrap();
         let mut child = Command::new(PROGRAM)
@@ -61,7 +62,7 @@ impl Emulator {
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let emulator = Self { child, dir };
+        let emulator = Self { child, dir, platform };
         assert_eq!(line, "ready\n", "{}", emulator.stderr());
         emulator
     }
@@ -72,6 +73,11 @@ impl Emulator {
 
     pub(crate) fn state(&self) -> PathBuf {
         self.dir.path().join("state")
+    }
+
+    /// The development PKI that it signs with.
+    pub(crate) fn pki(&self) -> PathBuf {
+        self.state().join("pki").join(self.platform)
     }
 
     pub(crate) fn mount(&self) -> PathBuf {

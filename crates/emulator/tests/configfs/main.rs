@@ -1,7 +1,8 @@
 //! The mounted tree against the kernel's text on configfs-tsm, and against the attester that runs in the box.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
 
+mod appraisal;
 mod emulator;
 
 use std::fs::{self, File, OpenOptions};
