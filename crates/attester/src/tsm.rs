@@ -303,4 +303,23 @@ mod tests {
         assert!(matches!(refused, Err(TsmError::Absent { .. })), "{refused:?}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
+
+    #[test]
+    fn tells_absent_denied_busy_and_broken_apart() {
+        let path = Path::new("outblob");
+        let classified = |errno: Errno| classify(path, &errno.into());
+        let path = path.to_owned();
+        for errno in [Errno::NOENT, Errno::NXIO, Errno::NODEV, Errno::NOTDIR] {
+            assert_eq!(classified(errno), TsmError::Absent { path: path.clone() });
+        }
+        for errno in [Errno::ACCESS, Errno::PERM] {
+            assert_eq!(classified(errno), TsmError::Denied { path: path.clone() });
+        }
+        for errno in [Errno::BUSY, Errno::AGAIN, Errno::WOULDBLOCK] {
+            assert_eq!(classified(errno), TsmError::Busy { path: path.clone() });
+        }
+        for errno in [Errno::INVAL, Errno::INTR, Errno::IO] {
+            assert_eq!(classified(errno), TsmError::Io { path: path.clone(), errno });
+        }
+    }
 }
