@@ -1,4 +1,11 @@
 //! The protocol by hand: what a stock client sends, and every way to be refused before anything is appraised.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 

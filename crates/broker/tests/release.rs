@@ -1,4 +1,11 @@
 //! The whole way: correctly signed evidence in, the right secret out, sealed; and nothing to anyone else.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 

@@ -1,4 +1,11 @@
 //! `secret put|ls|rm` on a state directory, with and without a running broker.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 

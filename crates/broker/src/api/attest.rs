@@ -16,7 +16,7 @@ use casemate_verifier::{Appraisal, Claim, UnixTime};
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::{App, json_answer, read_body, session_id, set_session};
+use super::{App, json_answer, place, read_body, session_id, set_session};
 use crate::attested::Attested;
 use crate::clock::now_s;
 use crate::store::decisions::{Decision, Kind, Outcome};
@@ -44,16 +44,13 @@ pub(super) async fn attest(
     let id = session_id(&headers)
         .ok_or(ApiError::Unauthenticated { what: "session cookie is missing or malformed" })?
         .to_owned();
-    let _permit = app
-        .appraisals
-        .acquire()
-        .await
-        .map_err(|_| ApiError::Unavailable { what: "the broker is stopping" })?;
+    let _held = place(&app.evidence_bodies).await?;
     let body = read_body(body, REQUEST_BYTES_MAX).await?;
     let attestation: Attestation = serde_json::from_slice(&body)
         .map_err(|_| ApiError::Malformed { what: "body is not an attestation with a P-256 key" })?;
     drop(body);
 
+    let _appraised = place(&app.appraisals).await?;
     let cookie = id.clone();
     let (token, life_s) = app.blocking(move |app| appraise_and_log(app, &id, &attestation)).await?;
     let mut response = json_answer(&TokenResponse { token })?;

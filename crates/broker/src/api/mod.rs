@@ -9,6 +9,7 @@ pub(crate) mod error;
 mod resource;
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -19,7 +20,8 @@ use casemate_jose::SigningKey;
 use casemate_protocol::rcar::{PATH_PREFIX, SESSION_COOKIE};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use crate::attested::AttestedSessions;
 use crate::inputs::InputFiles;
@@ -28,8 +30,12 @@ use crate::store::decisions::Decision;
 use crate::vault::Vault;
 use error::ApiError;
 
-/// Most evidence that is read and appraised at a time; each may have a body of the protocol's full size.
-const APPRAISALS_MAX: usize = 8;
+/// Most evidence that is held in memory at a time; each may have a body of the protocol's full size.
+const EVIDENCE_BODIES_MAX: usize = 32;
+/// Most evidence that is appraised at a time.
+const APPRAISALS_MAX: usize = 4;
+/// Time for the body of a request, in seconds: a slow sender holds a place that others wait for.
+const BODY_S_MAX: u64 = 10;
 /// Longest session cookie value in bytes.
 const SESSION_ID_BYTES_MAX: usize = 64;
 
@@ -40,6 +46,7 @@ pub(crate) struct App {
     inputs: InputFiles,
     signing: SigningKey,
     attested: Mutex<AttestedSessions>,
+    evidence_bodies: Semaphore,
     appraisals: Semaphore,
 }
 
@@ -52,6 +59,7 @@ impl App {
             inputs,
             signing,
             attested: Mutex::new(AttestedSessions::default()),
+            evidence_bodies: Semaphore::new(EVIDENCE_BODIES_MAX),
             appraisals: Semaphore::new(APPRAISALS_MAX),
         })
     }
@@ -109,8 +117,14 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, ApiError> {
+    places.acquire().await.map_err(|_| ApiError::Unavailable { what: "the broker is stopping" })
+}
+
 async fn read_body(body: Body, max: usize) -> Result<Bytes, ApiError> {
-    let whole = Limited::new(body, max).collect().await.map_err(|error| {
+    let reading = timeout(Duration::from_secs(BODY_S_MAX), Limited::new(body, max).collect());
+    let whole = reading.await.map_err(|_| ApiError::Malformed { what: "body takes too long" })?;
+    let whole = whole.map_err(|error| {
         if error.is::<LengthLimitError>() {
             ApiError::TooLong { max }
         } else {

@@ -18,15 +18,6 @@ pub(crate) const ATTEMPTS_MAX: i64 = 8;
 /// Rule of a nonce that is not this session's fresh one.
 pub(crate) const RULE_NONCE: &str = "nonce";
 
-/// What became of a request for a session.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Issued {
-    /// Issued and logged.
-    Yes,
-    /// [`SESSIONS_MAX`] are open.
-    TooMany,
-}
-
 /// What became of a session's nonce.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Spent {
@@ -56,15 +47,17 @@ pub(crate) struct Session {
 
 impl Store {
     /// Opens a session and logs that.
-    pub(crate) fn issue(&mut self, id: &str, nonce: &str, tee: &str, now: u64) -> Result<Issued, StoreError> {
+    pub(crate) fn issue(&mut self, id: &str, nonce: &str, tee: &str, now: u64) -> Result<(), StoreError> {
         let transaction = self.write()?;
         // Kept for one life longer than valid: an old nonce is then named as such, and not unknown.
         let gone = seconds(now.saturating_sub(NONCE_LIFE_S));
         transaction.execute("DELETE FROM sessions WHERE expires_at < ?1", [gone])?;
         let open: i64 = transaction.query_row("SELECT COUNT(*) FROM sessions", [], |row| row.get(0))?;
         if open >= SESSIONS_MAX {
-            transaction.commit()?;
-            return Ok(Issued::TooMany);
+            transaction.execute(
+                "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions ORDER BY expires_at LIMIT ?1)",
+                [open.saturating_sub(SESSIONS_MAX).saturating_add(1)],
+            )?;
         }
         let expires = seconds(now.saturating_add(NONCE_LIFE_S));
         transaction.execute(
@@ -74,8 +67,7 @@ impl Store {
         let mut decision = Decision::new(now, Kind::Auth, Outcome::Issued);
         decision.nonce = nonce.to_owned();
         append(&transaction, &decision)?;
-        transaction.commit()?;
-        Ok(Issued::Yes)
+        Ok(transaction.commit()?)
     }
 
     /// Spends the nonce of session `id`, which evidence claims to be `claimed`.
@@ -137,7 +129,7 @@ mod tests {
     #[test]
     fn a_nonce_is_spent_once() {
         let (_root, _, mut store) = temporary();
-        assert_eq!(store.issue("s", "n1", "tdx", 100).unwrap(), Issued::Yes);
+        store.issue("s", "n1", "tdx", 100).unwrap();
         let fresh = Spent::Fresh(Session { nonce: "n1".into(), tee: "tdx".into() });
         assert_eq!(store.spend("s", "n1", 101).unwrap(), fresh);
         let refusal = rule(store.spend("s", "n1", 101).unwrap());
@@ -175,14 +167,19 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_bounded() {
+    fn the_oldest_session_makes_room() {
         let (_root, _, mut store) = temporary();
+        store.issue("oldest", "n0", "tdx", 99).unwrap();
         let fill = format!(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {SESSIONS_MAX})
+            "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {SESSIONS_MAX})
              INSERT INTO sessions SELECT 's' || i, 'n' || i, 'tdx', 100, 400, NULL, 0 FROM n"
         );
         store.connection.execute_batch(&fill).unwrap();
-        assert_eq!(store.issue("x", "nx", "tdx", 100).unwrap(), Issued::TooMany);
-        assert_eq!(store.issue("x", "nx", "tdx", 401 + NONCE_LIFE_S).unwrap(), Issued::Yes);
+        store.issue("newest", "n1", "tdx", 101).unwrap();
+        assert_eq!(store.spend("oldest", "n0", 101).unwrap(), Spent::Unknown);
+        assert!(matches!(store.spend("newest", "n1", 101).unwrap(), Spent::Fresh(_)));
+        let open: i64 =
+            store.connection.query_row("SELECT COUNT(*) FROM sessions", [], |row| row.get(0)).unwrap();
+        assert_eq!(open, SESSIONS_MAX);
     }
 }

@@ -1,7 +1,7 @@
 //! A broker process on loopback and requests by hand, for the tests of the program.
 //!
 //! What it is: real processes, real TLS, bytes as a stock client writes them. What it is not: shipped.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses a part")]
 
 pub mod desk;
 
@@ -227,7 +227,7 @@ pub fn run(arguments: &[&str], stdin: &[u8]) -> Output {
         .spawn()
         .unwrap();
     let status = wait(&mut child);
-    let mut read = |file: &mut std::fs::File| {
+    let read = |file: &mut std::fs::File| {
         std::io::Seek::rewind(file).unwrap();
         let mut bytes = Vec::new();
         file.take(1 << 22).read_to_end(&mut bytes).unwrap();
