@@ -23,6 +23,8 @@ pub(crate) struct Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Register {
     Mrconfigid,
+    Mrowner,
+    Mrownerconfig,
     Mrtd,
     Rtmr0,
     Rtmr1,
@@ -32,12 +34,22 @@ pub(crate) enum Register {
 
 impl Register {
     /// In the order in which they are listed.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Mrconfigid, Self::Mrtd, Self::Rtmr0, Self::Rtmr1, Self::Rtmr2, Self::Rtmr3];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Mrconfigid,
+        Self::Mrowner,
+        Self::Mrownerconfig,
+        Self::Mrtd,
+        Self::Rtmr0,
+        Self::Rtmr1,
+        Self::Rtmr2,
+        Self::Rtmr3,
+    ];
 
     pub(crate) fn file_name(self) -> &'static str {
         match self {
             Self::Mrconfigid => "mrconfigid",
+            Self::Mrowner => "mrowner",
+            Self::Mrownerconfig => "mrownerconfig",
             Self::Mrtd => "mrtd:sha384",
             Self::Rtmr0 => "rtmr0:sha384",
             Self::Rtmr1 => "rtmr1:sha384",
@@ -46,7 +58,8 @@ impl Register {
         }
     }
 
-    /// Firmware and boot loader own the others, and they are done.
+    /// Firmware and boot loader own the others, and they are done. Linux would let root extend RTMR0 to 2 as well: the
+    /// emulator is stricter, so that a box that touches them fails here and not only under a policy.
     pub(crate) fn is_extensible(self) -> bool {
         self == Self::Rtmr3
     }
@@ -64,6 +77,7 @@ impl Machine {
     pub(crate) fn register(&self, register: Register) -> Sha384 {
         match register {
             Register::Mrconfigid => self.composition,
+            Register::Mrowner | Register::Mrownerconfig => Sha384::ZERO,
             Register::Mrtd => self.launch.mrtd(),
             Register::Rtmr0 => self.launch.rtmr0(),
             Register::Rtmr1 => self.launch.rtmr1(),

@@ -93,7 +93,11 @@ fn registers_hold_the_launch_and_only_the_last_one_extends() {
         let rtmr2 = programs.iter().fold(Sha384::ZERO, |held, bytes| held.extend(&Sha384::of(bytes)));
         assert_eq!(values["rtmr2"], rtmr2.to_hex());
 
-        for name in ["mrconfigid", "mrtd:sha384", "rtmr0:sha384", "rtmr1:sha384", "rtmr2:sha384"] {
+        for name in ["mrowner", "mrownerconfig"] {
+            assert_eq!(fs::read(dir.join(name)).unwrap(), [0; 48], "{name}");
+        }
+        assert_eq!(entries(&dir), 8);
+        for name in ["mrconfigid", "mrowner", "mrtd:sha384", "rtmr0:sha384", "rtmr1:sha384", "rtmr2:sha384"] {
             assert_eq!(errno(write_once(&dir.join(name), &[1; 48])), Some(Errno::ACCESS), "{name}");
         }
         let rtmr3 = dir.join("rtmr3:sha384");
