@@ -292,3 +292,28 @@ fn a_damaged_directory_is_an_error_that_names_the_file() {
     std::fs::write(&path, b"not a key").unwrap();
     assert_eq!(load(dir.path()), Err(PkiError::Corrupt { path }));
 }
+
+#[test]
+fn two_programs_that_start_at_the_same_time_share_one_pki() {
+    let dir = tempfile::tempdir().unwrap();
+    let roots: Vec<String> = std::thread::scope(|scope| {
+        let made: Vec<_> = (0..4)
+            .map(|_| {
+                scope
+                    .spawn(|| DevPki::load_or_generate(dir.path(), Tee::Tdx, NOW).unwrap().root_spki_sha256())
+            })
+            .collect();
+        made.into_iter().map(|thread| thread.join().unwrap().to_string()).collect()
+    });
+    assert!(roots.iter().all(|root| *root == roots[0]), "{roots:?}");
+}
+
+#[test]
+fn a_pki_whose_making_was_cut_short_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = DevPki::load_or_generate(dir.path(), Tee::Tdx, NOW).unwrap().root_spki_sha256();
+    std::fs::remove_file(dir.path().join("pki.json")).unwrap();
+    let second = DevPki::load_or_generate(dir.path(), Tee::Tdx, NOW).unwrap().root_spki_sha256();
+    assert_ne!(first, second);
+    assert_eq!(DevPki::load(dir.path(), NOW).unwrap().root_spki_sha256(), second);
+}
