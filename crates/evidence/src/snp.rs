@@ -246,3 +246,7 @@ fn read_signature(report: &[u8; SNP_REPORT_BYTES]) -> Result<[u8; 96], SnpReport
     }
     Ok(signature)
 }
+
+#[cfg(test)]
+#[path = "snp_tests.rs"]
+mod tests;

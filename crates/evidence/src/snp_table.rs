@@ -131,3 +131,7 @@ fn content(bytes: &[u8], offset: u32, length: u32) -> Option<&[u8]> {
     let end = start.checked_add(usize::try_from(length).ok()?)?;
     bytes.get(start..end)
 }
+
+#[cfg(test)]
+#[path = "snp_table_tests.rs"]
+mod tests;

@@ -252,3 +252,7 @@ fn consumed<'a>(bytes: &'a [u8], at: &Cursor<'a>) -> &'a [u8] {
 fn in_part(part: &'static str) -> impl Fn(Truncated) -> TdxQuoteError {
     move |Truncated { found }| TdxQuoteError::Truncated { part, found }
 }
+
+#[cfg(test)]
+#[path = "tdx_tests.rs"]
+mod tests;

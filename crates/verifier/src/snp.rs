@@ -3,6 +3,8 @@
 mod chain;
 mod expectations;
 mod report;
+#[cfg(test)]
+mod vector_tests;
 mod vek;
 
 pub use vek::SnpProduct;

@@ -323,3 +323,7 @@ impl Place<'_> {
             .collect()
     }
 }
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

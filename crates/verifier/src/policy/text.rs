@@ -39,6 +39,9 @@ fn write_all(out: &mut String, values: &PolicyValues) -> std::fmt::Result {
         write_snp(out, snp)?;
     }
     writeln!(out, "\n# The resolved Compose file.\n[composition]\ndigest = \"{}\"", values.composition)?;
+    if values.agents.is_empty() {
+        writeln!(out, "\n# No agent: nothing is released.\n[agents]")?;
+    }
     for (name, agent) in &values.agents {
         write_agent(out, name.as_str(), agent)?;
     }

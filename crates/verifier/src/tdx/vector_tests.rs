@@ -86,8 +86,7 @@ fn every_row_of_the_matrix_has_its_status() {
             status => {
                 let (found_status, advisories) = found.expect(&context);
                 assert_eq!(found_status.name(), status, "{context}");
-                let expected: Vec<String> =
-                    serde_json::from_value(row["advisory_ids"].clone()).unwrap();
+                let expected: Vec<String> = serde_json::from_value(row["advisory_ids"].clone()).unwrap();
                 assert_eq!(advisories, expected, "{context}");
             }
         }

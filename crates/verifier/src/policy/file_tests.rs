@@ -1,0 +1,153 @@
+//! Policy files: what is read, and where each mistake is said to be.
+
+use super::super::{Policy, PolicyError, Smt, Taint};
+use crate::roots::Roots;
+use crate::snp::SnpProduct;
+use crate::tdx::TcbStatus;
+
+/// A file with every key. `H96` and `H64` stand for that many digits.
+const GOOD: &str = r#"version = 1
+[platform]
+tee = ["tdx", "snp"]
+roots = "development"
+development-root = "sha256:H64"
+collateral-age-max-days = 30
+[platform.tdx]
+tcb-status = ["UpToDate"]
+mrtd = ["H96"]
+rtmr0 = ["H96"]
+rtmr1 = ["H96"]
+rtmr2 = ["H96"]
+[platform.snp]
+measurement = ["H96"]
+vmpl = 0
+products = ["Genoa"]
+tcb-min = { bootloader = 1, tee = 2, snp = 3, microcode = 4 }
+allow-smt = true
+[composition]
+digest = "sha384:H96"
+[agents.researcher]
+measurement = "sha384:H96"
+secrets = ["research-desk/secret/api_token"]
+allow-weaker = ["landlock"]
+allow-tainted = false
+"#;
+
+fn filled(text: &str) -> String {
+    text.replace("H96", &"a1".repeat(48)).replace("H64", &"b2".repeat(32))
+}
+
+/// The error of the good file with one piece of text replaced.
+fn error(from: &str, to: &str) -> PolicyError {
+    assert!(GOOD.contains(from), "{from}");
+    Policy::parse(&filled(&GOOD.replacen(from, to, 1))).expect_err(to)
+}
+
+#[test]
+fn reads_every_key() {
+    let policy = Policy::parse(&filled(GOOD)).unwrap();
+    let values = policy.values();
+    assert!(matches!(&values.roots, Roots::Development(keys) if keys.len() == 1));
+    assert_eq!(values.collateral_age_max_days, 30);
+    let tdx = values.tdx.as_ref().unwrap();
+    assert_eq!(tdx.tcb_status, [TcbStatus::UpToDate]);
+    assert_eq!(tdx.mrtd[0].0, [0xa1; 48]);
+    let snp = values.snp.as_ref().unwrap();
+    assert_eq!((snp.vmpl, snp.products.as_slice(), snp.smt), (0, &[SnpProduct::Genoa][..], Smt::Allowed));
+    assert_eq!((snp.tcb_min.bootloader, snp.tcb_min.microcode), (1, 4));
+    let (name, agent) = values.agents.iter().next().unwrap();
+    assert_eq!(name.as_str(), "researcher");
+    assert!(agent.secrets.contains("research-desk/secret/api_token"));
+    assert_eq!((agent.allow_weaker.len(), agent.taint), (1, Taint::Refused));
+}
+
+#[test]
+fn takes_several_development_roots() {
+    let two = filled(&GOOD.replacen(
+        r#"development-root = "sha256:H64""#,
+        r#"development-roots = ["sha256:H64", "sha256:H64"]"#,
+        1,
+    ));
+    let policy = Policy::parse(&two).unwrap();
+    assert!(matches!(&policy.values().roots, Roots::Development(keys) if keys.len() == 2));
+    assert_eq!(policy.with_production_roots().values().roots, Roots::Production);
+}
+
+#[test]
+fn every_key_is_mandatory() {
+    for line in GOOD.lines().filter(|line| line.contains(" = ")) {
+        let without = filled(&GOOD.replacen(&format!("{line}\n"), "", 1));
+        Policy::parse(&without).expect_err(line);
+    }
+    for table in ["[composition]", "[agents.researcher]"] {
+        let at = GOOD.find(table).unwrap();
+        let after = GOOD[at + 1..].find('[').map_or(GOOD.len(), |next| at + 1 + next);
+        let without =
+            filled(&[&GOOD[..at], if table == "[composition]" { &GOOD[after..] } else { "" }].concat());
+        Policy::parse(&without).expect_err(table);
+    }
+}
+
+#[test]
+fn says_where_an_unknown_key_stands() {
+    let unknown = error("vmpl = 0", "vmpl = 0\n  min-vmpl = 0");
+    assert_eq!((unknown.line, unknown.column), (16, 3));
+    assert!(unknown.what.contains("min-vmpl"), "{unknown}");
+    for (from, to, line) in [
+        ("version = 1\n", "version = 1\nextra = 1\n", 2),
+        ("roots = ", "extra = 1\nroots = ", 4),
+        ("mrtd = ", "extra = 1\nmrtd = ", 9),
+        ("digest = ", "extra = 1\ndigest = ", 20),
+        ("allow-tainted", "extra = 1\nallow-tainted", 25),
+        ("{ bootloader = 1,", "{ extra = 1, bootloader = 1,", 17),
+    ] {
+        let error = error(from, to);
+        assert_eq!(error.line, line, "{error}");
+        assert!(error.what.contains("extra"), "{error}");
+    }
+}
+
+#[test]
+fn says_where_a_wrong_value_stands() {
+    for (from, to, line, column) in [
+        ("version = 1", "version = 2", 1, 11),
+        (r#"["tdx", "snp"]"#, r#"["tdx", "sgx"]"#, 3, 15),
+        (r#"["tdx", "snp"]"#, r#"["tdx", "tdx", "snp"]"#, 3, 15),
+        (r#"["tdx", "snp"]"#, "[]", 3, 7),
+        ("\"development\"", "\"any\"", 4, 9),
+        ("\"development\"", "\"production\"", 5, 20),
+        ("sha256:H64", "sha256:H64a", 5, 20),
+        ("days = 30", "days = 0", 6, 27),
+        ("UpToDate", "Splendid", 8, 15),
+        (r#"mrtd = ["H96"]"#, "mrtd = []", 9, 8),
+        (r#"rtmr1 = ["H96"]"#, r#"rtmr1 = ["H96", "*"]"#, 11, 110),
+        ("vmpl = 0", "vmpl = 4", 15, 8),
+        ("Genoa", "Naples", 16, 13),
+        ("tee = 2", "tee = 256", 17, 35),
+        (r#"digest = "sha384:H96""#, r#"digest = "any""#, 20, 10),
+        ("agents.researcher", "agents.Researcher", 21, 9),
+        ("research-desk/secret/api_token", "api_token", 23, 12),
+        ("landlock", "everything", 24, 17),
+    ] {
+        let error = error(from, to);
+        assert_eq!((error.line, error.column), (line, column), "{to}: {error}");
+        assert!(!error.todo.is_empty());
+    }
+}
+
+#[test]
+fn a_tee_and_its_table_come_together() {
+    assert_eq!(error(r#"["tdx", "snp"]"#, r#"["tdx"]"#).line, 13);
+    let at = GOOD.find("[platform.snp]").unwrap();
+    let after = GOOD.find("[composition]").unwrap();
+    let without = filled(&[&GOOD[..at], &GOOD[after..]].concat());
+    assert_eq!(Policy::parse(&without).unwrap_err().line, 3);
+}
+
+#[test]
+fn repeated_keys_and_text_that_is_not_toml_are_refused() {
+    assert_eq!(error("vmpl = 0", "vmpl = 0\nvmpl = 1").line, 16);
+    assert_eq!(error("vmpl = 0", "vmpl = ").line, 15);
+    let long = format!("{}#{}", filled(GOOD), "x".repeat(super::super::POLICY_BYTES_MAX));
+    assert_eq!(Policy::parse(&long).unwrap_err().line, 1);
+}

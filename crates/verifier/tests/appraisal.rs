@@ -1,0 +1,585 @@
+//! Whole appraisals under a development root: what is accepted, and for every rule something that it refuses.
+
+mod world;
+
+use casemate_canon::Sha384;
+use casemate_protocol::agent_token::{AGENT_TOKEN_TYP, Control, ControlStatus};
+use casemate_protocol::cmw::Platform;
+use casemate_protocol::event::Event;
+use casemate_protocol::jwk::ALG_ES256;
+use casemate_testkit::{CollateralSpec, Revoked, Tee};
+use casemate_verifier::{
+    Measurement, Policy, Roots, Smt, SnpProduct, Taint, TcbStatus, UnixTime, Voucher, appraise,
+};
+use world::{NOW, World, agent, collateral_of, enforced, header, name, new_key, pki};
+
+const BOTH: [Tee; 2] = [Tee::Tdx, Tee::Snp];
+
+fn none() -> Vec<String> {
+    Vec::new()
+}
+
+#[test]
+fn accepts_good_evidence_and_says_that_it_is_simulated() {
+    for tee in BOTH {
+        let world = World::new(tee);
+        let appraisal = world.appraise().unwrap_or_else(|refused| panic!("{tee}: {}", refused.first()));
+        assert_eq!(appraisal.agent(), &name("researcher"));
+        assert_eq!(appraisal.agent_key(), &world.token.cnf.jwk);
+        assert!(appraisal.rules().iter().all(|rule| rule.passed));
+        let platform = appraisal.claims().iter().filter(|claim| claim.part == "platform");
+        assert!(platform.clone().count() > 10);
+        assert!(platform.into_iter().all(|claim| claim.voucher == Voucher::Simulated));
+        assert!(appraisal.claims().iter().all(|claim| claim.voucher != Voucher::Hardware));
+        let ear = appraisal.ear();
+        assert_eq!((ear.iat, ear.exp), (NOW.0, NOW.0 + 300));
+        assert_eq!(ear.eat_nonce, world.nonce.to_string());
+        for part in ["platform", "agent/researcher"] {
+            let submodule = &ear.submods[part];
+            assert_eq!(submodule.status, "warning", "{part}");
+            assert_eq!(submodule.claims["simulated"]["value"], true, "{part}");
+            assert_eq!(submodule.policy_id, world.policy().id().to_string());
+        }
+        assert!(!ear.submods["platform"].trustworthiness.contains_key("hardware"));
+    }
+}
+
+#[test]
+fn grants_only_what_the_policy_gives_this_agent() {
+    let world = World::new(Tee::Tdx);
+    let appraisal = world.appraise().unwrap();
+    let (resource, agent, key) = appraisal.grant("desk/secret/api_token").unwrap().into_parts();
+    assert_eq!((resource.as_str(), agent), ("desk/secret/api_token", name("researcher")));
+    assert_eq!(key, world.token.cnf.jwk);
+    let refusal = appraisal.grant("desk/secret/signing_key").unwrap_err();
+    assert_eq!(refusal.rule, "agent.secrets");
+    assert!(refusal.expected.contains("desk/secret/api_token"));
+    assert_eq!(refusal.found, "desk/secret/signing_key");
+}
+
+#[test]
+fn simulated_evidence_is_refused_under_production_roots() {
+    for (tee, vendor) in [(Tee::Tdx, "Intel SGX Root CA"), (Tee::Snp, "AMD ARK-Genoa")] {
+        let world = World::new(tee);
+        let policy = world.policy().with_production_roots();
+        let refused = appraise(&world.evidence(), &world.nonce, &policy, &world.collateral, NOW).unwrap_err();
+        let first = refused.first();
+        assert_eq!(first.rule, "platform.roots", "{tee}");
+        assert!(first.expected.contains(vendor), "{}", first.expected);
+        assert!(first.found.contains("development root"), "{}", first.found);
+        assert!(first.found.contains(&world.pki.root_spki_sha256().to_string()), "{}", first.found);
+        assert!(refused.claims.iter().all(|claim| claim.voucher == Voucher::HostClaimed));
+    }
+}
+
+#[test]
+fn a_development_root_that_the_policy_does_not_name_is_refused() {
+    for tee in BOTH {
+        let mut world = World::new(tee);
+        world.policy.roots = Roots::Development(vec![casemate_canon::Sha256::of(b"another root")]);
+        assert_eq!(world.failed(), ["platform.roots"], "{tee}");
+    }
+}
+
+#[test]
+fn evidence_for_another_nonce_is_refused() {
+    for tee in BOTH {
+        let mut world = World::new(tee);
+        let evidence = world.evidence();
+        world.nonce = "another-nonce".parse().unwrap();
+        let refused = world.appraise_evidence(&evidence).unwrap_err();
+        let first = refused.first();
+        assert_eq!((first.rule.as_str(), first.expected.as_str()), ("nonce", "another-nonce"));
+        assert_eq!(first.found, "nonce-for-this-appraisal");
+    }
+    let mut world = World::new(Tee::Tdx);
+    world.token.eat_nonce = "another-nonce".parse().unwrap();
+    assert_eq!(world.failed(), ["nonce"]);
+    let mut world = World::new(Tee::Tdx);
+    world.claims.nonce = "another-nonce".parse().unwrap();
+    world.bind_claims();
+    assert_eq!(world.failed(), ["nonce"]);
+}
+
+#[test]
+fn platform_evidence_must_be_readable_and_of_a_tee_that_the_policy_names() {
+    let world = World::new(Tee::Tdx);
+    let cut = |evidence: &mut casemate_protocol::cmw::Evidence| match &mut evidence.platform {
+        Platform::Tdx { quote } => quote.truncate(100),
+        Platform::Snp { report, .. } => report.truncate(100),
+    };
+    assert_eq!(world.failed_with(cut), ["tdx.quote"]);
+    let snp = World::new(Tee::Snp);
+    assert_eq!(snp.failed_with(cut), ["snp.report"]);
+    let mut world = World::new(Tee::Tdx);
+    world.policy.snp = snp.policy.snp.clone();
+    world.policy.tdx = None;
+    assert_eq!(world.failed(), ["platform.tee"]);
+    let mut world = World::new(Tee::Tdx);
+    world.collateral.tdx = None;
+    assert_eq!(world.failed(), ["collateral.present"]);
+}
+
+#[test]
+fn a_changed_hardware_statement_is_refused_by_its_signature() {
+    for tee in BOTH {
+        let world = World::new(tee);
+        let failed = world.failed_with(|evidence| match &mut evidence.platform {
+            Platform::Tdx { quote } => quote[48 + 136] ^= 1,
+            Platform::Snp { report, .. } => report[0x90] ^= 1,
+        });
+        assert_eq!(failed, ["platform.signature"], "{tee}");
+    }
+}
+
+#[test]
+fn revoked_certificates_are_refused() {
+    let cases = [
+        (Tee::Tdx, Revoked::Leaf),
+        (Tee::Tdx, Revoked::Intermediate),
+        (Tee::Tdx, Revoked::CollateralSigner),
+        (Tee::Snp, Revoked::Intermediate),
+    ];
+    for (tee, revoked) in cases {
+        let mut world = World::new(tee);
+        let spec = CollateralSpec { revoked, ..CollateralSpec::at(NOW.0) };
+        world.collateral = collateral_of(pki(tee).collateral_with(&spec).unwrap());
+        assert_eq!(world.failed(), ["platform.crl"], "{tee} {revoked:?}");
+    }
+}
+
+#[test]
+fn collateral_that_is_stale_early_or_old_is_refused() {
+    const DAY: u64 = 86_400;
+    let with = |issued_at: u64, next_update: u64| {
+        let mut world = World::new(Tee::Tdx);
+        let spec = CollateralSpec { issued_at, next_update, ..CollateralSpec::at(NOW.0) };
+        world.collateral = collateral_of(pki(Tee::Tdx).collateral_with(&spec).unwrap());
+        world
+    };
+    assert_eq!(with(NOW.0 - 2 * DAY, NOW.0 - DAY).failed(), ["platform.crl"]);
+    assert_eq!(with(NOW.0 + DAY, NOW.0 + 2 * DAY).failed(), ["platform.crl"]);
+    assert_eq!(with(NOW.0 - 30 * DAY, NOW.0 + DAY).failed(), none());
+    assert_eq!(with(NOW.0 - 31 * DAY, NOW.0 + DAY).failed(), ["collateral.age"]);
+    // Fresh CRLs beside stale documents: the documents have rules of their own.
+    let stale = with(NOW.0 - 2 * DAY, NOW.0 - DAY).collateral.tdx.unwrap();
+    let mut world = World::new(Tee::Tdx);
+    world.collateral.tdx.as_mut().unwrap().tcb_info = stale.tcb_info;
+    assert_eq!(world.failed(), ["tdx.tcb-info"]);
+    let mut world = World::new(Tee::Tdx);
+    world.collateral.tdx.as_mut().unwrap().qe_identity = stale.qe_identity;
+    assert_eq!(world.failed(), ["tdx.qe-identity"]);
+}
+
+#[test]
+fn certificates_outside_their_validity_are_refused() {
+    for tee in BOTH {
+        for now in [NOW.0 + 11 * 365 * 86_400, NOW.0 - 86_400] {
+            let mut world = World::new(tee);
+            world.now = UnixTime(now);
+            assert_eq!(world.failed().first().map(String::as_str), Some("platform.chain"), "{tee} {now}");
+        }
+    }
+}
+
+#[test]
+fn every_tcb_status_that_the_policy_does_not_name_is_refused() {
+    let changes: [fn(&mut CollateralSpec); 3] = [
+        |spec| spec.platform_status = "OutOfDate".into(),
+        |spec| spec.module_status = "OutOfDate".into(),
+        |spec| spec.qe_status = "Revoked".into(),
+    ];
+    for (change, status) in
+        changes.into_iter().zip([TcbStatus::OutOfDate, TcbStatus::OutOfDate, TcbStatus::Revoked])
+    {
+        let mut spec = CollateralSpec::at(NOW.0);
+        change(&mut spec);
+        let mut world = World::new(Tee::Tdx);
+        world.collateral = collateral_of(pki(Tee::Tdx).collateral_with(&spec).unwrap());
+        assert_eq!(world.failed(), ["tdx.tcb-status"], "{status}");
+        world.policy.tdx.as_mut().unwrap().tcb_status = vec![status];
+        assert_eq!(world.failed(), none(), "{status}");
+    }
+    let spec = CollateralSpec { platform_status: "Splendid".into(), ..CollateralSpec::at(NOW.0) };
+    let mut world = World::new(Tee::Tdx);
+    world.collateral = collateral_of(pki(Tee::Tdx).collateral_with(&spec).unwrap());
+    assert_eq!(world.failed(), ["tdx.tcb-info"]);
+}
+
+#[test]
+fn a_trust_domain_with_other_measurements_or_attributes_is_refused() {
+    let failed = |change: fn(&mut World)| {
+        let mut world = World::new(Tee::Tdx);
+        change(&mut world);
+        world.failed()
+    };
+    assert_eq!(failed(|world| world.td.mrtd = [1; 48]), ["tdx.mrtd"]);
+    assert_eq!(failed(|world| world.td.rtmr[0] = [1; 48]), ["tdx.rtmr0"]);
+    assert_eq!(failed(|world| world.td.rtmr[1] = [1; 48]), ["tdx.rtmr1"]);
+    assert_eq!(failed(|world| world.td.rtmr[2] = [1; 48]), ["tdx.rtmr2"]);
+    assert_eq!(failed(|world| world.td.td_attributes[0] |= 1), ["tdx.td-attributes"]);
+    assert_eq!(failed(|world| world.td.td_attributes[0] |= 0x10), ["tdx.td-attributes"]);
+    assert_eq!(failed(|world| world.td.td_attributes[3] |= 0x20), ["tdx.td-attributes"]);
+    assert_eq!(failed(|world| world.td.td_attributes[4] |= 1), ["tdx.td-attributes"]);
+    assert_eq!(failed(|world| world.td.xfam = [0; 8]), ["tdx.xfam"]);
+    assert_eq!(failed(|world| world.td.mrsignerseam = [1; 48]), ["tdx.module"]);
+    assert_eq!(failed(|world| world.td.seam_attributes = [1; 8]), ["tdx.module"]);
+    assert_eq!(failed(|world| world.td.tee_tcb_svn[1] = 0x7f), ["tdx.module"]);
+    assert_eq!(failed(|world| world.td.tee_tcb_svn[2] = 0), ["tdx.tcb-status"]);
+}
+
+#[test]
+fn a_quoting_enclave_that_does_not_match_is_refused() {
+    let failed = |change: fn(&mut casemate_testkit::QuoteParts)| {
+        let world = World::new(Tee::Tdx);
+        let quote = world.pki.tdx().unwrap().quote_with(&world.td, change).unwrap();
+        world.failed_with(|evidence| evidence.platform = Platform::Tdx { quote })
+    };
+    assert_eq!(failed(|_| {}), none());
+    assert_eq!(failed(|parts| parts.qe_report[320] ^= 1), ["tdx.qe-report-data"]);
+    assert_eq!(failed(|parts| parts.qe_report[383] ^= 1), ["tdx.qe-report-data"]);
+    assert_eq!(failed(|parts| parts.qe_report[16] ^= 1), ["tdx.qe-identity"]);
+    assert_eq!(failed(|parts| parts.qe_report[48] ^= 2), ["tdx.qe-identity"]);
+    assert_eq!(failed(|parts| parts.qe_report[128] ^= 1), ["tdx.qe-identity"]);
+    assert_eq!(failed(|parts| parts.qe_report[256] ^= 1), ["tdx.qe-identity"]);
+    assert_eq!(failed(|parts| parts.qe_report[258..260].fill(0)), ["tdx.tcb-status"]);
+    assert_eq!(failed(|parts| parts.certification_type = 7), ["tdx.quote"]);
+    assert_eq!(failed(|parts| parts.inner_certification_type = 3), ["tdx.quote"]);
+    assert_eq!(failed(|parts| parts.chain = b"-----BEGIN CERTIFICATE-----".to_vec()), ["platform.chain"]);
+}
+
+#[test]
+fn an_snp_report_with_other_measurements_or_policy_is_refused() {
+    let failed = |change: fn(&mut World)| {
+        let mut world = World::new(Tee::Snp);
+        change(&mut world);
+        world.failed()
+    };
+    let expected = |world: &mut World| world.policy.snp.clone().unwrap();
+    assert_eq!(failed(|world| world.snp.measurement = [1; 48]), ["snp.measurement"]);
+    assert_eq!(failed(|world| world.snp.vmpl = 1), ["snp.vmpl"]);
+    assert_eq!(failed(|world| world.snp.policy |= 1 << 19), ["snp.policy"]);
+    assert_eq!(failed(|world| world.snp.policy |= 1 << 18), ["snp.policy"]);
+    assert_eq!(failed(|world| world.snp.policy &= !(1 << 17)), ["snp.policy"]);
+    assert_eq!(failed(|world| world.snp.reported_tcb.snp += 1), ["snp.vek-tcb"]);
+    assert_eq!(failed(|world| world.snp.committed_tcb.snp += 1), ["snp.tcb-relations"]);
+    let mut world = World::new(Tee::Snp);
+    let mut snp = expected(&mut world);
+    snp.tcb_min.microcode = 0xff;
+    snp.products = vec![SnpProduct::Milan];
+    snp.smt = Smt::Refused;
+    world.policy.snp = Some(snp);
+    assert_eq!(world.failed(), ["snp.product", "snp.tcb-min", "snp.policy"]);
+}
+
+#[test]
+fn an_snp_report_that_does_not_fit_its_key_is_refused() {
+    let failed = |change: fn(&mut [u8])| {
+        let world = World::new(Tee::Snp);
+        let changed = world.pki.snp().unwrap().report_with(&world.snp, change).unwrap();
+        world.failed_with(|evidence| {
+            if let Platform::Snp { report, .. } = &mut evidence.platform {
+                *report = changed;
+            }
+        })
+    };
+    assert_eq!(failed(|_| {}), none());
+    assert_eq!(failed(|report| report[0x1a0] ^= 1), ["snp.chip-id"]);
+    assert_eq!(failed(|report| report[0x1a0..0x1e0].fill(0)), ["snp.chip-id"]);
+    assert_eq!(failed(|report| report[0x182] = 1), ["snp.vek-tcb"]);
+    assert_eq!(failed(|report| report[0x48] = 4), ["platform.chain"]);
+    assert_eq!(failed(|report| report[0x48] = 7 << 2), ["platform.chain"]);
+    assert_eq!(failed(|report| report[0x189] = 0x01), ["snp.processor"]);
+}
+
+#[test]
+fn box_claims_that_are_not_bound_or_not_canonical_are_refused() {
+    for tee in BOTH {
+        let world = World::new(tee);
+        let failed = world.failed_with(|evidence| evidence.box_claims.push(b' '));
+        assert_eq!(failed, ["box.report-data", "box.claims"], "{tee}");
+        let failed = world.failed_with(|evidence| evidence.box_claims.clear());
+        assert_eq!(failed, ["box.report-data", "box.claims"], "{tee}");
+    }
+    let mut world = World::new(Tee::Tdx);
+    world.claims.casemate = "box/2".into();
+    world.bind_claims();
+    assert_eq!(world.failed(), ["box.claims"]);
+}
+
+#[test]
+fn another_composition_is_refused_by_binding_and_by_policy() {
+    for tee in BOTH {
+        let mut world = World::new(tee);
+        world.td.mrconfigid = [0; 48];
+        world.snp.host_data = [0; 32];
+        assert_eq!(world.failed(), ["composition.launch-binding"], "{tee}");
+        let mut world = World::new(tee);
+        world.policy.composition = Sha384::ZERO;
+        assert_eq!(world.failed(), ["composition.digest"], "{tee}");
+    }
+}
+
+#[test]
+fn an_argument_changed_after_the_policy_was_written_is_refused_with_both_measurements() {
+    let mut world = World::new(Tee::Tdx);
+    let expected = world.token.measurement;
+    let changed = agent("research.py --leak");
+    world.lock.agents.insert(name("researcher"), changed.clone());
+    let measurement = changed.measurement().unwrap();
+    world.claims.composition = world.lock.digest().unwrap();
+    world.token.proof = world.lock.proof(&name("researcher")).unwrap().unwrap();
+    world.token.measurement = measurement;
+    world.config = casemate_canon::to_canonical_json(&changed).unwrap();
+    world.events = vec![
+        Event::CompositionLoaded { composition: world.claims.composition, warden: "0.1.0".into() },
+        Event::AgentLaunched { agent: name("researcher"), instance: 1, measurement, controls: enforced() },
+    ];
+    world.seal();
+    let refused = world.appraise().unwrap_err();
+    let rule = refused.rules.iter().find(|rule| rule.detail.rule == "agent.measurement").unwrap();
+    assert_eq!(rule.detail.expected, expected.to_string());
+    assert_eq!(rule.detail.found, measurement.to_string());
+    assert_eq!(world.failed(), ["composition.digest", "agent.measurement"]);
+}
+
+#[test]
+fn a_log_that_does_not_replay_is_refused() {
+    let world = World::new(Tee::Tdx);
+    let failed = world.failed_with(|evidence| evidence.event_log.push(b'\n'));
+    assert_eq!(failed, ["log.chain"]);
+    let failed = world.failed_with(|evidence| evidence.event_log.insert(0, b' '));
+    assert_eq!(failed, ["log.chain"]);
+    let failed = world.failed_with(|evidence| evidence.event_log.truncate(20));
+    assert_eq!(failed, ["log.chain"]);
+    let failed = world.failed_with(|evidence| evidence.event_log.clear());
+    assert_eq!(failed, ["log.box-head", "log.head", "log.composition", "log.agent-launched"]);
+    let mut world = World::new(Tee::Tdx);
+    world.td.rtmr[3] = [1; 48];
+    assert_eq!(world.failed(), ["log.rtmr3"]);
+    let mut world = World::new(Tee::Tdx);
+    world.token.log_count += 1;
+    assert_eq!(world.failed(), ["log.head"]);
+    for tee in BOTH {
+        let mut world = World::new(tee);
+        world.events_in_box_claims = 0;
+        world.seal();
+        assert_eq!(world.failed(), ["log.box-head"], "{tee}");
+    }
+}
+
+#[test]
+fn a_log_may_be_longer_than_when_the_box_reported() {
+    let mut world = World::new(Tee::Tdx);
+    world.events_in_box_claims = 1;
+    world.seal();
+    assert_eq!(world.failed(), none());
+    world.events.push(Event::AgentStarted { agent: name("researcher"), instance: 1 });
+    world.seal();
+    assert_eq!(world.failed(), none());
+}
+
+#[test]
+fn the_log_must_load_this_composition_once_and_first() {
+    let mut world = World::new(Tee::Tdx);
+    world.events.remove(0);
+    world.events_in_box_claims = 1;
+    world.seal();
+    assert_eq!(world.failed(), ["log.composition"]);
+    let mut world = World::new(Tee::Tdx);
+    world.events.push(world.events[0].clone());
+    world.seal();
+    assert_eq!(world.failed(), ["log.composition"]);
+    let mut world = World::new(Tee::Tdx);
+    world.events[0] = Event::CompositionLoaded { composition: Sha384::ZERO, warden: "0.1.0".into() };
+    world.seal();
+    assert_eq!(world.failed(), ["log.composition"]);
+}
+
+#[test]
+fn the_log_must_show_this_launch_of_the_agent() {
+    let with = |change: fn(&mut World)| {
+        let mut world = World::new(Tee::Tdx);
+        change(&mut world);
+        world.seal();
+        world.failed()
+    };
+    assert_eq!(with(|world| world.token.instance = 2), ["log.agent-launched"]);
+    assert_eq!(with(|world| world.token.controls.clear()), ["agent.controls", "log.agent-launched"]);
+    let never = with(|world| {
+        world.events.truncate(1);
+        world.events_in_box_claims = 1;
+    });
+    assert_eq!(never, ["log.agent-launched"]);
+    let ended = |world: &mut World| {
+        world.events.push(Event::AgentExited { agent: name("researcher"), instance: 1, status: 0 });
+    };
+    assert_eq!(with(ended), ["log.agent-launched"]);
+    let started_again = |world: &mut World| {
+        let Event::AgentLaunched { agent, measurement, controls, .. } = world.events[1].clone() else {
+            panic!()
+        };
+        world.events.push(Event::AgentExited { agent: agent.clone(), instance: 1, status: 1 });
+        world.events.push(Event::AgentLaunched { agent, instance: 2, measurement, controls });
+    };
+    assert_eq!(with(started_again), ["log.agent-launched"]);
+    let other = |world: &mut World| {
+        let Event::AgentLaunched { measurement, .. } = &mut world.events[1] else { panic!() };
+        *measurement = Sha384::ZERO;
+    };
+    assert_eq!(with(other), ["log.agent-launched"]);
+}
+
+#[test]
+fn tainted_agents_are_refused_unless_the_policy_allows_it() {
+    let taint = || Event::AgentTainted { agent: name("researcher"), by: "exec".into() };
+    let mut world = World::new(Tee::Tdx);
+    world.token.tainted = true;
+    world.events.push(taint());
+    world.seal();
+    assert_eq!(world.failed(), ["agent.taint"]);
+    world.policy.agents.get_mut(&name("researcher")).unwrap().taint = Taint::Allowed;
+    assert_eq!(world.failed(), none());
+    // A token that hides what the log shows is refused either way.
+    world.token.tainted = false;
+    assert_eq!(world.failed(), ["agent.taint"]);
+    let mut world = World::new(Tee::Tdx);
+    world.events.push(Event::AgentTainted { agent: name("scribe"), by: "exec".into() });
+    world.seal();
+    assert_eq!(world.failed(), none());
+}
+
+#[test]
+fn every_control_must_be_enforced_unless_the_policy_names_it() {
+    let with = |status: Option<ControlStatus>| {
+        let mut world = World::new(Tee::Tdx);
+        match status {
+            Some(status) => world.token.controls.insert(Control::Landlock, status),
+            None => world.token.controls.remove(&Control::Landlock),
+        };
+        let Event::AgentLaunched { controls, .. } = &mut world.events[1] else { panic!() };
+        *controls = world.token.controls.clone();
+        world.seal();
+        world
+    };
+    assert_eq!(with(Some(ControlStatus::EnforcedWithGaps)).failed(), none());
+    for status in [Some(ControlStatus::NotEnforced), Some(ControlStatus::Unknown), None] {
+        let mut world = with(status);
+        assert_eq!(world.failed(), ["agent.controls"], "{status:?}");
+        let researcher = world.policy.agents.get_mut(&name("researcher")).unwrap();
+        researcher.allow_weaker.insert(Control::Landlock);
+        assert_eq!(world.failed(), none(), "{status:?}");
+        let ear = world.appraise().unwrap().ear().clone();
+        assert_eq!(ear.submods["agent/researcher"].trustworthiness["configuration"], 32);
+    }
+}
+
+#[test]
+fn an_agent_must_belong_to_the_composition_and_be_the_one_it_shows() {
+    let mut world = World::new(Tee::Tdx);
+    world.token.proof.path[0] = Sha384::ZERO;
+    assert_eq!(world.failed(), ["agent.membership"]);
+    let mut world = World::new(Tee::Tdx);
+    world.config = casemate_canon::to_canonical_json(&agent("other.py")).unwrap();
+    assert_eq!(world.failed(), ["agent.config"]);
+    let mut world = World::new(Tee::Tdx);
+    world.config.push(b'\n');
+    assert_eq!(world.failed(), ["agent.config"]);
+    let mut world = World::new(Tee::Tdx);
+    world.policy.agents.clear();
+    assert_eq!(world.failed(), ["agent.name"]);
+    let mut world = World::new(Tee::Tdx);
+    world.token.sub = name("scribe");
+    assert_eq!(world.failed(), ["agent.membership", "agent.name", "log.agent-launched"]);
+}
+
+#[test]
+fn an_agent_key_must_be_a_point_for_key_agreement() {
+    let mut world = World::new(Tee::Tdx);
+    world.token.cnf.jwk.alg = ALG_ES256.into();
+    assert_eq!(world.failed(), ["agent.key"]);
+    let mut world = World::new(Tee::Tdx);
+    world.token.cnf.jwk.y = world.token.cnf.jwk.x.clone();
+    assert_eq!(world.failed(), ["agent.key"]);
+}
+
+#[test]
+fn a_token_by_another_key_or_of_another_form_is_refused() {
+    let mut world = World::new(Tee::Tdx);
+    world.box_key = new_key();
+    assert_eq!(world.failed(), ["agent.token"]);
+    let mut world = World::new(Tee::Tdx);
+    world.token.eat_profile = "tag:example.com,2026:other".into();
+    assert_eq!(world.failed(), ["agent.profile"]);
+    let world = World::new(Tee::Tdx);
+    let payload = serde_json::to_string(&world.token).unwrap();
+    let failed = |header: &str, payload: &str| {
+        world.failed_with(|evidence| evidence.agent_token = world.sign(header, payload.as_bytes()))
+    };
+    assert_eq!(failed(&header(), &payload), none());
+    let repeated = payload.replacen('{', r#"{"tainted":false,"#, 1);
+    assert_eq!(failed(&header(), &repeated), ["agent.token"]);
+    let repeated = payload.replacen(r#""controls":{"#, r#""controls":{"landlock":"enforced","#, 1);
+    assert_eq!(failed(&header(), &repeated), ["agent.token"]);
+    let unknown = payload.replacen('{', r#"{"admin":true,"#, 1);
+    assert_eq!(failed(&header(), &unknown), ["agent.token"]);
+    for bad in [
+        r#"{"typ":"eat+jwt","alg":"none"}"#,
+        r#"{"typ":"JWT","alg":"ES256"}"#,
+        r#"{"alg":"ES256"}"#,
+        r#"{"typ":"eat+jwt","alg":"ES256","crit":["b64"],"b64":false}"#,
+        r#"{"typ":"eat+jwt","alg":"ES256","jwk":{}}"#,
+        r#"{"typ":"eat+jwt","alg":"ES256","alg":"ES256"}"#,
+        "[]",
+    ] {
+        assert_eq!(failed(bad, &payload), ["agent.token"], "{bad}");
+    }
+}
+
+#[test]
+fn a_jws_is_verified_over_the_bytes_received() {
+    let world = World::new(Tee::Tdx);
+    let key = world.claims.box_key.clone();
+    let token = world.sign(&header(), b"payload");
+    let verify = |token: &[u8]| {
+        casemate_verifier::verify_jwt(token, AGENT_TOKEN_TYP, &key).map_err(|refusal| refusal.rule)
+    };
+    assert_eq!(verify(&token), Ok(b"payload".to_vec()));
+    for length in 0..token.len() {
+        assert!(verify(&token[..length]).is_err(), "{length}");
+    }
+    let mut longer = token.clone();
+    longer.extend(b".x");
+    assert_eq!(verify(&longer), Err("jwt.form".into()));
+    let with_padding = [token.as_slice(), b"="].concat();
+    assert_eq!(verify(&with_padding), Err("jwt.form".into()));
+    let other_header = world.sign(r#"{"alg":"ES256","typ":"eat+jwt"}"#, b"payload");
+    assert_eq!(verify(&other_header), Ok(b"payload".to_vec()));
+    let mixed = [
+        other_header.split(|b| *b == b'.').next().unwrap(),
+        &token[token.iter().position(|b| *b == b'.').unwrap()..],
+    ]
+    .concat();
+    assert_eq!(verify(&mixed), Err("jwt.signature".into()));
+    let mut wrong_key = key.clone();
+    wrong_key.x = wrong_key.y.clone();
+    let refusal = casemate_verifier::verify_jwt(&token, AGENT_TOKEN_TYP, &wrong_key).unwrap_err();
+    assert_eq!(refusal.rule, "jwt.signature");
+}
+
+#[test]
+fn a_rendered_policy_reads_back_the_same() {
+    for tee in BOTH {
+        let world = World::new(tee);
+        let text = Policy::render(&world.policy);
+        assert_eq!(Policy::parse(&text).unwrap().values(), &world.policy, "{text}");
+        let mut values = world.policy.clone();
+        values.roots = Roots::Production;
+        if let Some(tdx) = &mut values.tdx {
+            tdx.mrtd.push(Measurement([0xab; 48]));
+            tdx.tcb_status = TcbStatus::ALL.to_vec();
+        }
+        let text = Policy::render(&values);
+        assert_eq!(Policy::parse(&text).unwrap().values(), &values, "{text}");
+    }
+}
