@@ -219,6 +219,7 @@ fn cross_check(compose: &Compose, f: &mut Findings<'_>) {
     for (name, service) in &compose.services {
         check_edges(compose, name, service, f);
         check_egress(compose, service, f);
+        check_ports(name, service, f);
         check_dependencies(compose, name, service, f);
         for mount in &service.mounts {
             let Mount::Volume { name, .. } = &mount.value else { continue };
@@ -300,6 +301,17 @@ fn check_egress(compose: &Compose, service: &Service, f: &mut Findings<'_>) {
             let what = format!("egress host `{host}` means the box itself");
             f.problem(*place, what, "name another host, and its address under `extra_hosts`");
         }
+    }
+}
+
+/// An agent's own servers and the listeners that stand for whom it calls share one network namespace, and a server
+/// on all addresses of a port shuts out a listener on one address of it.
+fn check_ports(name: &AgentName, service: &Service, f: &mut Findings<'_>) {
+    let calls = service.extension.talks_to.iter().map(|at| (at.place, at.value.port));
+    let outside = service.extension.egress.iter().map(|at| (at.place, at.value.1));
+    for (place, port) in calls.chain(outside).filter(|(_, port)| service.expose.contains(port)) {
+        let what = format!("`{name}` listens on port {port} and calls port {port} of another: not supported yet");
+        f.problem(place, what, "give one of the two another port");
     }
 }
 

@@ -56,7 +56,7 @@ const PIECES: [&str; 21] = [
     "pids_limit: 10",
     "cpus: \"0.5\"",
     "ulimits: { nofile: 100 }",
-    "expose: [\"80\", \"81\"]",
+    "expose: [\"90\", \"91\"]",
     "restart: on-failure:2",
     "healthcheck: { test: [\"CMD\", \"ok\"], interval: 2s, timeout: 3s, retries: 4, start_period: 5s }",
     "depends_on: { peer: { condition: service_started } }",
@@ -114,7 +114,7 @@ fn other_spellings_of_the_same_thing_do_not_change_the_digest() {
             "[token, { source: key, target: key.pem }]",
             "[{ source: key, target: /run/secrets/key.pem }, token]",
         ),
-        ("expose: [\"80\", \"81\"]\n", "expose: [81/tcp, 80-81]\n"),
+        ("expose: [\"90\", \"91\"]\n", "expose: [91/tcp, 90-91]\n"),
         ("interval: 2s", "interval: 2000ms"),
         ("stop_signal: SIGINT", "stop_signal: \"2\""),
         ("{ peer: { condition: service_started } }", "[peer]"),
@@ -165,7 +165,7 @@ fn every_change_of_behaviour_changes_the_agent_and_no_other() {
         ("0.5", "0.501"),
         ("    cpus: \"0.5\"\n", ""),
         ("nofile: 100", "nofile: 101"),
-        ("\"81\"", "\"83\""),
+        ("\"8001\"", "\"8003\""),
         ("on-failure:2", "on-failure:3"),
         ("on-failure:2", "on-failure"),
         ("on-failure:2", "always"),
@@ -278,13 +278,23 @@ fn refuses_an_image_that_is_missing_or_has_no_command() {
 }
 
 #[test]
+fn an_agent_that_calls_the_port_it_listens_on_is_refused() {
+    let text = "name: t\nservices:\n  a:\n    image: i:1\n    expose: [\"80\"]\n    x-casemate: { talks-to: [\"b:80\"] }\n  b:\n    image: i:1\n    expose: [\"80\"]\n";
+    let compose = compose::parse("c.yaml", text, &BTreeMap::new()).unwrap();
+    let problems = compose.resolve(&[("i:1".to_owned(), facts("1"))].into()).unwrap_err();
+    let first = &problems.as_slice()[0];
+    assert_eq!((first.line, first.column), (6, 31));
+    assert_eq!(first.what, "`a` listens on port 80 and calls port 80 of another: not supported yet");
+}
+
+#[test]
 fn the_largest_composition_resolves_and_one_more_service_is_refused() {
     let file = |count: usize| {
         let services: String = (0..count)
             .map(|n| {
                 let to = (n + 1) % count;
                 format!(
-                    "  s{n}:\n    image: i:1\n    expose: [\"80\"]\n    x-casemate: {{ talks-to: [\"s{to}:80\"] }}\n"
+                    "  s{n}:\n    image: i:1\n    expose: [\"{}\"]\n    x-casemate: {{ talks-to: [\"s{to}:{}\"] }}\n"
                 )
             })
             .collect();

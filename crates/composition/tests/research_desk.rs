@@ -84,7 +84,7 @@ fn resolves_every_choice() {
 #[test]
 fn each_agent_has_an_alias_for_each_name_it_may_call() {
     let lock = lock(TEXT);
-    let agent = |agent: &str| Target::Agent { agent: name(agent), port: 8080 };
+    let agent = |agent: &str, port| Target::Agent { agent: name(agent), port };
     let of = |agent: &str| {
         let all = aliases(&lock, &name(agent)).into_iter();
         all.map(|alias| (alias.name, alias.address, alias.ports)).collect::<Vec<_>>()
@@ -92,8 +92,8 @@ fn each_agent_has_an_alias_for_each_name_it_may_call() {
     assert_eq!(
         of("planner"),
         [
-            ("researcher".into(), Ipv4Addr::new(127, 64, 0, 1), [(8080, agent("researcher"))].into()),
-            ("scribe".into(), Ipv4Addr::new(127, 64, 0, 2), [(8080, agent("scribe"))].into()),
+            ("researcher".into(), Ipv4Addr::new(127, 64, 0, 1), [(8080, agent("researcher", 8080))].into()),
+            ("scribe".into(), Ipv4Addr::new(127, 64, 0, 2), [(8081, agent("scribe", 8081))].into()),
         ]
     );
     let api = Target::Host {
@@ -105,7 +105,7 @@ fn each_agent_has_an_alias_for_each_name_it_may_call() {
         of("researcher"),
         [
             ("api.desk.test".into(), Ipv4Addr::new(127, 64, 0, 1), [(8090, api)].into()),
-            ("scribe".into(), Ipv4Addr::new(127, 64, 0, 2), [(8080, agent("scribe"))].into()),
+            ("scribe".into(), Ipv4Addr::new(127, 64, 0, 2), [(8081, agent("scribe", 8081))].into()),
         ]
     );
     assert_eq!(of("scribe"), []);
@@ -129,7 +129,7 @@ fn tells_why_a_call_is_allowed_or_refused() {
     );
     assert_eq!(
         why("planner", "researcher", 9999).unwrap_err(),
-        "refused by rule edge.declared: expected one of researcher:8080, scribe:8080, \
+        "refused by rule edge.declared: expected one of researcher:8080, scribe:8081, \
          found planner to researcher:9999"
     );
     assert_eq!(

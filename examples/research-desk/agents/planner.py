@@ -36,7 +36,7 @@ def main_job():
     say(f"question: {question}")
     finding = call("http://researcher:8080/ask", {"question": question})
     say(f"researcher says: {finding['answer']}")
-    kept = call("http://scribe:8080/keep", {"question": question, "answer": finding["answer"]})
+    kept = call("http://scribe:8081/keep", {"question": question, "answer": finding["answer"]})
     say(f"scribe kept it, signature {kept['signature'][:16]}...")
 
 

@@ -88,10 +88,10 @@ class Server(ThreadingHTTPServer):
 
 
 def main():
-    server = Server(("0.0.0.0", 8080), Handler)
+    server = Server(("0.0.0.0", 8081), Handler)
     # shutdown() waits for serve_forever(), so it may not run in the thread that serves.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
-    say("serving on port 8080")
+    say("serving on port 8081")
     server.serve_forever(poll_interval=0.1)
     say("stopped")
     return 0
