@@ -50,7 +50,7 @@ pub(crate) struct Failure {
     /// What to do.
     pub(crate) todo: String,
     /// The rule that refused.
-    pub(crate) refusal: Option<Refusal>,
+    pub(crate) refusal: Option<Box<Refusal>>,
     /// Further failures of the same kind: what happened, and what to do.
     pub(crate) more: Vec<(String, String)>,
 }
@@ -71,7 +71,7 @@ impl Failure {
 
     /// A rule refused.
     pub(crate) fn refused(what: impl fmt::Display, refusal: Refusal, todo: impl fmt::Display) -> Self {
-        Self { refusal: Some(refusal), ..Self::new(Kind::Refused, what, todo) }
+        Self { refusal: Some(Box::new(refusal)), ..Self::new(Kind::Refused, what, todo) }
     }
 
     /// Ctrl-C.

@@ -202,8 +202,9 @@ impl AgentTrack {
 
     fn text(&self) -> String {
         let mut text = seconds(self.elapsed_ms);
-        // Healthy follows run at once where there is no check; waiting is no work.
-        for (phase, took_ms) in &self.done {
+        // Waiting for nobody is no step.
+        for (phase, took_ms) in self.done.iter().filter(|(phase, took)| *phase != Phase::Waiting || *took > 0)
+        {
             let separator = if text.contains("  ") { " \u{b7} " } else { "  " };
             let _ = write!(text, "{separator}{} {took_ms} ms", phase_name(*phase));
         }

@@ -21,7 +21,7 @@ use crate::follow::{Follower, POLL};
 use crate::inputs::{self, LockChange};
 use crate::lines::{self, LINE_BYTES_MAX};
 use crate::programs::{Program, own_path};
-use crate::progress::{Display, Style, phase_name};
+use crate::progress::{Display, Style, phase_name, shortened};
 use crate::project::{ComposeFile, Project};
 use crate::supervisor::{LAST_STEP, Lease, Platform, Step, StopRequest, already_running};
 
@@ -75,7 +75,11 @@ pub(crate) fn run(global: &Global, args: &UpArgs) -> Outcome {
 
     let agents: Vec<AgentName> = lock.agents.keys().cloned().collect();
     let mut display = Display::new(if global.json { Style::Json } else { args.progress }, &agents);
-    display.part_done("lock", elapsed_ms(begun), &format!("composition {}", inputs::digest(&lock)?));
+    display.part_done(
+        "lock",
+        elapsed_ms(begun),
+        &format!("composition {}", shortened(&inputs::digest(&lock)?.to_string())),
+    );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         Failure::environment(format!("event loop: {error}"), "free some descriptors, then try again")
     })?;
@@ -239,11 +243,11 @@ impl Start<'_> {
             return None;
         }
         let what = format!("agent {} failed at {}", progress.agent, phase_name(progress.phase));
-        let what = if progress.detail.is_empty() { what } else { format!("{what}: {}", progress.detail) };
         Some(match &progress.refusal {
+            // The remark repeats the refusal, which is shown in its parts.
             Some(refusal) => self.refused(what, refusal.clone()),
             None => Failure::environment(
-                what,
+                if progress.detail.is_empty() { what } else { format!("{what}: {}", progress.detail) },
                 format!(
                     "read {} and {}",
                     self.project.agent_log(&progress.agent).display(),

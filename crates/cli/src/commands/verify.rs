@@ -14,6 +14,9 @@ use crate::inputs;
 use crate::lines;
 use crate::project::{ComposeFile, Project};
 
+/// Most characters shown of what a rule found where it holds.
+const SHOWN_CHARS_MAX: usize = 80;
+
 /// What `verify` takes.
 #[derive(Args, Debug)]
 #[command(before_help = "Example: casemate verify evidence.json --nonce 5f2c9e01aa43")]
@@ -93,7 +96,9 @@ fn read_evidence(path: &std::path::Path) -> Outcome<Evidence> {
 
 /// What to do about a rule that did not hold.
 pub(crate) fn todo(rule: &str) -> &'static str {
-    if rule.contains("nonce") {
+    if rule.starts_with("image.") {
+        "import the image again; where the change is meant, lock and write the policy again"
+    } else if rule.contains("nonce") {
         "ask for fresh evidence with the nonce that you send now; evidence is good for one nonce"
     } else if rule.contains("root") || rule.contains("simulated") || rule.contains("chain") {
         "use evidence of real hardware, or a policy that names the development root, for development only"
@@ -167,7 +172,7 @@ fn tree(claims: &[Claim], rules: &[RuleResult]) -> Vec<String> {
     for rule in rules {
         let detail = &rule.detail;
         if rule.passed {
-            out.push(format!("\u{2713} {}  {}", detail.rule, detail.found));
+            out.push(format!("\u{2713} {}  {}", detail.rule, cut(&detail.found)));
         } else {
             out.push(format!("\u{2717} {}", detail.rule));
             out.push(format!("    expected  {}", detail.expected));
@@ -175,6 +180,12 @@ fn tree(claims: &[Claim], rules: &[RuleResult]) -> Vec<String> {
         }
     }
     out
+}
+
+/// A long value of a rule that holds, cut; `--json` has it whole.
+fn cut(text: &str) -> String {
+    let short: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+    if short.len() < text.len() { format!("{short}\u{2026}") } else { short }
 }
 
 #[cfg(test)]
