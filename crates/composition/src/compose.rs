@@ -307,10 +307,12 @@ fn check_egress(compose: &Compose, service: &Service, f: &mut Findings<'_>) {
 /// An agent's own servers and the listeners that stand for whom it calls share one network namespace, and a server
 /// on all addresses of a port shuts out a listener on one address of it.
 fn check_ports(name: &AgentName, service: &Service, f: &mut Findings<'_>) {
-    let calls = service.extension.talks_to.iter().map(|at| (at.place, at.value.port));
+    let others = service.extension.talks_to.iter().filter(|at| at.value.to != *name);
+    let calls = others.map(|at| (at.place, at.value.port));
     let outside = service.extension.egress.iter().map(|at| (at.place, at.value.1));
     for (place, port) in calls.chain(outside).filter(|(_, port)| service.expose.contains(port)) {
-        let what = format!("`{name}` listens on port {port} and calls port {port} of another: not supported yet");
+        let what =
+            format!("`{name}` listens on port {port} and calls port {port} of another: not supported yet");
         f.problem(place, what, "give one of the two another port");
     }
 }

@@ -189,6 +189,6 @@ fn the_lock_is_the_reviewed_one() {
     assert_eq!(String::from_utf8(found).unwrap(), std::fs::read_to_string(path).unwrap());
     assert_eq!(
         lock.digest().unwrap().to_string(),
-        "sha384:93225f16bd8a1c32593de31318f08287f006afd431e02ad8adbfa39c62db5c240b89a38a989cb00b60c6f1a5a2e3face"
+        "sha384:f91c4811325f015bdf7c0cdb84a4c343286445219296948b3070c62beb7bae1bc58c487758b5d56ca22a0ddffea1336f"
     );
 }
