@@ -165,7 +165,7 @@ fn every_change_of_behaviour_changes_the_agent_and_no_other() {
         ("0.5", "0.501"),
         ("    cpus: \"0.5\"\n", ""),
         ("nofile: 100", "nofile: 101"),
-        ("\"8001\"", "\"8003\""),
+        ("\"91\"", "\"93\""),
         ("on-failure:2", "on-failure:3"),
         ("on-failure:2", "on-failure"),
         ("on-failure:2", "always"),
