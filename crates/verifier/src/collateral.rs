@@ -1,7 +1,7 @@
 //! Endorsements as bytes: what a bundle holds and what verification reads. Untrusted until verified.
 
 /// Endorsements for the platforms that evidence may come from.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Collateral {
     /// For TDX.
     pub tdx: Option<TdxCollateral>,

@@ -3,6 +3,8 @@
 //! A test changes something either before [`World::seal`], which binds everything together as a warden would, or
 //! after it, which makes the parts disagree.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot build its world fails")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{LazyLock, OnceLock};
 
