@@ -1,6 +1,7 @@
 //! Control groups of compartments: version 2, and version 1 as separate or hybrid hierarchies.
 //!
-//! A compartment's group is `casemate/<project>/<agent>` below the mount of each controller.
+//! A compartment's group is `casemate/<box>/<agent>` below the mount of each controller, where the name of the box
+//! follows from its project folder ([`box_name`]): two boxes of one project name do not meet.
 
 use std::fs;
 use std::io;
@@ -59,13 +60,23 @@ enum Layout {
     Separate,
 }
 
+/// The name of a box: its project's name and a mark of its folder (FNV-1a, 64 bits; a mark, not a secret).
+#[must_use]
+pub fn box_name(project: &str, project_dir: &Path) -> String {
+    let bytes = std::os::unix::ffi::OsStrExt::as_bytes(project_dir.as_os_str());
+    let mark = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{project}-{mark:016x}")
+}
+
 impl Group {
-    /// Makes the group of `agent` in `project` and sets its limits.
+    /// Makes the group of `agent` in the box of this name and sets its limits.
     ///
     /// # Errors
     /// [`CgroupError`].
-    pub fn create(project: &str, agent: &str, limits: GroupLimits) -> Result<Self, CgroupError> {
-        let relative = Path::new("casemate").join(project).join(agent);
+    pub fn create(box_name: &str, agent: &str, limits: GroupLimits) -> Result<Self, CgroupError> {
+        let relative = Path::new("casemate").join(box_name).join(agent);
         let root = Path::new(MOUNT);
         match layout()? {
             Layout::Unified => {
@@ -146,12 +157,12 @@ impl Group {
     }
 }
 
-/// Ends and removes all groups of `project`, by name: also those that an earlier, killed warden left.
+/// Ends and removes all groups of a box, by name: also those that an earlier, killed warden left.
 ///
 /// # Errors
 /// [`CgroupError`] where one does not become empty in 5 seconds.
-pub fn remove_project(project: &str) -> Result<(), CgroupError> {
-    let relative = Path::new("casemate").join(project);
+pub fn remove_box(box_name: &str) -> Result<(), CgroupError> {
+    let relative = Path::new("casemate").join(box_name);
     let tops: Vec<PathBuf> = match layout() {
         Ok(Layout::Unified) => vec![Path::new(MOUNT).to_path_buf()],
         Ok(Layout::Separate) => CONTROLLERS.iter().map(|c| Path::new(MOUNT).join(c)).collect(),
@@ -166,7 +177,7 @@ pub fn remove_project(project: &str) -> Result<(), CgroupError> {
             }
             remove_directory(&directory)?;
         }
-        // The common parent, when this was the last project.
+        // The common parent, when this was the last box.
         let _ = fs::remove_dir(top.join("casemate"));
     }
     Ok(())

@@ -284,7 +284,7 @@ async fn build(
         pids: agent.limits.pids,
         cpu_milli: agent.limits.cpu_milli,
     };
-    let group = Group::create(world.lock.project.as_str(), name.as_str(), limits).map_err(|error| {
+    let group = Group::create(&world.box_name, name.as_str(), limits).map_err(|error| {
         WardenError::Control { control: "cgroup-limits".into(), reason: error.to_string() }
     })?;
     let spec =

@@ -11,7 +11,7 @@ use std::time::Duration;
 use casemate_attester::{Provider, RuntimeRegister, Tsm};
 use casemate_canon::Sha384;
 use casemate_composition::lock::{Agent, AgentName, ImagePin, Lock};
-use casemate_composition::rules::SECCOMP_RULES;
+use casemate_composition::rules::{self, SECCOMP_RULES};
 use casemate_images::{ImageError, Store};
 use casemate_protocol::Refusal;
 use casemate_protocol::agent_token::Control;
@@ -37,6 +37,7 @@ pub(crate) struct World {
     pub(crate) lock: Lock,
     pub(crate) composition: Sha384,
     pub(crate) project_dir: PathBuf,
+    pub(crate) box_name: String,
     pub(crate) launcher: PathBuf,
     pub(crate) tee: &'static str,
     pub(crate) weaker: BTreeSet<Control>,
@@ -86,8 +87,8 @@ async fn live(arguments: Arguments) -> Result<(), WardenError> {
     // All agents ended for good: the box stays for `ps`, `logs` and `attest` until it is told to end.
     let mut shutdown = world.shutdown.subscribe();
     let _ = shutdown.wait_for(Option::is_some).await;
-    let project = world.lock.project.to_string();
-    let removed = blocking(move || cgroup::remove_project(&project)).await?;
+    let box_name = world.box_name.clone();
+    let removed = blocking(move || cgroup::remove_box(&box_name)).await?;
     if let Err(error) = removed {
         tracing::error!("{error}");
     }
@@ -106,6 +107,7 @@ impl World {
         let lock =
             Lock::from_json(&bytes).map_err(|e| input(format!("{}: {e}", arguments.lock.display())))?;
         let composition = lock.digest().map_err(|e| input(format!("{}: {e}", arguments.lock.display())))?;
+        same_rules(&lock)?;
         let weaker = arguments
             .allow_weaker
             .iter()
@@ -143,6 +145,7 @@ impl World {
         Ok(Self {
             records: records.collect::<Result<_, WardenError>>()?,
             composition,
+            box_name: cgroup::box_name(lock.project.as_str(), &arguments.project_dir),
             project_dir: arguments.project_dir,
             launcher: arguments.launcher,
             tee: if provider == Provider::TdxGuest { "tdx" } else { "snp" },
@@ -231,6 +234,21 @@ impl World {
         let mut done = self.done.subscribe();
         let _ = done.wait_for(|done| *done).await;
     }
+}
+
+/// A lock names the filter rules that were measured; this warden must have those very rules.
+fn same_rules(lock: &Lock) -> Result<(), WardenError> {
+    for agent in lock.agents.values() {
+        for (rule, expected, found) in [
+            ("rules.seccomp", agent.seccomp_rules, rules::seccomp_rules_digest()),
+            ("rules.landlock", agent.landlock_rules, rules::landlock_rules_digest()),
+        ] {
+            if expected != found {
+                return Err(Refusal::new(rule, expected, found).into());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn record(agent: &Agent) -> Result<Record, WardenError> {

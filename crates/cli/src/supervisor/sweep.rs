@@ -66,7 +66,8 @@ pub(crate) fn clean(project: &Project) -> Outcome<()> {
 }
 
 fn remove_cgroups(project: &Project) -> Outcome<()> {
-    casemate_sys::cgroup::remove_project(project.name.as_str()).map_err(|error| {
+    let box_name = casemate_sys::cgroup::box_name(project.name.as_str(), &project.dir);
+    casemate_sys::cgroup::remove_box(&box_name).map_err(|error| {
         Failure::environment(
             format!("cgroups of project {}: {error}", project.name),
             "stop what runs in them, then run `casemate down` again",
