@@ -6,7 +6,10 @@
 //! Who trusts it: nobody; broker and command line hand its content to the verifier.
 
 mod bundle;
+mod inspect;
 
 pub use bundle::{BUNDLE_BYTES_MAX, BUNDLE_VERSION, BundleError, read, write};
+
+pub use inspect::{Inspection, inspect};
 
 pub use casemate_verifier::{Collateral, SnpCollateral, TdxCollateral};

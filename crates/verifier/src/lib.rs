@@ -12,6 +12,7 @@ mod appraise;
 mod asn1;
 mod collateral;
 mod crl;
+mod dates;
 mod ear;
 mod hex_text;
 mod json;
@@ -30,6 +31,7 @@ mod x509;
 pub use appraisal::{Appraisal, Grant, Refused};
 pub use appraise::appraise;
 pub use collateral::{Collateral, SnpCollateral, TdxCollateral};
+pub use dates::{CollateralPart, DatesError, collateral_dates};
 pub use jwt::{JWT_BYTES_MAX, verify_jwt};
 pub use ledger::{Claim, RuleResult, Voucher};
 pub use policy::{

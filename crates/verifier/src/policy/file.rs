@@ -100,7 +100,7 @@ pub(super) fn parse(text: &str) -> Result<PolicyValues, PolicyError> {
         place.error(
             &span,
             error.message().to_owned(),
-            "write the keys of docs/policy.md, all of them and no other",
+            "write every key that `casemate policy write` writes, and no other",
         )
     })?;
     if *file.version.get_ref() != 1 {

@@ -1,5 +1,7 @@
 //! The policy's expectations of an SEV-SNP box, and the claims that a report makes.
 
+use casemate_evidence::snp::SNP_VERSION_KNOWN_MAX;
+
 use super::report::VerifiedSnp;
 use super::vek::{TcbVersion, VekIdentity};
 use crate::hex_text::Hex;
@@ -11,6 +13,8 @@ const POLICY_SMT: u64 = 1 << 16;
 const POLICY_ALWAYS_ONE: u64 = 1 << 17;
 const POLICY_MIGRATE_MA: u64 = 1 << 18;
 const POLICY_DEBUG: u64 = 1 << 19;
+/// KEY_INFO bit AUTHOR_KEY_EN (56860, table "ATTESTATION_REPORT Structure").
+const KEY_INFO_AUTHOR_KEY: u32 = 1;
 /// Bits that have a meaning up to version 5 of the report; bits 15:0 are the ABI version.
 const POLICY_KNOWN: u64 = 0x03ff_ffff;
 
@@ -29,6 +33,7 @@ pub(crate) fn require_expectations(
         require_relations(ledger, verified),
         require_minimum(ledger, verified, expected),
         require_policy_bits(ledger, verified, expected),
+        require_author_key(ledger, verified),
         ledger.equal("snp.vmpl", &expected.vmpl, &verified.report.vmpl),
         ledger.require("snp.measurement", expected.measurement.contains(&found), names.join(" or "), found),
     ];
@@ -42,6 +47,7 @@ pub(crate) fn claim_all(ledger: &mut Ledger, verified: &VerifiedSnp<'_>, voucher
         |name: &str, value: &dyn std::fmt::Display| ledger.claim("platform", name, value, voucher);
     claim("tee", &"snp");
     claim("report-version", &report.version);
+    claim("report-version-known", &(report.version <= SNP_VERSION_KNOWN_MAX));
     claim("product", &verified.vek.product);
     match &verified.vek.identity {
         VekIdentity::Chip(_) => claim("signing-key", &"vcek"),
@@ -65,6 +71,14 @@ pub(crate) fn claim_all(ledger: &mut Ledger, verified: &VerifiedSnp<'_>, voucher
     claim("id-key-digest", &Hex(*report.id_key_digest));
     claim("author-key-digest", &Hex(*report.author_key_digest));
     claim("report-id", &Hex(*report.report_id));
+}
+
+/// KEY_INFO says whether an author key certified the identity key; its digest must be there then, and only then.
+fn require_author_key(ledger: &mut Ledger, verified: &VerifiedSnp<'_>) -> Result<(), Failed> {
+    let names = |present: bool| if present { "an author key" } else { "no author key" };
+    let named = verified.report.key_info & KEY_INFO_AUTHOR_KEY != 0;
+    let present = *verified.report.author_key_digest != [0; 48];
+    ledger.equal("snp.author-key", names(named), names(present))
 }
 
 /// Firmware cannot be older than what it is committed to, nor claim more than it is.

@@ -1,10 +1,12 @@
 //! The certificates and CRLs behind a TDX quote, verified up to a root that the policy accepts.
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+
 use crate::crl::Crl;
 use crate::ledger::{Failed, Ledger};
 use crate::roots::{Roots, VendorRoot, production_root_named};
 use crate::time::UnixTime;
-use crate::x509::{Certificate, X509Error, read_pem_chain};
+use crate::x509::{Certificate, PublicKey, X509Error, read_pem_chain};
 
 const PCK_LEAF: &str = "Intel SGX PCK Certificate";
 const PCK_ISSUERS: [&str; 2] = ["Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA"];
@@ -83,7 +85,7 @@ pub(crate) fn require_root(
     let key = root.key_digest();
     let kind = match production_root_named(&key) {
         Some(_) => "production root",
-        None => "development root",
+        None => "development root (no vendor's)",
     };
     ledger.require(
         "platform.roots",
@@ -136,22 +138,33 @@ pub(crate) fn verify_crls(
     Ok(issued)
 }
 
-/// Verifies the chain of a TCB signer: the signer, directly below the accepted root.
-pub(crate) fn verify_tcb_signer<'a>(
-    chain: &'a [Vec<u8>],
-    pck: &PckChain<'_>,
-    now: UnixTime,
-) -> Result<Certificate<'a>, X509Error> {
-    let [signer, root] = chain else {
-        return Err(X509Error::ChainLength { expected: 2, found: chain.len() });
-    };
-    require_same_root(root, &pck.root.0, now)?;
-    let signer = Certificate::read(signer)?;
-    signer.require_name(&[TCB_SIGNER])?;
-    signer.require_issued_by(&pck.root.0)?;
-    signer.require_leaf_role()?;
-    signer.require_valid_at(now)?;
-    Ok(signer)
+/// A TCB signer whose certificate leads to the accepted root.
+pub(crate) struct TcbSigner<'a>(Certificate<'a>);
+
+impl<'a> TcbSigner<'a> {
+    /// Verifies the chain of a TCB signer: the signer, directly below the accepted root.
+    pub(crate) fn verify(chain: &'a [Vec<u8>], pck: &PckChain<'_>, now: UnixTime) -> Result<Self, X509Error> {
+        let [signer, root] = chain else {
+            return Err(X509Error::ChainLength { expected: 2, found: chain.len() });
+        };
+        require_same_root(root, &pck.root.0, now)?;
+        let signer = Certificate::read(signer)?;
+        signer.require_name(&[TCB_SIGNER])?;
+        signer.require_issued_by(&pck.root.0)?;
+        signer.require_leaf_role()?;
+        signer.require_valid_at(now)?;
+        Ok(Self(signer))
+    }
+
+    /// Whether it signed these bytes: r and s, big-endian.
+    pub(crate) fn signed(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
+        match self.0.key {
+            PublicKey::P256(point) => {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(bytes, signature).is_ok()
+            }
+            _ => false,
+        }
+    }
 }
 
 fn require_pck_issuer(

@@ -1,14 +1,12 @@
 //! Intel's signed JSON, verified: signer, signature over the bytes received, and dates.
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use serde::Deserialize;
 
-use super::chains::{PckChain, verify_tcb_signer};
+use super::chains::TcbSigner;
 use super::tcb_info::{QeIdentity, SignedQeIdentity, SignedTcbInfo, TcbInfo};
 use crate::hex_text::Hex;
 use crate::ledger::{Failed, Ledger};
 use crate::time::{UnixTime, Window};
-use crate::x509::{Certificate, PublicKey};
 
 /// Largest document in bytes.
 const DOCUMENT_BYTES_MAX: usize = 1 << 20;
@@ -28,16 +26,14 @@ pub(crate) struct VerifiedQeIdentity {
 pub(crate) fn verify_tcb_info(
     ledger: &mut Ledger,
     document: &[u8],
-    chain: &[Vec<u8>],
-    pck: &PckChain<'_>,
+    signer: &TcbSigner<'_>,
     now: UnixTime,
 ) -> Result<VerifiedTcbInfo, Failed> {
     const RULE: &str = "tdx.tcb-info";
     const EXPECTED: &str =
         "TCB information of version 3 for TDX, signed by Intel SGX TCB Signing and current";
-    let signer = ledger.accept(RULE, EXPECTED, verify_tcb_signer(chain, pck, now))?;
     let signed: SignedTcbInfo<'_> = read(ledger, RULE, EXPECTED, document)?;
-    require_signature(ledger, RULE, EXPECTED, &signer, signed.body.get(), &signed.signature)?;
+    require_signature(ledger, RULE, EXPECTED, signer, signed.body.get(), &signed.signature)?;
     let info: TcbInfo = read(ledger, RULE, EXPECTED, signed.body.get().as_bytes())?;
     let window = read_window(ledger, RULE, EXPECTED, &info.issue_date, &info.next_update)?;
     let kind = info.id == "TDX" && info.version == 3 && info.tcb_type == 0;
@@ -52,15 +48,13 @@ pub(crate) fn verify_tcb_info(
 pub(crate) fn verify_qe_identity(
     ledger: &mut Ledger,
     document: &[u8],
-    chain: &[Vec<u8>],
-    pck: &PckChain<'_>,
+    signer: &TcbSigner<'_>,
     now: UnixTime,
 ) -> Result<VerifiedQeIdentity, Failed> {
     const RULE: &str = "tdx.qe-identity";
     const EXPECTED: &str = "a TD_QE identity of version 2, signed by Intel SGX TCB Signing and current";
-    let signer = ledger.accept(RULE, EXPECTED, verify_tcb_signer(chain, pck, now))?;
     let signed: SignedQeIdentity<'_> = read(ledger, RULE, EXPECTED, document)?;
-    require_signature(ledger, RULE, EXPECTED, &signer, signed.body.get(), &signed.signature)?;
+    require_signature(ledger, RULE, EXPECTED, signer, signed.body.get(), &signed.signature)?;
     let identity: QeIdentity = read(ledger, RULE, EXPECTED, signed.body.get().as_bytes())?;
     let window = read_window(ledger, RULE, EXPECTED, &identity.issue_date, &identity.next_update)?;
     let kind = identity.id == "TD_QE" && identity.version == 2;
@@ -89,16 +83,14 @@ fn require_signature(
     ledger: &mut Ledger,
     rule: &'static str,
     expected: &str,
-    signer: &Certificate<'_>,
+    signer: &TcbSigner<'_>,
     body: &str,
     signature: &Hex<64>,
 ) -> Result<(), Failed> {
-    let PublicKey::P256(point) = signer.key else {
-        return Err(ledger.fail(rule, expected, "a signer whose key is not on P-256"));
-    };
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-        .verify(body.as_bytes(), &signature.0)
-        .map_err(|_| ledger.fail(rule, expected, "another signature"))
+    if signer.signed(body.as_bytes(), &signature.0) {
+        return Ok(());
+    }
+    Err(ledger.fail(rule, expected, "another signature"))
 }
 
 fn read_window(

@@ -4,7 +4,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use casemate_canon::Sha256;
 use casemate_evidence::{QeReport, TdxQuote};
 
-use super::chains::{ChainBytes, PckChain, verify_crls, verify_pck_chain};
+use super::chains::{ChainBytes, PckChain, TcbSigner, verify_crls, verify_pck_chain};
 use super::collateral::{VerifiedQeIdentity, VerifiedTcbInfo, verify_qe_identity, verify_tcb_info};
 use super::pck::SgxExtension;
 use super::tcb::{TcbVerdict, converge, module_id, module_version, platform_verdict, qe_verdict, relaunch};
@@ -42,8 +42,7 @@ pub(crate) fn verify<'a>(
         .map_err(|(chain, error)| ledger.fail("platform.chain", format_args!("a {chain} in PEM"), error))?;
     let pck = verify_pck_chain(ledger, &chains.pck, roots, now)?;
     let crl_issued = verify_crls(ledger, &pck, &chains, collateral, now)?;
-    let tcb_info = verify_tcb_info(ledger, &collateral.tcb_info, &chains.tcb_info, &pck, now)?;
-    let qe_identity = verify_qe_identity(ledger, &collateral.qe_identity, &chains.qe_identity, &pck, now)?;
+    let (tcb_info, qe_identity) = verify_documents(ledger, &chains, &pck, collateral, now)?;
     let sgx = require_family(ledger, &pck, &tcb_info.info)?;
     require_qe(ledger, &quote, &pck, &qe_identity)?;
     require_signature(ledger, &quote)?;
@@ -64,6 +63,28 @@ pub(crate) fn verify<'a>(
         ],
         quote,
     })
+}
+
+/// Verifies TCB information and QE identity. Intel signs both with one key: its chain is verified once.
+fn verify_documents(
+    ledger: &mut Ledger,
+    chains: &ChainBytes,
+    pck: &PckChain<'_>,
+    collateral: &TdxCollateral,
+    now: UnixTime,
+) -> Result<(VerifiedTcbInfo, VerifiedQeIdentity), Failed> {
+    const EXPECTED: &str = "the chain of Intel SGX TCB Signing";
+    let signer = TcbSigner::verify(&chains.tcb_info, pck, now);
+    let signer = ledger.accept("tdx.tcb-info", EXPECTED, signer)?;
+    let tcb_info = verify_tcb_info(ledger, &collateral.tcb_info, &signer, now)?;
+    let signer = if chains.qe_identity == chains.tcb_info {
+        signer
+    } else {
+        let signer = TcbSigner::verify(&chains.qe_identity, pck, now);
+        ledger.accept("tdx.qe-identity", EXPECTED, signer)?
+    };
+    let qe_identity = verify_qe_identity(ledger, &collateral.qe_identity, &signer, now)?;
+    Ok((tcb_info, qe_identity))
 }
 
 /// That the TCB information is about this platform's family.

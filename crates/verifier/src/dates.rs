@@ -1,0 +1,98 @@
+//! What the parts of collateral say of their own dates, for people. Nothing here is verified.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::collateral::Collateral;
+use crate::crl::Crl;
+use crate::time::{UnixTime, Window};
+use crate::x509::{Certificate, read_pem_chain};
+
+/// One part of collateral.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollateralPart {
+    /// Where it stands in a bundle, e.g. `tdx.tcb_info`.
+    pub name: &'static str,
+    /// From when until when it holds, both included.
+    pub dates: Result<(UnixTime, UnixTime), DatesError>,
+}
+
+/// The part cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot be read: {reason}")]
+pub struct DatesError {
+    /// Why.
+    pub reason: String,
+}
+
+/// The dates of every part. Of a chain, those in which all its certificates hold.
+#[must_use]
+pub fn collateral_dates(collateral: &Collateral) -> Vec<CollateralPart> {
+    let mut parts = Vec::new();
+    let mut add = |name, window: Result<Window, DatesError>| {
+        parts.push(CollateralPart { name, dates: window.map(|window| (window.from, window.until)) });
+    };
+    if let Some(tdx) = &collateral.tdx {
+        add("tdx.root_ca_crl", crl(&tdx.root_ca_crl));
+        add("tdx.pck_crl", crl(&tdx.pck_crl));
+        add("tdx.pck_crl_chain", chain(&tdx.pck_crl_chain));
+        add("tdx.tcb_info", document(&tdx.tcb_info));
+        add("tdx.tcb_info_chain", chain(&tdx.tcb_info_chain));
+        add("tdx.qe_identity", document(&tdx.qe_identity));
+        add("tdx.qe_identity_chain", chain(&tdx.qe_identity_chain));
+    }
+    if let Some(snp) = &collateral.snp {
+        add("snp.ark", certificate(&snp.ark));
+        add("snp.ask", certificate(&snp.ask));
+        add("snp.crl", crl(&snp.crl));
+        if let Some(vek) = &snp.vek {
+            add("snp.vek", certificate(vek));
+        }
+    }
+    parts
+}
+
+/// `{"tcbInfo":{..}}` or `{"enclaveIdentity":{..}}`.
+#[derive(Deserialize)]
+struct Document<'a> {
+    #[serde(borrow, alias = "tcbInfo", alias = "enclaveIdentity")]
+    body: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Dates {
+    issue_date: String,
+    next_update: String,
+}
+
+fn document(json: &[u8]) -> Result<Window, DatesError> {
+    let document: Document<'_> = serde_json::from_slice(json).map_err(error)?;
+    let dates: Dates = serde_json::from_str(document.body.get()).map_err(error)?;
+    match (UnixTime::from_rfc3339(&dates.issue_date), UnixTime::from_rfc3339(&dates.next_update)) {
+        (Some(from), Some(until)) => Ok(Window { from, until }),
+        _ => Err(error("dates of another form")),
+    }
+}
+
+fn crl(der: &[u8]) -> Result<Window, DatesError> {
+    Crl::read(der).map(|crl| crl.window).map_err(error)
+}
+
+fn certificate(der: &[u8]) -> Result<Window, DatesError> {
+    Certificate::read(der).map(|certificate| certificate.window).map_err(error)
+}
+
+fn chain(pem: &[u8]) -> Result<Window, DatesError> {
+    let chain = read_pem_chain(pem).map_err(error)?;
+    let mut common = Window { from: UnixTime(0), until: UnixTime(u64::MAX) };
+    for der in &chain {
+        let window = certificate(der)?;
+        common = Window { from: common.from.max(window.from), until: common.until.min(window.until) };
+    }
+    Ok(common)
+}
+
+fn error(reason: impl std::fmt::Display) -> DatesError {
+    DatesError { reason: reason.to_string() }
+}
