@@ -4,6 +4,9 @@ use std::fmt;
 
 use casemate_protocol::Refusal;
 
+/// Longest value of a claim, in characters. Digests have 128.
+const CLAIM_VALUE_CHARS_MAX: usize = 1024;
+
 /// Who vouches for a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Voucher {
@@ -118,7 +121,7 @@ impl Ledger {
         value: impl fmt::Display,
         voucher: Voucher,
     ) {
-        self.claims.push(Claim { part, name: name.into(), value: value.to_string(), voucher });
+        self.claims.push(Claim { part, name: name.into(), value: printable(value), voucher });
     }
 
     pub(crate) fn any_failed(&self) -> bool {
@@ -127,5 +130,38 @@ impl Ledger {
 
     pub(crate) fn into_parts(self) -> (Vec<Claim>, Vec<RuleResult>) {
         (self.claims, self.rules)
+    }
+}
+
+/// A value as one bounded line: part of it may come from a hostile certificate.
+fn printable(value: impl fmt::Display) -> String {
+    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    value.to_string().chars().take(CLAIM_VALUE_CHARS_MAX).map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_one_bounded_line() {
+        let mut ledger = Ledger::new();
+        ledger.claim("platform", "csp-id", "a\n\u{1b}[2Jb", Voucher::HostClaimed);
+        ledger.claim("platform", "csp-id", "x".repeat(CLAIM_VALUE_CHARS_MAX + 1), Voucher::HostClaimed);
+        let (claims, _) = ledger.into_parts();
+        assert_eq!(claims[0].value, "a\u{fffd}\u{fffd}[2Jb");
+        assert_eq!(claims[1].value.len(), CLAIM_VALUE_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_rule_that_does_not_hold_is_never_lost() {
+        let mut ledger = Ledger::new();
+        assert!(ledger.equal("a", &1, &1).is_ok());
+        assert!(!ledger.any_failed());
+        assert!(ledger.equal("b", &1, &2).is_err());
+        assert!(ledger.accept("c", "a number", "x".parse::<u8>()).is_err());
+        assert!(ledger.any_failed());
+        let (_, rules) = ledger.into_parts();
+        assert_eq!(rules.iter().map(|rule| rule.passed).collect::<Vec<_>>(), [true, false, false]);
     }
 }

@@ -389,3 +389,7 @@ fn public_key(spki: &[u8]) -> Result<PublicKey<'_>, X509Error> {
         _ => Err(X509Error::PublicKey),
     }
 }
+
+#[cfg(test)]
+#[path = "x509_tests.rs"]
+mod tests;

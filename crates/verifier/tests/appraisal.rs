@@ -287,6 +287,8 @@ fn an_snp_report_that_does_not_fit_its_key_is_refused() {
     assert_eq!(failed(|report| report[0x1a0] ^= 1), ["snp.chip-id"]);
     assert_eq!(failed(|report| report[0x1a0..0x1e0].fill(0)), ["snp.chip-id"]);
     assert_eq!(failed(|report| report[0x182] = 1), ["snp.vek-tcb"]);
+    assert_eq!(failed(|report| report[0x48] = 1), ["snp.author-key"]);
+    assert_eq!(failed(|report| report[0x110] = 1), ["snp.author-key"]);
     assert_eq!(failed(|report| report[0x48] = 4), ["platform.chain"]);
     assert_eq!(failed(|report| report[0x48] = 7 << 2), ["platform.chain"]);
     assert_eq!(failed(|report| report[0x189] = 0x01), ["snp.processor"]);

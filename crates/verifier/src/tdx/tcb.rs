@@ -142,3 +142,7 @@ fn isv_level(levels: &[IsvLevel], svn: u16) -> Option<&IsvLevel> {
 fn verdict(status: TcbStatus, advisories: &[String]) -> TcbVerdict {
     TcbVerdict { status, advisories: advisories.iter().cloned().collect() }
 }
+
+#[cfg(test)]
+#[path = "tcb_tests.rs"]
+mod tests;
