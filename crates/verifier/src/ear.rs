@@ -120,3 +120,29 @@ fn claims_of(claims: &[Claim], parts: &[&str], simulated: bool) -> BTreeMap<Stri
     members.insert("simulated".to_owned(), json!({ "value": simulated, "vouched-by": voucher }));
     members
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn affirms_genuine_hardware_only_and_only_without_known_weakness() {
+        let judged = |standing| {
+            let vector = platform_vector(standing);
+            (
+                vector.get("hardware").copied(),
+                vector.get("runtime-opaque").copied(),
+                status(&vector, standing),
+            )
+        };
+        let clean = (Some(HARDWARE_GENUINE), Some(RUNTIME_ENCRYPTED), "affirming");
+        assert_eq!(judged(Standing::Genuine(Some(TcbStatus::UpToDate))), clean);
+        assert_eq!(judged(Standing::Genuine(None)), clean);
+        for status in TcbStatus::ALL.into_iter().skip(1) {
+            let weak = (Some(HARDWARE_UNSAFE), Some(RUNTIME_ENCRYPTED), "warning");
+            assert_eq!(judged(Standing::Genuine(Some(status))), weak, "{status}");
+        }
+        assert_eq!(judged(Standing::Simulated), (None, None, "warning"));
+        assert_eq!(judged(Standing::Unverified), (None, None, "warning"));
+    }
+}

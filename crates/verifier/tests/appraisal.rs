@@ -7,9 +7,10 @@ use casemate_protocol::agent_token::{AGENT_TOKEN_TYP, Control, ControlStatus};
 use casemate_protocol::cmw::Platform;
 use casemate_protocol::event::Event;
 use casemate_protocol::jwk::ALG_ES256;
-use casemate_testkit::{CollateralSpec, Revoked, Tee};
+use casemate_testkit::{CollateralSpec, DevPki, Revoked, Tee};
 use casemate_verifier::{
-    Measurement, Policy, Roots, Smt, SnpProduct, Taint, TcbStatus, UnixTime, Voucher, appraise,
+    Measurement, Policy, Roots, Smt, SnpCollateral, SnpProduct, Taint, TcbStatus, TdxCollateral, UnixTime,
+    Voucher, appraise,
 };
 use world::{NOW, World, agent, collateral_of, enforced, header, name, new_key, pki};
 
@@ -169,6 +170,64 @@ fn collateral_that_is_stale_early_or_old_is_refused() {
     let mut world = World::new(Tee::Tdx);
     world.collateral.tdx.as_mut().unwrap().qe_identity = stale.qe_identity;
     assert_eq!(world.failed(), ["tdx.qe-identity"]);
+}
+
+#[test]
+fn collateral_of_another_authority_or_in_the_wrong_place_is_refused() {
+    let other = DevPki::generate(Tee::Tdx, NOW.0).unwrap();
+    let other = collateral_of(other.collateral()).tdx.unwrap();
+    let failed = |change: fn(&mut TdxCollateral, &TdxCollateral)| {
+        let mut world = World::new(Tee::Tdx);
+        change(world.collateral.tdx.as_mut().unwrap(), &other);
+        world.failed()
+    };
+    assert_eq!(failed(|own, other| own.root_ca_crl = other.root_ca_crl.clone()), ["platform.crl"]);
+    assert_eq!(failed(|own, other| own.pck_crl = other.pck_crl.clone()), ["platform.crl"]);
+    assert_eq!(failed(|own, other| own.pck_crl_chain = other.pck_crl_chain.clone()), ["platform.crl"]);
+    assert_eq!(failed(|own, _| own.pck_crl = own.root_ca_crl.clone()), ["platform.crl"]);
+    assert_eq!(failed(|own, _| own.root_ca_crl = own.pck_crl.clone()), ["platform.crl"]);
+    assert_eq!(failed(|own, other| own.tcb_info = other.tcb_info.clone()), ["tdx.tcb-info"]);
+    assert_eq!(failed(|own, other| own.tcb_info_chain = other.tcb_info_chain.clone()), ["tdx.tcb-info"]);
+    assert_eq!(failed(|own, other| own.qe_identity = other.qe_identity.clone()), ["tdx.qe-identity"]);
+    assert_eq!(
+        failed(|own, other| own.qe_identity_chain = other.qe_identity_chain.clone()),
+        ["tdx.qe-identity"]
+    );
+    assert_eq!(failed(|own, _| own.tcb_info_chain = own.pck_crl_chain.clone()), ["tdx.tcb-info"]);
+    assert_eq!(failed(|own, _| own.tcb_info = own.qe_identity.clone()), ["tdx.tcb-info"]);
+    assert_eq!(failed(|own, _| own.tcb_info_chain.clear()), ["platform.chain"]);
+    // Another authority's chain beside our quote, quote and all else being its own.
+    let everything = failed(|own, other| *own = other.clone());
+    assert_eq!(everything, ["platform.crl"]);
+}
+
+#[test]
+fn snp_collateral_of_another_authority_is_refused() {
+    let other = DevPki::generate(Tee::Snp, NOW.0).unwrap();
+    let other = collateral_of(other.collateral()).snp.unwrap();
+    let failed = |change: fn(&mut SnpCollateral, &SnpCollateral)| {
+        let mut world = World::new(Tee::Snp);
+        change(world.collateral.snp.as_mut().unwrap(), &other);
+        world.failed()
+    };
+    assert_eq!(failed(|own, other| own.ark = other.ark.clone()), ["platform.roots"]);
+    assert_eq!(failed(|own, other| own.ask = other.ask.clone()), ["platform.chain"]);
+    assert_eq!(failed(|own, other| own.crl = other.crl.clone()), ["platform.crl"]);
+    assert_eq!(failed(|own, _| own.crl.clear()), ["platform.crl"]);
+    // The key's certificate comes with the evidence; only without it is the bundle's looked at.
+    assert_eq!(failed(|own, other| own.vek = other.vek.clone()), none());
+    assert_eq!(failed(|own, _| own.vek = None), none());
+    let without_table = |evidence: &mut casemate_protocol::cmw::Evidence| {
+        if let Platform::Snp { certificates, .. } = &mut evidence.platform {
+            certificates.clear();
+        }
+    };
+    let mut world = World::new(Tee::Snp);
+    assert_eq!(world.failed_with(without_table), none());
+    world.collateral.snp.as_mut().unwrap().vek = None;
+    assert_eq!(world.failed_with(without_table), ["platform.chain"]);
+    world.collateral.snp.as_mut().unwrap().vek = other.vek;
+    assert_eq!(world.failed_with(without_table), ["platform.chain"]);
 }
 
 #[test]

@@ -6,12 +6,13 @@ use std::path::Path;
 use casemate_evidence::{SNP_REPORT_BYTES, parse_snp_report};
 
 use super::report::verify;
+use super::vek::SnpProduct;
 use crate::collateral::SnpCollateral;
 use crate::ledger::Ledger;
 use crate::roots::Roots;
 use crate::time::UnixTime;
 use crate::vectors;
-use crate::x509::read_pem_chain;
+use crate::x509::{Certificate, read_pem_chain};
 
 const CERTIFICATES: &str = "attestation-rs/crates/attestation/certs/amd";
 const TRUSTEE: &str = "trustee/deps/verifier/test_data/snp";
@@ -113,5 +114,26 @@ fn every_changed_byte_that_is_signed_breaks_the_signature() {
         changed[offset] ^= 1;
         let found = failed(&changed, &vcek, "2026-01-01T00:00:00Z");
         assert_eq!(found, ["platform.crl", "platform.signature"], "{offset:#x}");
+    }
+}
+
+#[test]
+fn every_pinned_root_is_the_key_of_the_vendors_certificate() {
+    let name = "every_pinned_root_is_the_key_of_the_vendors_certificate";
+    let Some(folder) = vectors::folder(name) else { return };
+    for product in [SnpProduct::Milan, SnpProduct::Genoa, SnpProduct::Turin] {
+        let lower = product.name().to_lowercase();
+        for file in [
+            format!("{CERTIFICATES}/{lower}/ark.der"),
+            format!("virtee-sev/src/certs/snp/builtin/{lower}/ark.pem"),
+        ] {
+            let der = certificate(&folder, &file);
+            let ark = Certificate::read(&der).unwrap();
+            assert!(Roots::Production.accept(product.root(), &ark.key_digest()), "{file}");
+            for other in [SnpProduct::Milan, SnpProduct::Genoa, SnpProduct::Turin] {
+                let same = other == product;
+                assert_eq!(Roots::Production.accept(other.root(), &ark.key_digest()), same, "{file} {other}");
+            }
+        }
     }
 }

@@ -104,3 +104,54 @@ fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), Asn1Error> {
         Some(_) => Err(Asn1Error { part: PART }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+        match u8::try_from(content.len()) {
+            Ok(length) if length < 0x80 => [&[tag, length], content].concat(),
+            Ok(length) => [&[tag, 0x81, length], content].concat(),
+            Err(_) => {
+                let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+                [&[tag, 0x82], &length[..], content].concat()
+            }
+        }
+    }
+
+    /// `SEQUENCE { oid, value }`, the identifier being TCB followed by `arc`.
+    fn tcb_part_of(arc: u32, value: &[u8]) -> Vec<u8> {
+        let oid = tlv(0x06, TCB.push_arc(arc).unwrap().as_bytes());
+        tlv(0x30, &[oid.as_slice(), value].concat())
+    }
+
+    fn tcb(components: [u8; 16], cpu_svn: [u8; 16], order: impl Fn(u32) -> u32) -> Vec<u8> {
+        let mut parts: Vec<u8> = (1_u32..)
+            .zip(components)
+            .flat_map(|(number, svn)| tcb_part_of(order(number), &tlv(0x02, &[svn])))
+            .collect();
+        parts.extend(tcb_part_of(order(17), &tlv(0x02, &[13])));
+        parts.extend(tcb_part_of(order(18), &tlv(0x04, &cpu_svn)));
+        parts
+    }
+
+    #[test]
+    fn reads_sixteen_components_in_order_that_agree_with_cpusvn() {
+        let components = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
+        let good = tcb(components, components, |number| number);
+        assert_eq!(read_tcb(&good), Ok(PckTcb { components, pcesvn: 13 }));
+        let error = Err(Asn1Error { part: PART });
+        assert_eq!(read_tcb(&tcb(components, [0; 16], |number| number)), error);
+        let swapped = |number| match number {
+            1 => 2,
+            2 => 1,
+            other => other,
+        };
+        assert_eq!(read_tcb(&tcb(components, components, swapped)), error);
+        assert_eq!(read_tcb(&[good.as_slice(), &tcb_part_of(19, &tlv(0x02, &[0]))].concat()), error);
+        for length in 0..good.len() {
+            assert_eq!(read_tcb(&good[..length]), error, "{length}");
+        }
+    }
+}

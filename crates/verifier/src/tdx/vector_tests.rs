@@ -1,15 +1,17 @@
 //! Real quotes against real collateral, at times in the past: every row of the expected matrix.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use casemate_evidence::{TdxQuoteError, parse_tdx_quote};
+use casemate_protocol::cmw::{Evidence, Platform};
 use serde_json::Value;
 
 use super::quote::{VerifiedTdx, verify};
 use super::tcb_info::TcbStatus;
-use crate::collateral::TdxCollateral;
-use crate::ledger::Ledger;
-use crate::policy::{Measurement, TdxExpectations};
+use crate::collateral::{Collateral, TdxCollateral};
+use crate::ledger::{Ledger, Voucher};
+use crate::policy::{Measurement, Policy, PolicyValues, TdxExpectations};
 use crate::roots::Roots;
 use crate::time::UnixTime;
 use crate::vectors;
@@ -198,4 +200,46 @@ fn a_real_debug_trust_domain_and_one_of_azure_meet_the_policy_as_they_should() {
     let production = "_extracted/dstack-quote-report.quote.bin";
     let s2 = "_assembled/S2-phala-90c06f-2026-02.json";
     assert_eq!(failed(production, s2, "2026-03-05T00:00:00Z"), [""; 0]);
+}
+
+#[test]
+fn hardware_vouches_for_a_real_quote_under_production_roots_and_for_nothing_beside_it() {
+    let name = "hardware_vouches_for_a_real_quote_under_production_roots_and_for_nothing_beside_it";
+    let Some(folder) = vectors::folder(name) else { return };
+    let quote = vectors::read(&folder, "_extracted/dstack-quote-report.quote.bin");
+    let body = parse_tdx_quote(&quote).unwrap().body;
+    let [rtmr0, rtmr1, rtmr2, _] = body.rtmr.map(|register| vec![Measurement(*register)]);
+    let values = PolicyValues {
+        roots: Roots::Production,
+        collateral_age_max_days: 30,
+        tdx: Some(TdxExpectations {
+            tcb_status: vec![TcbStatus::UpToDate],
+            mrtd: vec![Measurement(*body.mr_td)],
+            rtmr: [rtmr0, rtmr1, rtmr2],
+        }),
+        snp: None,
+        composition: casemate_canon::Sha384::ZERO,
+        agents: BTreeMap::new(),
+    };
+    let policy = Policy::parse(&Policy::render(&values)).unwrap();
+    let evidence = Evidence {
+        platform: Platform::Tdx { quote: quote.clone() },
+        box_claims: b"{}".to_vec(),
+        event_log: vec![],
+        agent_token: vec![],
+        agent_config: vec![],
+    };
+    let tdx = Some(collateral(&folder, "_assembled/S2-phala-90c06f-2026-02.json"));
+    let collateral = Collateral { tdx, snp: None };
+    let now = UnixTime::from_rfc3339("2026-03-05T00:00:00Z").unwrap();
+    let nonce = "some-nonce".parse().unwrap();
+    let refused = crate::appraise(&evidence, &nonce, &policy, &collateral, now).unwrap_err();
+    let failed: Vec<&str> =
+        refused.rules.iter().filter(|rule| !rule.passed).map(|rule| rule.detail.rule.as_str()).collect();
+    assert_eq!(failed, ["box.report-data", "box.claims"]);
+    assert!(
+        refused.claims.iter().all(|claim| claim.part == "platform" && claim.voucher == Voucher::Hardware)
+    );
+    let simulated = refused.claims.iter().find(|claim| claim.name == "simulated").unwrap();
+    assert_eq!(simulated.value, "false");
 }
