@@ -6,7 +6,7 @@ use casemate_canon::Sha384;
 use casemate_protocol::agent_token::{AGENT_TOKEN_TYP, Control, ControlStatus};
 use casemate_protocol::cmw::Platform;
 use casemate_protocol::event::Event;
-use casemate_protocol::jwk::ALG_ES256;
+use casemate_protocol::jwk::{ALG_ECDH, ALG_ES256, EcJwk};
 use casemate_testkit::{CollateralSpec, DevPki, Revoked, Tee};
 use casemate_verifier::{
     Measurement, Policy, Roots, Smt, SnpCollateral, SnpProduct, Taint, TcbStatus, TdxCollateral, UnixTime,
@@ -305,6 +305,27 @@ fn a_quoting_enclave_that_does_not_match_is_refused() {
     assert_eq!(failed(|parts| parts.certification_type = 7), ["tdx.quote"]);
     assert_eq!(failed(|parts| parts.inner_certification_type = 3), ["tdx.quote"]);
     assert_eq!(failed(|parts| parts.chain = b"-----BEGIN CERTIFICATE-----".to_vec()), ["platform.chain"]);
+}
+
+#[test]
+fn a_version_5_quote_is_judged_with_what_only_it_says() {
+    let world = World::new(Tee::Tdx);
+    let failed = |tee_tcb_svn2: [u8; 16], mr_service_td: [u8; 48]| {
+        let frame = |parts: &mut casemate_testkit::QuoteParts| {
+            parts.header[0] = 5;
+            let mut body = [3_u16.to_le_bytes().as_slice(), &648_u32.to_le_bytes()].concat();
+            body.extend_from_slice(&parts.body);
+            body.extend(tee_tcb_svn2);
+            body.extend(mr_service_td);
+            parts.body = body;
+        };
+        let quote = world.pki.tdx().unwrap().quote_with(&world.td, frame).unwrap();
+        world.failed_with(|evidence| evidence.platform = Platform::Tdx { quote })
+    };
+    let svn = world.td.tee_tcb_svn;
+    assert_eq!(failed(svn, [0; 48]), none());
+    assert_eq!(failed(svn, [1; 48]), ["tdx.service-td"]);
+    assert_eq!(failed([0; 16], [0; 48]), ["tdx.tcb-status"]);
 }
 
 #[test]
@@ -624,8 +645,13 @@ fn a_jws_is_verified_over_the_bytes_received() {
     assert_eq!(verify(&mixed), Err("jwt.signature".into()));
     let mut wrong_key = key.clone();
     wrong_key.x = wrong_key.y.clone();
-    let refusal = casemate_verifier::verify_jwt(&token, AGENT_TOKEN_TYP, &wrong_key).unwrap_err();
-    assert_eq!(refusal.rule, "jwt.signature");
+    let rule = |typ: &str, key: &EcJwk| casemate_verifier::verify_jwt(&token, typ, key).unwrap_err().rule;
+    assert_eq!(rule(AGENT_TOKEN_TYP, &wrong_key), "jwt.signature");
+    assert_eq!(rule("JWT", &key), "jwt.header");
+    let for_agreement = EcJwk { alg: ALG_ECDH.into(), ..key.clone() };
+    assert_eq!(rule(AGENT_TOKEN_TYP, &for_agreement), "jwt.key");
+    let long = vec![b'a'; casemate_verifier::JWT_BYTES_MAX + 1];
+    assert_eq!(verify(&long), Err("jwt.form".into()));
 }
 
 #[test]

@@ -97,11 +97,7 @@ pub(super) fn parse(text: &str) -> Result<PolicyValues, PolicyError> {
     }
     let file: File = toml::from_str(text).map_err(|error| {
         let span = error.span().unwrap_or_default();
-        place.error(
-            &span,
-            error.message().to_owned(),
-            "write every key that `casemate policy write` writes, and no other",
-        )
+        place.error(&span, error.message().to_owned(), "write every key of docs/policy.md, and no other")
     })?;
     if *file.version.get_ref() != 1 {
         let what = format!("version {} is not known", file.version.get_ref());
