@@ -70,6 +70,24 @@ fn real_reports_verify_with_their_keys() {
 }
 
 #[test]
+fn real_reports_inside_azures_evidence_verify_with_their_keys() {
+    let name = "real_reports_inside_azures_evidence_verify_with_their_keys";
+    let Some(folder) = vectors::folder(name) else { return };
+    let azure = "trustee/deps/verifier/test_data/az-snp-vtpm";
+    let file = vectors::read(&folder, &format!("{azure}/evidence-genoa.json"));
+    let evidence: serde_json::Value = serde_json::from_slice(&file).unwrap();
+    let hcl: Vec<u8> = serde_json::from_value(evidence["report"].clone()).unwrap();
+    let vek = read_pem_chain(evidence["vcek"].as_str().unwrap().as_bytes()).unwrap().swap_remove(0);
+    let genoa = collateral(&folder, "genoa", "ask", &format!("{azure}/vcek-genoa.pem"));
+    assert_eq!(genoa.vek.as_ref(), Some(&vek));
+    // The report follows a header of 32 bytes.
+    assert_eq!(failed(&hcl[32..32 + SNP_REPORT_BYTES], &genoa, "2026-01-01T00:00:00Z"), ONLY_THE_CRL);
+    let hcl = vectors::read(&folder, &format!("{azure}/hcl-report.bin"));
+    let milan = collateral(&folder, "milan", "ask", &format!("{azure}/vcek.pem"));
+    assert_eq!(failed(&hcl[32..32 + SNP_REPORT_BYTES], &milan, "2026-01-01T00:00:00Z"), ONLY_THE_CRL);
+}
+
+#[test]
 fn a_real_vlek_report_needs_the_vlek_chain_and_its_year() {
     let Some(folder) = vectors::folder("a_real_vlek_report_needs_the_vlek_chain_and_its_year") else {
         return;
