@@ -33,8 +33,8 @@ pub struct Spec {
     pub join: u8,
     /// Any existing directory outside: the root is mounted over it for a moment.
     pub staging: String,
-    /// `cgroup.procs` files to join.
-    pub cgroup_procs: Vec<String>,
+    /// Files of control groups into which `0` is written to join.
+    pub cgroup_join: Vec<String>,
     /// Host name inside.
     pub hostname: String,
     /// Content of `/etc/hosts`.
@@ -128,7 +128,7 @@ impl Spec {
         let mut w = Writer::new();
         w.u8(self.join).u32(self.uid_base).u32(self.uid).u32(self.gid);
         w.text(&self.staging).text(&self.hostname).text(&self.hosts);
-        texts(&mut w, &self.cgroup_procs);
+        texts(&mut w, &self.cgroup_join);
         count(&mut w, self.tmpfs.len());
         for t in &self.tmpfs {
             w.text(&t.target).u64(t.size_bytes).u32(t.mode);
@@ -161,7 +161,7 @@ impl Spec {
         spec.staging = r.text(TEXT_BYTES_MAX)?;
         spec.hostname = r.text(64)?;
         spec.hosts = r.text(TEXT_BYTES_MAX)?;
-        spec.cgroup_procs = read_texts(&mut r)?;
+        spec.cgroup_join = read_texts(&mut r)?;
         for _ in 0..r.count(ITEMS_MAX)? {
             spec.tmpfs.push(Tmpfs { target: r.text(TEXT_BYTES_MAX)?, size_bytes: r.u64()?, mode: r.u32()? });
         }
@@ -267,7 +267,7 @@ mod tests {
             gid: 1000,
             join: 0,
             staging: "/b".into(),
-            cgroup_procs: vec!["/c".into()],
+            cgroup_join: vec!["/c".into()],
             hostname: "h".into(),
             hosts: "x".into(),
             tmpfs: vec![Tmpfs { target: "/tmp".into(), size_bytes: 1 << 20, mode: 0o1777 }],

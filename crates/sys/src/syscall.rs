@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 
 /// Number of a system call (Linux x86-64, arch/x86/entry/syscalls/syscall_64.tbl).
-pub(crate) fn number(name: &str) -> Option<i64> {
-    NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+pub(crate) fn number(name: &str) -> Option<u32> {
+    NAMES.iter().find(|(known, _)| *known == name).and_then(|(_, number)| u32::try_from(*number).ok())
 }
 
 const NAMES: &[(&str, i64)] = &[

@@ -43,7 +43,7 @@ pub(crate) fn spec(
         uid: agent.user.uid,
         gid: agent.user.gid,
         staging: project_dir.join("run").display().to_string(),
-        cgroup_procs: group.procs_files(),
+        cgroup_join: group.join_files(),
         hostname: agent.hostname.clone(),
         hosts: hosts(agent, &aliases),
         command: agent.command.clone(),

@@ -18,7 +18,7 @@ use crate::syscall::{self, Forked};
 /// Joins the control group, so that all that follows is charged to it.
 pub(super) fn join_cgroup(spec: &Spec, not_applied: &mut Vec<String>) -> Step<()> {
     let join = || {
-        spec.cgroup_procs
+        spec.cgroup_join
             .iter()
             .try_for_each(|file| fs::write(file, "0").named("cgroup-limits", || format!("join {file}")))
     };

@@ -1,0 +1,200 @@
+//! `launch`: time from the call to the first byte that a program inside prints, on one root file system.
+//!
+//! Ours includes the control group, the id-mapped EROFS mount, Landlock, the filter and the wait for the warden's byte;
+//! bwrap and unshare have none of these, runc has the control group.
+
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use casemate_composition::rules::SECCOMP_RULES;
+use casemate_sys::cgroup::{Group, GroupLimits, remove_box};
+use casemate_sys::spec::{Spec, Tmpfs};
+use casemate_sys::{seccomp, spawn};
+
+use crate::statistics::quantile;
+
+/// Rounds that count, and rounds before them.
+const ROUNDS: usize = 30;
+const WARM_UP: usize = 3;
+const BOX: &str = "casemate-bench-launch";
+const UID_BASE: u32 = 0x4f00_0000;
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// Runs the comparison.
+pub(crate) fn run(launcher: &Path) -> Outcome<()> {
+    let bench = Bench::prepare(launcher)?;
+    type Candidate = (&'static str, fn(&Bench, usize) -> Outcome<Duration>);
+    let candidates: [Candidate; 5] = [
+        ("plain process", |bench, _| {
+            time_command(Command::new(bench.tree.join("bin/busybox")).args(["echo", "x"]))
+        }),
+        ("unshare (all namespaces, chroot)", |bench, _| time_command(&mut bench.unshare())),
+        ("bwrap --unshare-all", |bench, _| time_command(&mut bench.bwrap())),
+        ("casemate native", Bench::native),
+        ("runc run", Bench::runc),
+    ];
+    let mut series = vec![Vec::new(); candidates.len()];
+    for round in 0..WARM_UP + ROUNDS {
+        for ((name, candidate), times) in candidates.iter().zip(&mut series) {
+            let time = candidate(&bench, round).map_err(|error| format!("{name}: {error}"))?;
+            if round >= WARM_UP {
+                times.push(time.as_secs_f64() * 1e3);
+            }
+        }
+    }
+    let _ = remove_box(BOX);
+    let ours = series.get(3).and_then(|times| quantile(times, 0.5)).ok_or("no times")?;
+    println!("time to first instruction, median of {ROUNDS}, interleaved (ms)");
+    println!("{:<34} {:>8} {:>8} {:>8}   ours / it", "", "min", "median", "p90");
+    for ((name, _), times) in candidates.iter().zip(&series) {
+        let at = |q| quantile(times, q).unwrap_or(f64::NAN);
+        println!("{name:<34} {:>8.2} {:>8.2} {:>8.2}   {:.2}", at(0.0), at(0.5), at(0.9), ours / at(0.5));
+    }
+    Ok(())
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    tree: PathBuf,
+    image: std::fs::File,
+    launcher: PathBuf,
+    seccomp: Vec<u8>,
+}
+
+impl Bench {
+    fn prepare(launcher: &Path) -> Outcome<Self> {
+        let dir = tempfile::tempdir()?;
+        let tree = dir.path().join("bundle/rootfs");
+        for sub in ["bin", "proc", "dev", "tmp", "run", "etc", "sys"] {
+            std::fs::create_dir_all(tree.join(sub))?;
+        }
+        std::fs::copy("/bin/busybox", tree.join("bin/busybox"))
+            .map_err(|_| "busybox-static is not installed")?;
+        std::os::unix::fs::symlink("busybox", tree.join("bin/echo"))?;
+        for file in ["hosts", "hostname", "resolv.conf"] {
+            std::fs::write(tree.join("etc").join(file), "")?;
+        }
+        std::fs::create_dir(dir.path().join("run"))?;
+        let image = dir.path().join("root.erofs");
+        quiet(Command::new("mkfs.erofs").args([&image, &tree]))?;
+        let bundle = dir.path().join("bundle");
+        quiet(Command::new("runc").args(["spec", "--bundle"]).arg(&bundle))?;
+        let config = bundle.join("config.json");
+        let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(&config)?)?;
+        if let Some(process) = spec.get_mut("process").and_then(|p| p.as_object_mut()) {
+            process.insert("terminal".into(), false.into());
+            process.insert("args".into(), vec!["/bin/echo", "x"].into());
+        }
+        std::fs::write(&config, serde_json::to_vec(&spec)?)?;
+        Ok(Self {
+            image: std::fs::File::open(&image)?,
+            tree,
+            launcher: launcher.to_owned(),
+            seccomp: seccomp::compile(SECCOMP_RULES)?,
+            dir,
+        })
+    }
+
+    fn bwrap(&self) -> Command {
+        let mut command = Command::new("bwrap");
+        command.args(["--unshare-all", "--ro-bind"]).arg(&self.tree).arg("/");
+        command.args([
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "--tmpfs",
+            "/tmp",
+            "--tmpfs",
+            "/run",
+            "/bin/echo",
+            "x",
+        ]);
+        command
+    }
+
+    fn unshare(&self) -> Command {
+        let mut command = Command::new("unshare");
+        command.args([
+            "--map-root-user",
+            "--pid",
+            "--fork",
+            "--mount",
+            "--net",
+            "--ipc",
+            "--uts",
+            "--cgroup",
+        ]);
+        command.args(["--time", "--mount-proc", "--root"]).arg(&self.tree).args(["/bin/echo", "x"]);
+        command
+    }
+
+    fn runc(&self, round: usize) -> Outcome<Duration> {
+        let mut command = Command::new("runc");
+        command.arg("--root").arg(self.dir.path().join("run")).arg("run").arg("--bundle");
+        command.arg(self.dir.path().join("bundle")).arg(format!("bench-{}-{round}", std::process::id()));
+        time_command(&mut command)
+    }
+
+    fn native(&self, round: usize) -> Outcome<Duration> {
+        let (mut reader, writer) = std::io::pipe()?;
+        let errors = OwnedFd::from(std::fs::File::options().write(true).open("/dev/null")?);
+        let began = Instant::now();
+        let limits = GroupLimits { memory_bytes: 512 << 20, pids: 64, cpu_milli: None };
+        let group = Group::create(BOX, &format!("r{round}"), limits)?;
+        let spec = Spec {
+            uid_base: UID_BASE,
+            uid: 1000,
+            gid: 1000,
+            staging: self.dir.path().join("run").display().to_string(),
+            cgroup_join: group.join_files(),
+            hostname: "bench".into(),
+            hosts: "127.0.0.1 localhost\n".into(),
+            tmpfs: vec![Tmpfs { target: "/tmp".into(), size_bytes: 64 << 20, mode: 0o1777 }],
+            command: vec!["/bin/echo".into(), "x".into()],
+            working_dir: "/".into(),
+            open_files: 1024,
+            listeners: vec![([127, 64, 0, 1], 8080)],
+            resolver: 1,
+            pool: 8,
+            seccomp: self.seccomp.clone(),
+            landlock: ["read-execute /", "read-write /dev/null", "all /tmp", "scope signal"]
+                .map(Into::into)
+                .into(),
+            ..Spec::default()
+        };
+        let starting =
+            spawn::start(&self.launcher, &spec, self.image.as_fd(), OwnedFd::from(writer), errors)?;
+        let launched = starting.collect()?;
+        let released = launched.gate.release()?;
+        reader.read_exact(&mut [0; 1])?;
+        let time = began.elapsed();
+        drop(released);
+        while launched.first.ended()?.is_none() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        group.remove()?;
+        Ok(time)
+    }
+}
+
+/// From the call to the first byte of output.
+fn time_command(command: &mut Command) -> Outcome<Duration> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let began = Instant::now();
+    let mut child = command.spawn()?;
+    let read = child.stdout.as_mut().ok_or("no output")?.read_exact(&mut [0; 1]);
+    let time = began.elapsed();
+    let status = child.wait()?;
+    read.map_err(|error| format!("{error}; {status}"))?;
+    Ok(time)
+}
+
+fn quiet(command: &mut Command) -> Outcome<()> {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}").into()) }
+}

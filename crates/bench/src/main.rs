@@ -1,0 +1,24 @@
+//! `casemate-bench`: measurements for `cargo xtask bench …`. Development only.
+//!
+//! What it is: one interleaved run of the product and its peers on the same input, told as medians and ratios. What it
+//! is not: a test; no number here fails a build.
+
+mod launch;
+mod statistics;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["launch", launcher] => launch::run(std::path::Path::new(launcher)),
+        _ => Err("usage: casemate-bench launch LAUNCHER".into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
