@@ -12,7 +12,7 @@ use crate::process::{capture, cargo, root};
 const METADATA_BOUND: Duration = Duration::from_secs(120);
 
 /// Crate and layer, as in docs/architecture.md. Layer 9 is development only.
-const LAYERS: [(&str, u8); 21] = [
+const LAYERS: [(&str, u8); 22] = [
     ("casemate-canon", FACTS),
     ("casemate-frame", FACTS),
     ("casemate-evidence", FACTS),
@@ -33,6 +33,7 @@ const LAYERS: [(&str, u8); 21] = [
     ("casemate-broker", PROGRAM),
     ("casemate-emulator", DEVELOPMENT),
     ("casemate-testkit", DEVELOPMENT),
+    ("casemate-bench", DEVELOPMENT),
     ("xtask", DEVELOPMENT),
 ];
 const FACTS: u8 = 0;

@@ -6,9 +6,8 @@ use std::time::Duration;
 use crate::process;
 
 /// Package and why it is needed.
-const PACKAGES: [(&str, &str); 4] = [
+const PACKAGES: [(&str, &str); 3] = [
     ("erofs-utils", "mkfs.erofs builds the read-only root file systems of agents"),
-    ("debootstrap", "builds the root file system of the demo's image from Debian packages"),
     ("bubblewrap", "the measure that `bench launch` compares with"),
     ("runc", "likewise"),
 ];

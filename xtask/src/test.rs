@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use crate::process::{cargo, run as run_command, stream, target_dir};
-use crate::{dist, layers, setup};
+use crate::process::{cargo, root, run as run_command, stream, target_dir};
+use crate::{demo_image, dist, layers, setup};
 
 /// Time for one check.
 const CHECK_BOUND: Duration = Duration::from_secs(1800);
@@ -32,6 +32,13 @@ pub(crate) fn run() -> Result<(), String> {
     let doc = ["doc", "--quiet", "--workspace", "--no-deps", "--locked"];
     summary.check("docs", || run_command(cargo(&doc).env("RUSTDOCFLAGS", "-D warnings"), CHECK_BOUND));
     summary.check("build", || dist::run().map(drop));
+    summary.check("image", || {
+        let tar = rootfs_tar();
+        tar.parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .map_err(|error| format!("{}: {error}", tar.display()))?;
+        demo_image::build_rootfs_tar(&tar, &root().join("examples/research-desk/agents"))
+    });
     if summary.failures.iter().any(|failure| failure.starts_with("build")) {
         summary.not_run.push("tests: the build failed".into());
     } else {
@@ -50,6 +57,11 @@ pub(crate) fn run() -> Result<(), String> {
         summary.tests("system tests", &system);
     }
     summary.report(begun.elapsed())
+}
+
+/// The archive that the demo's image is made from; system tests use the same.
+fn rootfs_tar() -> std::path::PathBuf {
+    target_dir().join("demo/rootfs.tar")
 }
 
 impl Summary {
@@ -73,7 +85,7 @@ impl Summary {
         let failed_before = self.failed;
         let mut command = cargo(args);
         // System tests find the programs there.
-        command.env("CASEMATE_BIN", target_dir().join("dist/bin"));
+        command.env("CASEMATE_BIN", target_dir().join("dist/bin")).env("CASEMATE_ROOTFS_TAR", rootfs_tar());
         let status = stream(&mut command, CHECK_BOUND, |line| {
             if let Some(file) = &mut file {
                 let _ = writeln!(file, "{line}");
