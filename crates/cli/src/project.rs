@@ -164,6 +164,10 @@ impl Project {
     pub(crate) fn run(&self) -> PathBuf {
         self.dir.join("run")
     }
+    /// Where the emulator's file system is mounted.
+    pub(crate) fn tsm(&self) -> PathBuf {
+        self.run().join("tsm")
+    }
     /// The warden's socket.
     pub(crate) fn control_socket(&self) -> PathBuf {
         self.run().join("control.sock")

@@ -10,6 +10,7 @@ use clap::Args;
 use crate::cli::Global;
 use crate::control;
 use crate::failure::Outcome;
+use crate::follow::chosen_agents;
 use crate::inputs;
 use crate::lines;
 use crate::project::Project;
@@ -31,6 +32,7 @@ pub(crate) struct AttestArgs {
 /// Brings evidence.
 pub(crate) fn run(global: &Global, args: &AttestArgs) -> Outcome {
     let project = Project::find(global)?;
+    chosen_agents(&project, std::slice::from_ref(&args.agent))?;
     let request = ControlRequest::Attest { agent: args.agent.clone(), nonce: args.nonce.clone() };
     let Reply::Evidence { evidence } = control::ask(&project, &request)? else {
         return Err(control::unexpected_reply());

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use casemate_composition::Lock;
-use casemate_composition::lock::AgentName;
+use casemate_composition::lock::{AgentName, Restart};
 use casemate_protocol::agent_token::Control;
 use casemate_protocol::control::{ControlRequest, Phase, Progress, Reply, StepState};
 use clap::Args;
@@ -218,7 +218,7 @@ impl Start<'_> {
             match serde_json::from_str(&line) {
                 Ok(Reply::Progress(progress)) => {
                     display.progress(&progress);
-                    if let Some(failure) = self.failure_in(&progress) {
+                    if let Some(failure) = self.failure_in(&progress, &waiting) {
                         return Err(failure);
                     }
                     if progress.state == StepState::Done
@@ -238,11 +238,19 @@ impl Start<'_> {
         Ok(())
     }
 
-    fn failure_in(&self, progress: &Progress) -> Option<Failure> {
-        if progress.state != StepState::Failed {
+    fn failure_in(&self, progress: &Progress, waiting: &BTreeSet<AgentName>) -> Option<Failure> {
+        let exited = progress.phase == Phase::Exited && progress.state == StepState::Done;
+        let starts_again =
+            self.lock.agents.get(&progress.agent).is_some_and(|agent| agent.restart != Restart::No);
+        if progress.state != StepState::Failed
+            && (!exited || starts_again || !waiting.contains(&progress.agent))
+        {
             return None;
         }
-        let what = format!("agent {} failed at {}", progress.agent, phase_name(progress.phase));
+        let what = match progress.phase {
+            Phase::Exited => format!("agent {} ended before it was healthy", progress.agent),
+            phase => format!("agent {} failed at {}", progress.agent, phase_name(phase)),
+        };
         Some(match &progress.refusal {
             // The remark repeats the refusal, which is shown in its parts.
             Some(refusal) => self.refused(what, refusal.clone()),

@@ -166,7 +166,11 @@ fn ready_line(text: &str) -> Option<String> {
 
 fn last_line(log: &Path) -> String {
     let text = head(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && ready_line(&format!("{line}\n")).is_none())
+        .collect();
     let from = lines.len().saturating_sub(2);
     lines.get(from..).unwrap_or_default().join("; ")
 }

@@ -127,6 +127,9 @@ pub(crate) fn run(args: SupervisorArgs) -> Outcome {
     let outcome = runtime.block_on(supervise(&project, &args));
     sweep::kill_descendants();
     let cleaned = clean(&project);
+    if let (Err(_), Err(second)) = (&outcome, &cleaned) {
+        lines::note(second);
+    }
     drop(lease);
     outcome.and(cleaned).map(|()| 0)
 }
@@ -200,7 +203,7 @@ async fn start(project: &Project, args: &SupervisorArgs, running: &mut Vec<Runni
             (broker.url, broker.certificate)
         }
     };
-    let tsm = project.run().join("tsm");
+    let tsm = project.tsm();
     inputs::make_dir(&tsm)?;
     let arguments = emulator_arguments(project, args, &tsm)?;
     begin(project, running, Program::Emulator, &arguments).await?;

@@ -47,6 +47,8 @@ fn parent_of(pid: Pid) -> Option<Pid> {
 pub(crate) fn clean(project: &Project) -> Outcome<()> {
     remove_cgroups(project)?;
     let run = project.run();
+    // In the supervisor's own mount namespace, a killed emulator leaves its mount; elsewhere there is none.
+    let _ = rustix::mount::unmount(project.tsm(), rustix::mount::UnmountFlags::DETACH);
     let entries = match std::fs::read_dir(&run) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
