@@ -1,7 +1,7 @@
 //! What the courier gives up before it reads the first byte.
 //!
-//! What it is: no new privileges, no core dump, an end together with the warden. What it is not: the choice of uid
-//! and namespaces, which the warden makes before it starts the courier. Who trusts it: the warden's operator.
+//! What it is: root, where it was started with it, new privileges, core dumps, a life longer than the warden's.
+//! What it is not: the choice of the uid, which is the warden's. Who trusts it: the warden's operator.
 
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, Signal, getppid, set_dumpable_behavior,

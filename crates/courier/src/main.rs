@@ -9,12 +9,14 @@ mod frames;
 mod isolate;
 mod session;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(ansi).with_target(false).init();
     let arguments = arguments::Arguments::parse();
     match courier::run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
