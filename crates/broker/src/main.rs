@@ -18,12 +18,14 @@ mod store;
 mod tls;
 mod vault;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(ansi).with_target(false).init();
     match commands::run(arguments::Arguments::parse()) {
         Ok(code) => code,
         Err(failure) => failure.report(),
