@@ -1,0 +1,125 @@
+//! The agent of the system tests: does the steps that its arguments are, one after the other, and says what happened.
+//!
+//! What it is: an ordinary program inside a compartment. What it is not: part of the project. Who trusts it: nobody;
+//! the tests compare what it says with what they see from outside.
+//!
+//! Steps: `say TEXT`; `secret NAME` (mode, owner and content from its end to its beginning, so that the log does not
+//! hold the content itself); `serve PORT TEXT`; `call HOST:PORT`; `ask JSON` (over the agent socket); `reach PORT`
+//! (exits 1 where nothing listens: a health check); `crash-until INSTANCE CODE`; `exit CODE`; `sleep MS`;
+//! `write PATH TEXT`; `wait` (for ever).
+
+use std::error::Error;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Where the box answers this agent.
+const AGENT_SOCKET: &str = "/run/casemate/agent.sock";
+/// Time for one connection, read or write.
+const IO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest answer in bytes.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+type Step = Result<Option<u8>, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    for step in std::env::args().skip(1) {
+        match run(&step) {
+            Ok(None) => {}
+            Ok(Some(code)) => return ExitCode::from(code),
+            Err(error) => {
+                say(&format!("failed: {step}: {error}"));
+                return ExitCode::from(70);
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(step: &str) -> Step {
+    let (verb, rest) = step.split_once(' ').unwrap_or((step, ""));
+    match verb {
+        "say" => say(rest),
+        "secret" => say(&secret(rest)?),
+        "serve" => serve(rest)?,
+        "call" => say(&call(rest)),
+        "ask" => say(&format!("box says {}", ask(rest)?)),
+        "reach" => return Ok(TcpStream::connect(("127.0.0.1", rest.parse::<u16>()?)).is_err().then_some(1)),
+        "crash-until" => return crash_until(rest),
+        "exit" => return Ok(Some(rest.parse()?)),
+        "sleep" => std::thread::sleep(Duration::from_millis(rest.parse()?)),
+        "write" => {
+            let (path, text) = rest.split_once(' ').ok_or("no text")?;
+            std::fs::write(path, text)?;
+        }
+        "wait" => loop {
+            std::thread::sleep(Duration::from_secs(3600));
+        },
+        _ => return Err("no such step".into()),
+    }
+    Ok(None)
+}
+
+fn say(text: &str) {
+    // A closed log is no concern of the agent.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn secret(name: &str) -> Result<String, Box<dyn Error>> {
+    let path = format!("/run/secrets/{name}");
+    let metadata = std::fs::metadata(&path)?;
+    let content: String = std::fs::read_to_string(&path)?.chars().rev().collect();
+    let (mode, uid, gid) = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid());
+    Ok(format!("secret {name} mode {mode:04o} owner {uid}:{gid} reversed {content}"))
+}
+
+fn serve(rest: &str) -> Result<(), Box<dyn Error>> {
+    let (port, text) = rest.split_once(' ').ok_or("no text")?;
+    let listener = TcpListener::bind(("0.0.0.0", port.parse::<u16>()?))?;
+    let text = text.to_owned();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // A caller that goes away is no concern.
+            let _ = writeln!(stream, "{text}");
+        }
+    });
+    say(&format!("serving on {port}"));
+    Ok(())
+}
+
+fn call(endpoint: &str) -> String {
+    let answer = || -> Result<String, std::io::Error> {
+        let address = endpoint.to_socket_addrs()?.next().ok_or(std::io::ErrorKind::NotFound)?;
+        let stream = TcpStream::connect_timeout(&address, IO_TIMEOUT)?;
+        stream.set_read_timeout(Some(IO_TIMEOUT))?;
+        let mut text = String::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_string(&mut text)?;
+        Ok(text.trim().to_owned())
+    };
+    match answer() {
+        Ok(text) => format!("call {endpoint} answered {text}"),
+        Err(error) => format!("call {endpoint} failed {:?}: {error}", error.kind()),
+    }
+}
+
+fn ask(line: &str) -> Result<String, Box<dyn Error>> {
+    let mut stream = UnixStream::connect(AGENT_SOCKET)?;
+    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+    writeln!(stream, "{line}")?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(ANSWER_BYTES_MAX)).read_line(&mut answer)?;
+    Ok(answer.trim().to_owned())
+}
+
+/// Exits with a code in every start before the given one, by what the box says which start this is.
+fn crash_until(rest: &str) -> Step {
+    let (instance, code) = rest.split_once(' ').ok_or("no code")?;
+    let answer: serde_json::Value = serde_json::from_str(&ask(r#"{"method":"identity"}"#)?)?;
+    let own = answer.get("ok").and_then(|ok| ok.get("instance")).and_then(serde_json::Value::as_u64);
+    let own = own.ok_or("no instance in the answer")?;
+    say(&format!("start {own}"));
+    Ok((own < instance.parse()?).then_some(code.parse()?))
+}

@@ -1,0 +1,16 @@
+//! System tests: the real programs, with real namespaces, mounts, cgroups, sockets and signals.
+//!
+//! Each test has a project and a root directory of its own, and counts what it left on the machine. They run as root
+//! on the programs that `cargo xtask dist` builds; `CASEMATE_DIST` names another folder of programs.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod census;
+mod faults;
+mod happy;
+mod image;
+mod inputs;
+mod project;
+mod refusals;
+mod secrets;
+mod weaker;
