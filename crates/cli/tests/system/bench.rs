@@ -41,9 +41,27 @@ impl Bench {
     /// A project with this name, with image, secret and policy.
     pub(crate) fn ready(name: &str) -> Self {
         let bench = Self::new(name);
-        assert_ok(&bench.run(&["policy", "write"]));
-        assert_ok(&bench.run_with_input(&["secret", "put", "marker"], MARKER.as_bytes()));
+        bench.prepare();
         bench
+    }
+
+    /// Puts the secret and writes the policy.
+    pub(crate) fn prepare(&self) {
+        assert_ok(&self.run(&["policy", "write"]));
+        assert_ok(&self.run_with_input(&["secret", "put", "marker"], MARKER.as_bytes()));
+    }
+
+    /// What an agent wrote, once this is in it.
+    pub(crate) fn wait_for_log(&self, agent: &str, text: &str) -> String {
+        let end = Instant::now() + GONE_BOUND;
+        loop {
+            let logs = String::from_utf8(self.run(&["logs", agent]).stdout).unwrap();
+            if logs.contains(text) {
+                return logs;
+            }
+            assert!(Instant::now() < end, "{logs}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// A project with image and Compose file alone.

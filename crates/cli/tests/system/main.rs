@@ -7,4 +7,5 @@
 mod bench;
 mod faults;
 mod inputs;
+mod refusals;
 mod secrets;

@@ -10,12 +10,7 @@ use crate::bench::{Bench, MARKER, assert_ok};
 fn a_secret_reaches_its_agent_and_no_disk() {
     let bench = Bench::ready("t-marker");
     bench.up();
-    let read = || String::from_utf8(bench.run(&["logs", "keeper"]).stdout).unwrap();
-    let found = (0..50).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        read().contains(&MARKER.len().to_string())
-    });
-    assert!(found, "{}", read());
+    bench.wait_for_log("keeper", &MARKER.len().to_string());
     assert_eq!(files_with_marker(bench.dir.path()), Vec::<String>::new());
     bench.kill("casemate-warden");
     bench.assert_gone();
