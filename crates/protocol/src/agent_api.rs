@@ -18,8 +18,8 @@ pub const REQUEST_LINE_BYTES_MAX: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "method", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum AgentRequest {
-    /// Who am I?
-    Identity,
+    /// Who am I? Braces, because serde looks for unknown members only in variants that have them.
+    Identity {},
     /// Evidence about me, for this nonce.
     Evidence {
         /// The relying party's nonce.
@@ -42,4 +42,23 @@ pub enum AgentResponse {
     Refused(Refusal),
     /// The request was not understood, or could not be served; a short reason.
     Error(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_request_takes_an_agent_name() {
+        for (request, members) in [
+            ("identity", ""),
+            ("evidence", r#","nonce":"0123456789abcdef""#),
+            ("secret", r#","name":"token""#),
+        ] {
+            let line = |more: &str| format!(r#"{{"method":"{request}"{members}{more}}}"#);
+            assert!(serde_json::from_str::<AgentRequest>(&line("")).is_ok(), "{request}");
+            let error = serde_json::from_str::<AgentRequest>(&line(r#","agent":"peer""#)).unwrap_err();
+            assert!(error.to_string().starts_with("unknown field `agent`"), "{request}: {error}");
+        }
+    }
 }

@@ -101,7 +101,7 @@ async fn answer(
     };
     let Some(running) = running.upgrade() else { return AgentResponse::Error("the agent ended".into()) };
     let outcome = match request {
-        AgentRequest::Identity => identity(world, name, &running),
+        AgentRequest::Identity {} => identity(world, name, &running),
         AgentRequest::Evidence { nonce } => {
             let _turn = evidence.acquire().await;
             let made = world.notary.evidence(&world.lock, &running.subject, &nonce).await;
