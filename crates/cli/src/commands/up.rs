@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -114,6 +115,11 @@ struct Start<'a> {
 
 impl Start<'_> {
     async fn run(&self, display: &mut Display) -> Outcome<()> {
+        // One for the whole time: a signal between two looks must not be lost.
+        let mut interrupt = std::pin::pin!(interrupted()?);
+        let agents: Vec<AgentName> = self.lock.agents.keys().cloned().collect();
+        // From here on: what earlier runs wrote stays in the files and is not shown.
+        let follower = Follower::new(self.project, &agents, Some(0));
         let mut supervisor = self.spawn_supervisor()?;
         let bound = Duration::from_secs(self.args.wait_timeout);
         let started = tokio::select! {
@@ -123,7 +129,7 @@ impl Start<'_> {
                     "read what they wrote with `casemate logs`, or give `--wait-timeout` more seconds",
                 )))
             }
-            _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
+            () = &mut interrupt => Err(Failure::interrupted()),
         };
         if let Err(failure) = started {
             self.stop(&mut supervisor).await?;
@@ -134,7 +140,7 @@ impl Start<'_> {
         if self.args.detach {
             return Ok(());
         }
-        self.follow(&mut supervisor).await
+        self.follow(&mut supervisor, follower, interrupt).await
     }
 
     fn spawn_supervisor(&self) -> Outcome<tokio::process::Child> {
@@ -276,15 +282,18 @@ impl Start<'_> {
     }
 
     /// Shows what agents write until Ctrl-C or the end of the box.
-    async fn follow(&self, supervisor: &mut tokio::process::Child) -> Outcome<()> {
-        let agents: Vec<AgentName> = self.lock.agents.keys().cloned().collect();
-        let mut follower = Follower::new(self.project, &agents, None);
+    async fn follow(
+        &self,
+        supervisor: &mut tokio::process::Child,
+        mut follower: Follower,
+        mut interrupt: Pin<&mut impl Future<Output = ()>>,
+    ) -> Outcome<()> {
         lines::note("Ctrl-C stops all agents");
         loop {
             follower.print_new();
             tokio::select! {
                 () = tokio::time::sleep(POLL) => {}
-                _ = tokio::signal::ctrl_c() => {
+                () = &mut interrupt => {
                     self.stop(supervisor).await?;
                     follower.print_new();
                     lines::note(format!("project {} is stopped", self.project.name));
@@ -319,6 +328,22 @@ impl Start<'_> {
         }
         Ok(())
     }
+}
+
+/// Waits for Ctrl-C or SIGTERM, from the call on.
+fn interrupted() -> Outcome<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| {
+        signal(kind)
+            .map_err(|error| Failure::environment(format!("signals: {error}"), "free some descriptors"))
+    };
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 fn elapsed_ms(begun: Instant) -> u64 {
