@@ -32,3 +32,15 @@ pub(crate) fn run(global: &Global, _args: &InitArgs) -> Outcome {
     ));
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_read_without_warning() {
+        let compose = casemate_composition::compose::parse("example", EXAMPLE, &Default::default()).unwrap();
+        assert_eq!(compose.warnings, []);
+        assert_eq!(compose.agents().count(), 2);
+    }
+}
