@@ -400,10 +400,15 @@ impl Output {
         assert!(self.status.success(), "{}\n{}{}", self.status, self.stdout, self.stderr);
     }
 
+    /// The lines from `error:` on; remarks may come before it.
+    pub(crate) fn report(&self) -> Vec<&str> {
+        self.stderr.lines().skip_while(|line| !line.starts_with("error: ")).collect()
+    }
+
     /// It failed with this exit code: one report of two lines, the first with `what` in it and the second with `todo`.
     pub(crate) fn assert_fails(&self, code: i32, what: &str, todo: &str) {
         assert_eq!(self.status.code(), Some(code), "{}\n{}{}", self.status, self.stdout, self.stderr);
-        let lines: Vec<&str> = self.stderr.lines().collect();
+        let lines: Vec<&str> = self.report();
         let [error, do_this] = lines.as_slice() else { panic!("not two lines:\n{}", self.stderr) };
         assert!(error.starts_with("error: ") && error.contains(what), "no `{what}` in:\n{}", self.stderr);
         assert!(do_this.starts_with("to do: ") && do_this.contains(todo), "no `{todo}` in:\n{}", self.stderr);
@@ -419,7 +424,7 @@ impl Output {
         assert_eq!(part("rule "), rule, "{}{}", self.stdout, self.stderr);
         let (expected, found) = (part("expected "), part("found "));
         assert!(!expected.is_empty() && !found.is_empty() && expected != found, "{}", self.stderr);
-        assert!(self.stderr.starts_with("error: ") && self.stderr.contains("\nto do: "), "{}", self.stderr);
+        assert_eq!(self.report().len(), 5, "{}", self.stderr);
         (expected, found)
     }
 

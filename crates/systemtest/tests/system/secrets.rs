@@ -1,1 +1,156 @@
-//! To come.
+//! Secrets: only by policy, only to their agent, and on no disk.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::census::entries;
+use crate::project::{Project, agent};
+
+/// Most bytes searched at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+fn holder() -> String {
+    agent("holder", &["secret api_token", "wait"], "secrets: [api_token]")
+}
+
+#[test]
+fn a_secret_that_the_policy_does_not_grant_is_refused() {
+    let project = Project::ready("ungranted", &holder(), &[("api_token", "x")]);
+    project.edit("policy.toml", |text| {
+        text.replace("secrets = [\"ungranted/secret/api_token\"]", "secrets = []")
+    });
+    let (_, found) = project.try_up(&[]).assert_refused("agent.secrets");
+    assert!(found.contains("api_token"), "{found}");
+    assert!(
+        !fs::read_to_string(project.project_dir().join("logs/holder.log"))
+            .is_ok_and(|l| l.contains("secret"))
+    );
+    project.assert_nothing_left();
+    project.write_policy(&[]);
+    project.up();
+    project.down();
+}
+
+#[test]
+fn a_secret_that_the_broker_does_not_hold_is_named() {
+    let project = Project::new("missing", &holder(), &["api_token"]);
+    project.write_policy(&[]);
+    let output = project.try_up(&[]);
+    assert_eq!(output.status.code(), Some(1), "{}{}", output.stdout, output.stderr);
+    let report = output.report().join("\n");
+    assert!(report.starts_with("error: agent holder failed at secrets"), "{report}");
+    assert!(report.contains("nothing is stored under missing/secret/api_token"), "{report}");
+    project.assert_nothing_left();
+    project.put_secret("api_token", "x");
+    project.up();
+    project.run(&["secret", "rm", "api_token"]).assert_ok();
+    assert!(!project.run(&["secret", "ls"]).stdout.contains("api_token"));
+    project.down();
+}
+
+#[test]
+fn a_secret_is_in_its_agent_and_in_no_file_command_line_environment_or_log() {
+    // Two halves: the marker as a whole is not in this program's file either.
+    let marker = format!("marker-{}-{}", "7d1f0c5e", std::process::id());
+    let bystander = agent("bystander", &["say here", "wait"], "");
+    let project =
+        Project::ready("marker", &format!("{}{bystander}", holder()), &[("api_token", marker.as_str())]);
+    project.up();
+    let reversed: String = marker.chars().rev().collect();
+    project.logs_with("holder", &reversed);
+    project.attest("holder", "nonce-one", "e.json").assert_ok();
+
+    let search = |when: &str| {
+        let found = files_with(project.dir.path(), marker.as_bytes());
+        assert_eq!(found, Vec::<PathBuf>::new(), "{when}");
+        for pid in project.processes() {
+            for file in ["cmdline", "environ"] {
+                let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+                assert!(!contains(&bytes, marker.as_bytes()), "{when}: {file} of {pid}");
+            }
+        }
+    };
+    search("while it runs");
+    // The search finds what is there: the reversed marker is in the agent's log.
+    assert_eq!(files_with(&project.project_dir(), reversed.as_bytes()).len(), 1);
+    // The other agent's root holds no secret.
+    let holds = |agent: &str| {
+        let pid = project.ps()["agents"][agent]["pid"].as_u64().unwrap();
+        entries(Path::new(&format!("/proc/{pid}/root/run/secrets"))).len()
+    };
+    assert_eq!((holds("holder"), holds("bystander")), (1, 0));
+
+    project.kill("casemate-warden");
+    project.assert_nothing_left();
+    search("after the warden was killed");
+    project.up();
+    project.down();
+    search("after it ended");
+    for shared in ["/dev/shm", "/var/lib/casemate", "/run/casemate"] {
+        assert_eq!(files_with(Path::new(shared), marker.as_bytes()), Vec::<PathBuf>::new());
+    }
+}
+
+#[test]
+fn the_memory_of_broker_and_courier_does_not_keep_an_opened_secret_in_the_courier() {
+    let marker = format!("memory-{}-{}", "19c2aa70", std::process::id());
+    let project = Project::ready("memory", &holder(), &[("api_token", marker.as_str())]);
+    project.up();
+    for program in ["casemate-courier", "casemate-gateway", "casemate-emulator", "box-supervisor"] {
+        let pid = project.pid_of(program);
+        assert!(!memory_contains(pid, marker.as_bytes()), "{program} has the secret in its memory");
+    }
+    // The search works: it finds the marker where it must be, in the agent's own pages of /run/secrets or its heap.
+    let pid = project.pid_of("casemate-gateway");
+    assert!(memory_contains(pid, b"casemate-gateway"), "the search finds nothing at all");
+    project.down();
+}
+
+fn memory_contains(pid: u32, wanted: &[u8]) -> bool {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|p| p.starts_with('r'))).any(|line| {
+        let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
+        let (mut at, end) = (number(from), number(to));
+        let mut chunk = vec![0; CHUNK_BYTES];
+        while at < end {
+            let Ok(read) = memory.read_at(&mut chunk, at) else { return false };
+            if read == 0 {
+                return false;
+            }
+            if contains(&chunk[..read], wanted) {
+                return true;
+            }
+            // Chunks overlap, so that nothing hides at a border.
+            at += if read == chunk.len() { (read - wanted.len()) as u64 } else { read as u64 };
+        }
+        false
+    })
+}
+
+fn files_with(dir: &Path, wanted: &[u8]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in entries(dir) {
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        if metadata.is_dir() {
+            found.extend(files_with(&path, wanted));
+        } else if metadata.is_file() && fs::read(&path).is_ok_and(|bytes| contains(&bytes, wanted)) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    let first = wanted[0];
+    let mut from = 0;
+    while let Some(at) = bytes[from..].iter().position(|b| *b == first) {
+        if bytes[from + at..].starts_with(wanted) {
+            return true;
+        }
+        from += at + 1;
+    }
+    false
+}
