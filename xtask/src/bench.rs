@@ -15,7 +15,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
         return Err("there is one measurement: `cargo xtask bench launch`".into());
     }
     setup::run()?;
-    let launcher = dist::run()?.join("casemate-launcher");
-    run_command(&mut cargo(&["build", "--quiet", "--package", "casemate-bench"]), BOUND)?;
-    run_command(Command::new(target_dir().join("debug/casemate-bench")).arg("launch").arg(launcher), BOUND)
+    let launcher = dist::launcher(dist::Profile::Release)?;
+    run_command(&mut cargo(&["build", "--quiet", "--release", "--package", "casemate-bench"]), BOUND)?;
+    run_command(Command::new(target_dir().join("release/casemate-bench")).arg("launch").arg(launcher), BOUND)
 }

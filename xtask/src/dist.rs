@@ -32,21 +32,42 @@ pub(crate) fn run() -> Result<PathBuf, String> {
         args.extend(["--package", package]);
     }
     run_command(&mut cargo(&args), BUILD_BOUND)?;
-    let mut launcher = cargo(&["build", "--quiet", "--package", LAUNCHER, "--target", TARGET]);
-    run_command(launcher.env("RUSTFLAGS", STATIC_FLAGS), BUILD_BOUND)?;
-
+    let launcher = launcher(Profile::Dev)?;
     let bin = target_dir().join("dist/bin");
     std::fs::create_dir_all(&bin).map_err(|error| format!("{}: {error}", bin.display()))?;
     for (_, program) in PROGRAMS {
         install(&target_dir().join("debug").join(program), &bin.join(program))?;
     }
-    let launcher = target_dir().join(TARGET).join("debug").join(LAUNCHER);
+    install(&launcher, &bin.join(LAUNCHER))?;
+    Ok(bin)
+}
+
+/// How a program is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// For the demo and the tests.
+    Dev,
+    /// For measurements.
+    Release,
+}
+
+/// Builds the static launcher, and gives its file.
+pub(crate) fn launcher(profile: Profile) -> Result<PathBuf, String> {
+    let mut build = cargo(&["build", "--quiet", "--package", LAUNCHER, "--target", TARGET]);
+    let folder = match profile {
+        Profile::Dev => "debug",
+        Profile::Release => {
+            build.arg("--release");
+            "release"
+        }
+    };
+    run_command(build.env("RUSTFLAGS", STATIC_FLAGS), BUILD_BOUND)?;
+    let launcher = target_dir().join(TARGET).join(folder).join(LAUNCHER);
     let bytes = std::fs::read(&launcher).map_err(|error| format!("{}: {error}", launcher.display()))?;
     if needs_loader(&bytes) != Some(false) {
         return Err(format!("{} is not a static program", launcher.display()));
     }
-    install(&launcher, &bin.join(LAUNCHER))?;
-    Ok(bin)
+    Ok(launcher)
 }
 
 /// Copies a program beside and renames it, as the old one may run.

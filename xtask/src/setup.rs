@@ -6,8 +6,10 @@ use std::time::Duration;
 use crate::process;
 
 /// Package and why it is needed.
-const PACKAGES: [(&str, &str); 3] = [
+const PACKAGES: [(&str, &str); 5] = [
     ("erofs-utils", "mkfs.erofs builds the read-only root file systems of agents"),
+    ("busybox-static", "the small root file system of tests and measurements"),
+    ("iproute2", "tests of the gateway make network namespaces"),
     ("bubblewrap", "the measure that `bench launch` compares with"),
     ("runc", "likewise"),
 ];
