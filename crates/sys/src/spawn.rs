@@ -231,9 +231,15 @@ impl FirstProcess {
 impl Drop for FirstProcess {
     fn drop(&mut self) {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-        // Where its status was taken already, this answers ECHILD at once.
-        let _ =
-            rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED));
+        if self.ended() != Ok(None) {
+            return;
+        }
+        // Its end may take its time (a disk that does not answer); whoever drops it must not wait for that.
+        if let Ok(pidfd) = self.pidfd.try_clone() {
+            std::thread::spawn(move || {
+                rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))
+            });
+        }
     }
 }
 

@@ -292,7 +292,7 @@ async fn build(
     let log = world.project_dir.join("logs").join(format!("{name}.log"));
     let (read, write) = output::pipe()?;
     let write_error = write.try_clone().map_err(WardenError::file("pipe"))?;
-    tokio::task::spawn_local(output::copy(read, log));
+    output::copy(read, log);
     let starting =
         spawn::start(&world.launcher, &spec, std::os::fd::AsFd::as_fd(&*image), write, write_error)
             .map_err(explain_launch)?;

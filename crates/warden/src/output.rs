@@ -1,13 +1,10 @@
 //! What agents print: one file an agent, private to root, bounded.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-
-use tokio::io::AsyncReadExt as _;
-use tokio::net::unix::pipe::Receiver;
 
 use crate::error::WardenError;
 
@@ -19,27 +16,27 @@ pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), WardenError> {
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(WardenError::system("make a pipe"))
 }
 
-/// Copies what arrives on `pipe` to the file until all writers are gone. What cannot be written (full disk) is
-/// dropped: the agent must not be able to stop the warden, nor be stopped by a full disk.
-pub(crate) async fn copy(pipe: OwnedFd, path: PathBuf) {
-    let Ok(mut receiver) = Receiver::from_owned_fd(pipe) else { return };
-    let mut file = open(&path);
-    let mut size = file.as_ref().and_then(|f| f.metadata().ok()).map_or(0, |m| m.len());
-    let mut buffer = vec![0; 16 << 10];
-    while let Ok(count @ 1..) = receiver.read(&mut buffer).await {
-        let Some(bytes) = buffer.get(..count) else { break };
-        if size > FILE_BYTES_MAX {
-            let _ = std::fs::rename(&path, path.with_extension("log.1"));
-            file = open(&path);
-            size = 0;
+/// Copies what arrives on `pipe` to the file until all writers are gone, on a thread of its own: a disk that is slow
+/// under one agent's flood holds up that agent, not the warden. What cannot be written (full disk) is dropped.
+pub(crate) fn copy(pipe: OwnedFd, path: PathBuf) {
+    std::thread::spawn(move || {
+        let mut pipe = File::from(pipe);
+        let mut file = open(&path);
+        let mut size = file.as_ref().and_then(|f| f.metadata().ok()).map_or(0, |m| m.len());
+        let mut buffer = vec![0; 16 << 10];
+        while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+            let Some(bytes) = buffer.get(..count) else { break };
+            if size > FILE_BYTES_MAX {
+                let _ = std::fs::rename(&path, path.with_extension("log.1"));
+                file = open(&path);
+                size = 0;
+            }
+            if let Some(file) = &mut file {
+                let _ = file.write_all(bytes);
+            }
+            size = size.saturating_add(count as u64);
         }
-        if let Some(file) = &mut file {
-            let _ = file.write_all(bytes);
-        }
-        size = size.saturating_add(count as u64);
-        // A flood from one agent must not keep the others waiting.
-        tokio::task::yield_now().await;
-    }
+    });
 }
 
 fn open(path: &PathBuf) -> Option<File> {
