@@ -24,7 +24,13 @@ pub(crate) fn copy(pipe: OwnedFd, path: PathBuf) {
         let mut file = open(&path);
         let mut size = file.as_ref().and_then(|f| f.metadata().ok()).map_or(0, |m| m.len());
         let mut buffer = vec![0; 16 << 10];
-        while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+        loop {
+            let count = match pipe.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
             let Some(bytes) = buffer.get(..count) else { break };
             if size > FILE_BYTES_MAX {
                 let _ = std::fs::rename(&path, path.with_extension("log.1"));
