@@ -316,6 +316,53 @@ fn down_during_up_stops_it() {
     second_up_works(&project);
 }
 
+/// A program that hangs must not keep the others from their end.
+fn ends_while_stopped(name: &str, program: &str) {
+    let project = project(name);
+    project.up();
+    kill(project.pid_of(program), Signal::STOP);
+    if program != "casemate-warden" {
+        assert!(project.run(&["ps"]).took < FAULT_BOUND);
+    }
+    project.down();
+    second_up_works(&project);
+}
+
+#[test]
+fn down_ends_a_box_whose_warden_hangs() {
+    ends_while_stopped("s-warden", "casemate-warden");
+}
+
+#[test]
+fn down_ends_a_box_whose_gateway_hangs() {
+    ends_while_stopped("s-gateway", "casemate-gateway");
+}
+
+#[test]
+fn down_ends_a_box_whose_courier_hangs() {
+    ends_while_stopped("s-courier", "casemate-courier");
+}
+
+#[test]
+fn down_ends_a_box_whose_broker_hangs() {
+    ends_while_stopped("s-broker", "casemate-broker");
+}
+
+#[test]
+fn down_ends_a_box_whose_hardware_hangs() {
+    let project = project("s-emulator");
+    project.up();
+    kill(project.pid_of("casemate-emulator"), Signal::STOP);
+    // A request for evidence hangs in the hardware; the warden still answers others.
+    let attest = project.spawn(&["attest", "other", "--nonce", "nonce-one", "-o", "e.json"]);
+    std::thread::sleep(Duration::from_millis(200));
+    let ps = project.run_with(&["ps"], FAULT_BOUND, None);
+    ps.assert_ok();
+    project.down();
+    assert_eq!(attest.wait(COMMAND_BOUND).status.code(), Some(3));
+    second_up_works(&project);
+}
+
 #[test]
 fn a_full_disk_stops_up_with_two_lines_and_a_second_up_works() {
     let project = project("full");

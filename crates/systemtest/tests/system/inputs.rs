@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::project::{COMMAND_BOUND, Project, agent, casemate, run_bounded};
+use rustix::process::Signal;
+
+use crate::project::{COMMAND_BOUND, Project, agent, casemate, kill, run_bounded};
 
 fn project(name: &str) -> Project {
     Project::ready(name, &agent("one", &["say here", "wait"], ""), &[])
@@ -90,12 +92,17 @@ fn a_broken_or_missing_policy_is_named_with_its_place() {
 
 #[test]
 fn a_policy_that_is_broken_while_the_box_runs_releases_nothing() {
-    let one = agent("one", &["secret s", "wait"], "secrets: [s]");
+    let one = agent("one", &["secret s", "wait"], "secrets: [s]\nrestart: always");
     let project = Project::ready("in-live", &one, &[("s", "x")]);
     project.up();
     project.attest("one", "nonce-one", "e.json").assert_ok();
     fs::write(project.file("policy.toml"), "version = ").unwrap();
     project.run(&["verify", "e.json", "--nonce", "nonce-one"]).assert_fails(2, "policy.toml:", "");
+    let pid = project.ps()["agents"]["one"]["pid"].as_u64().unwrap();
+    kill(u32::try_from(pid).unwrap(), Signal::KILL);
+    let one = project.wait_for_agent("one", "failed", |agent| agent["state"] == "failed");
+    assert_eq!((&one["instance"], &one["secrets"]), (&serde_json::json!(2), &serde_json::json!([])), "{one}");
+    assert_eq!(project.logs("one").matches("secret s").count(), 1);
     project.down();
 }
 

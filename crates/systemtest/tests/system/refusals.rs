@@ -1,6 +1,7 @@
 //! The six refusals: each ends with its rule, what was expected and what was found.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -178,6 +179,44 @@ fn an_undeclared_port_and_an_undeclared_host_are_out_of_reach() {
     // The box itself records the name that was asked for.
     let warden = fs::read_to_string(project.project_dir().join("logs/box-warden.txt")).unwrap();
     assert!(warden.contains("name.declared") && warden.contains("exfil.example"), "{warden}");
+    project.down();
+}
+
+#[test]
+fn only_the_declared_port_of_a_declared_host_is_in_reach() {
+    let serve = |text: &'static str| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // The thread lives as long as this program.
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.write_all(text.as_bytes());
+            }
+        });
+        port
+    };
+    let (open, closed) = (serve("the-declared-one"), serve("the-other-one"));
+    let caller = agent(
+        "caller",
+        &[
+            &format!("call api.test:{open}"),
+            &format!("call api.test:{closed}"),
+            &format!("call 127.0.0.1:{closed}"),
+            "say tried",
+            "wait",
+        ],
+        &format!("extra_hosts: [\"api.test:127.0.0.1\"]\nx-casemate:\n  egress: [\"api.test:{open}\"]"),
+    );
+    let peer = agent("peer", &[&format!("call api.test:{open}"), "say tried", "wait"], "");
+    let project = Project::ready("egress", &format!("{caller}{peer}"), &[]);
+    project.up();
+    let logs = project.logs_with("caller", "tried");
+    assert!(logs.contains(&format!("call api.test:{open} answered the-declared-one")), "{logs}");
+    assert!(!logs.contains("the-other-one"), "{logs}");
+    assert_eq!(logs.matches("ConnectionRefused").count(), 2, "{logs}");
+    // What one agent may reach, its peer may not.
+    let logs = project.logs_with("peer", "tried");
+    assert!(!logs.contains("answered"), "{logs}");
     project.down();
 }
 
