@@ -6,7 +6,8 @@
 //! Steps: `say TEXT`; `secret NAME` (mode, owner and content from its end to its beginning, so that the log does not
 //! hold the content itself); `serve PORT TEXT`; `call HOST:PORT`; `ask JSON` (over the agent socket); `reach PORT`
 //! (exits 1 where nothing listens: a health check); `crash-until INSTANCE CODE`; `exit CODE`; `sleep MS`;
-//! `write PATH TEXT`; `wait` (for ever).
+//! `write PATH TEXT`; `read PATH`; `eat MIB` (of memory); `spawn COUNT` (processes that wait); `flood LINES`; `hold
+//! COUNT` (connections to the agent socket); `wait` (for ever).
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -55,6 +56,19 @@ fn run(step: &str) -> Step {
             let (path, text) = rest.split_once(' ').ok_or("no text")?;
             std::fs::write(path, text)?;
         }
+        "read" => match std::fs::read_to_string(rest) {
+            Ok(text) => say(&format!("{rest} has {text}")),
+            Err(error) => say(&format!("{rest} fails {:?}", error.kind())),
+        },
+        "eat" => say(&format!("ate {} bytes", vec![1_u8; rest.parse::<usize>()? << 20].len())),
+        "spawn" => spawn(rest.parse()?)?,
+        "flood" => (0..rest.parse::<u64>()?).for_each(|line| say(&format!("{line:0100}"))),
+        "hold" => {
+            let all: Vec<_> = (0..rest.parse::<u32>()?).map(|_| UnixStream::connect(AGENT_SOCKET)).collect();
+            say(&format!("holds {}", all.iter().flatten().count()));
+            // Kept until the program ends.
+            std::mem::forget(all);
+        }
         "wait" => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
@@ -66,6 +80,19 @@ fn run(step: &str) -> Step {
 fn say(text: &str) {
     // A closed log is no concern of the agent.
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Starts processes until one cannot be started.
+fn spawn(count: u32) -> Result<(), Box<dyn Error>> {
+    let own = std::env::current_exe()?;
+    for started in 0..count {
+        if let Err(error) = std::process::Command::new(&own).arg("wait").spawn() {
+            say(&format!("spawned {started}, then {error}"));
+            return Ok(());
+        }
+    }
+    say(&format!("spawned all {count}"));
+    Ok(())
 }
 
 fn secret(name: &str) -> Result<String, Box<dyn Error>> {

@@ -412,3 +412,33 @@ fn two_projects_do_not_touch_each_other() {
     two.attest("keeper", "nonce-one", "e.json").assert_ok();
     two.down();
 }
+
+#[test]
+fn of_two_ups_at_once_one_works_and_the_other_says_so() {
+    let project = project("race");
+    for _ in 0..2 {
+        let ups = [(); 3].map(|()| project.spawn(&["up", "-d", "--progress", "plain"]));
+        let ends = ups.map(|up| up.wait(COMMAND_BOUND));
+        let won = ends.iter().filter(|end| end.status.success()).count();
+        assert_eq!(won, 1, "{ends:?}");
+        for lost in ends.iter().filter(|end| !end.status.success()) {
+            lost.assert_fails(3, "runs already", "down");
+        }
+        project.wait_for_agent("keeper", "running", |agent| agent["pid"].is_number());
+        project.down();
+    }
+}
+
+#[test]
+fn following_logs_ends_with_the_box() {
+    let project = project("follow");
+    project.up();
+    let mut follow = project.spawn(&["logs", "-f"]);
+    let end = Instant::now() + FAULT_BOUND;
+    while !follow.stdout().contains("| here") {
+        assert!(follow.runs() && Instant::now() < end, "{}", follow.stdout());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    project.down();
+    follow.wait(FAULT_BOUND).assert_ok();
+}

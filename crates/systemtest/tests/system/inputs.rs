@@ -220,3 +220,19 @@ fn the_broker_that_does_not_belong_to_its_certificate_is_not_used() {
     assert!(matches!(output.status.code(), Some(2 | 3)), "{}{}", output.stdout, output.stderr);
     project.assert_nothing_left();
 }
+
+#[test]
+fn a_root_directory_whose_sockets_would_have_no_address_is_unusable() {
+    let project = project("in-long");
+    let mut up = casemate(&["up", "-d"]);
+    project.place(&mut up);
+    up.env("CASEMATE_HOME", project.dir.path().join("x".repeat(100)));
+    run_bounded(&mut up, project.dir.path(), COMMAND_BOUND, None).assert_fails(2, "107", "CASEMATE_HOME");
+    let mut up = casemate(&["up", "-d"]);
+    project.place(&mut up);
+    up.env("CASEMATE_HOME", "/proc/casemate");
+    let output = run_bounded(&mut up, project.dir.path(), COMMAND_BOUND, None);
+    assert!(matches!(output.status.code(), Some(2 | 3)), "{}{}", output.stdout, output.stderr);
+    assert_eq!(output.report().len(), 2, "{}", output.stderr);
+    project.assert_nothing_left();
+}

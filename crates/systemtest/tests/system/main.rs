@@ -10,6 +10,8 @@ mod faults;
 mod happy;
 mod image;
 mod inputs;
+mod limits;
+mod platform;
 mod project;
 mod refusals;
 mod secrets;

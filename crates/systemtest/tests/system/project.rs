@@ -343,7 +343,8 @@ pub(crate) fn spawn(command: &mut Command, dir: &Path, input: Option<&str>) -> S
     let begun = Instant::now();
     let mut child = command.spawn().unwrap();
     if let Some(input) = input {
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        // A command may refuse before it has read all.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     }
     Spawned { child, files, begun }
 }

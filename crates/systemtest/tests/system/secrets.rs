@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::census::entries;
-use crate::project::{Project, agent};
+use crate::project::{COMMAND_BOUND, Project, agent};
 
 /// Most bytes searched at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -93,7 +93,39 @@ fn a_secret_is_in_its_agent_and_in_no_file_command_line_environment_or_log() {
 }
 
 #[test]
-fn the_memory_of_broker_and_courier_does_not_keep_an_opened_secret_in_the_courier() {
+fn a_secret_of_any_content_arrives_as_it_is_or_is_refused() {
+    let steps = ["secret odd", "secret big", "secret empty", "wait"];
+    let project = Project::new(
+        "content",
+        &agent("one", &steps, "secrets: [odd, big, empty]"),
+        &["odd", "big", "empty"],
+    );
+    project.write_policy(&[]);
+    let odd = "line one\nzero \0 and \u{1F512} and no end";
+    project.put_secret("odd", odd);
+    let big = "0123456789abcdef".repeat(4096);
+    project.put_secret("big", &big);
+    let empty = project.run_with(&["secret", "put", "empty"], COMMAND_BOUND, Some(""));
+    if !empty.status.success() {
+        assert_eq!(empty.status.code(), Some(2), "{}", empty.stderr);
+        project.put_secret("empty", "e");
+    }
+    let too_big = "x".repeat((8 << 20) + 1);
+    let refused = project.run_with(&["secret", "put", "big"], COMMAND_BOUND, Some(&too_big));
+    assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);
+    project.run(&["secret", "put", "../odd"]).assert_fails(2, "../odd", "");
+    project.up();
+    let log = project.project_dir().join("logs/one.log");
+    project.logs_with("one", "secret empty");
+    let logs = fs::read_to_string(log).unwrap();
+    for content in [odd, big.as_str()] {
+        assert!(logs.contains(&content.chars().rev().collect::<String>()));
+    }
+    project.down();
+}
+
+#[test]
+fn no_process_but_broker_warden_and_agent_ever_has_the_secret_in_its_memory() {
     let marker = format!("memory-{}-{}", "19c2aa70", std::process::id());
     let project = Project::ready("memory", &holder(), &[("api_token", marker.as_str())]);
     project.up();

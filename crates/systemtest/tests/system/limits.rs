@@ -1,0 +1,76 @@
+//! What one agent may use up, and that its peers and the box do not notice.
+
+use std::fs;
+
+use crate::project::{Project, agent};
+
+#[test]
+fn an_agent_that_takes_too_much_memory_is_killed_alone() {
+    let greedy = agent("greedy", &["sleep 300", "eat 256", "wait"], "restart: on-failure:1");
+    let project = Project::ready("memory-max", &format!("{greedy}{}", agent("peer", &["wait"], "")), &[]);
+    project.up();
+    project.wait_for_agent("greedy", "killed twice", |agent| {
+        agent["instance"] == 2 && agent["exit_status"] == 137 && agent["phase"] == "exited"
+    });
+    assert!(!project.logs("greedy").contains("ate"));
+    project.wait_for_agent("peer", "running", |agent| agent["pid"].is_number() && agent["instance"] == 1);
+    project.down();
+}
+
+#[test]
+fn an_agent_gets_no_more_processes_than_its_limit_and_they_end_with_it() {
+    let many = agent("many", &["spawn 100", "wait"], "");
+    let project = Project::ready("pids-max", &format!("{many}{}", agent("peer", &["wait"], "")), &[]);
+    project.up();
+    let logs = project.logs_with("many", "spawned");
+    let count: u32 = logs.split("spawned ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+    assert!((8..16).contains(&count), "{logs}");
+    assert!(project.census().processes.len() > 8);
+    project.down();
+}
+
+#[test]
+fn an_agent_that_floods_its_log_or_its_socket_keeps_nobody_waiting() {
+    let loud = agent("loud", &["flood 200000", "hold 64", "say flooded", "wait"], "");
+    let peer = agent("peer", &["sleep 200", r#"ask {"method":"identity"}"#, "wait"], "");
+    let project = Project::ready("flood", &format!("{loud}{peer}"), &[]);
+    project.up();
+    let logs = project.logs_with("peer", "box says");
+    assert!(logs.contains(r#""agent":"peer""#), "{logs}");
+    project.logs_with("loud", "flooded");
+    project.attest("loud", "nonce-one", "e.json").assert_ok();
+    let bytes: u64 = fs::read_dir(project.project_dir().join("logs"))
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("loud"))
+        .map(|entry| entry.metadata().unwrap().len())
+        .sum();
+    assert!(bytes < 64 << 20, "{bytes}");
+    project.down();
+}
+
+#[test]
+fn a_volume_keeps_its_content_until_it_is_removed() {
+    let writer = |steps: &[&str]| agent("one", steps, "volumes: [\"kept:/data\"]");
+    let project = Project::empty("volume");
+    let compose = |steps: &[&str]| {
+        let text = format!("name: volume\nservices:\n{}volumes:\n  kept:\n", writer(steps));
+        fs::write(project.file("compose.yaml"), text).unwrap();
+        project.write_policy(&[]);
+    };
+    crate::image::link_into(&project.home());
+    compose(&["write /data/x first", "read /data/x", "write /etc/x y", "wait"]);
+    project.up();
+    // The root is read-only: the third step fails, and with it the agent.
+    let logs = project.logs_with("one", "failed: write /etc/x");
+    assert!(logs.contains("/data/x has first"), "{logs}");
+    project.down();
+    compose(&["read /data/x", "say again", "wait"]);
+    project.up();
+    assert_eq!(project.logs_with("one", "again").matches("/data/x has first").count(), 2);
+    project.run(&["down", "-t", "0", "--volumes"]).assert_ok();
+    project.assert_nothing_left();
+    project.up();
+    project.logs_with("one", "/data/x fails NotFound");
+    project.down();
+}
