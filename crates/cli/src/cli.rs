@@ -12,7 +12,13 @@ use crate::supervisor;
 
 /// Runs agents that do not trust each other in one confidential VM, each attested as itself.
 #[derive(Parser)]
-#[command(name = "casemate", version, about, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(
+    name = "casemate",
+    version,
+    before_help = "Example: casemate init && casemate image import NAME --tar rootfs.tar && casemate policy write && casemate up",
+    after_help = EXIT_CODES,
+    disable_help_subcommand = true
+)]
 struct Cli {
     #[command(flatten)]
     global: Global,

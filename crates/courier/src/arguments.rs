@@ -12,7 +12,7 @@ pub(crate) struct Arguments {
     /// User and group id to become; it is started with root, as it may lie where only root can reach.
     #[arg(long, value_name = "N")]
     pub(crate) uid: Option<u32>,
-    /// The broker: https://HOST[:PORT].
+    /// The broker: https://HOST:PORT.
     #[arg(long, value_name = "URL")]
     pub(crate) broker: String,
     /// The broker's certificate: the only one that is trusted.
