@@ -12,6 +12,9 @@ use casemate_protocol::rcar::{ERROR_TYPE_PREFIX, ErrorInformation};
 
 use crate::store::StoreError;
 
+/// Rule of the refusal of what is permitted and not there.
+const RULE_STORED: &str = "secret.stored";
+
 /// Why a request got no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ApiError {
@@ -73,9 +76,11 @@ impl ApiError {
             Self::TooLong { max } => ("PayloadTooLarge", format!("body of more than {max} bytes"), None),
             Self::Unauthenticated { what } => ("TokenNotFound", what.to_owned(), None),
             Self::Refused(refusal) => ("PolicyDeny", refusal.to_string(), Some(refusal)),
-            Self::NoResource { resource } => {
-                ("ResourceNotFound", format!("nothing is stored under {resource}"), None)
-            }
+            Self::NoResource { resource } => (
+                "ResourceNotFound",
+                format!("nothing is stored under {resource}"),
+                Some(Refusal::new(RULE_STORED, format_args!("a secret under {resource}"), "nothing")),
+            ),
             Self::NoRoute => ("InvalidRequestPath", "no such path".to_owned(), None),
             Self::Method => ("InvalidRequestMethod", "no such method for this path".to_owned(), None),
             Self::TooMany { what } => ("TooManyRequests", what.to_owned(), None),
