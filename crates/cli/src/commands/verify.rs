@@ -98,6 +98,8 @@ fn read_evidence(path: &std::path::Path) -> Outcome<Evidence> {
 pub(crate) fn todo(rule: &str) -> &'static str {
     if rule.starts_with("image.") {
         "import the image again; where the change is meant, lock and write the policy again"
+    } else if rule == "secret.stored" {
+        "store it with `casemate secret put NAME`, then start again"
     } else if rule.contains("nonce") {
         "ask for fresh evidence with the nonce that you send now; evidence is good for one nonce"
     } else if rule.contains("root") || rule.contains("simulated") || rule.contains("chain") {
