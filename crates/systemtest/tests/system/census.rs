@@ -31,7 +31,7 @@ impl Owner {
     pub(crate) fn count(&self, seen: &mut BTreeSet<u32>) -> Census {
         let home = self.home.to_string_lossy().into_owned();
         let mountinfo = fs::read_to_string("/proc/1/mountinfo").unwrap();
-        let own_mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let own_mountinfo = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         let lines: BTreeSet<&str> = mountinfo.lines().chain(own_mountinfo.lines()).collect();
         Census {
             processes: self.processes(seen).into_iter().map(describe).collect(),
@@ -132,4 +132,65 @@ fn state(pid: u32) -> Option<char> {
 
 fn parent(pid: u32) -> Option<u32> {
     stat_field(pid, 1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::{Command, Stdio};
+
+    use crate::project::{Project, agent, casemate};
+
+    /// The positive control of every "nothing is left": each kind of thing is seen where it is.
+    #[test]
+    fn the_census_sees_each_kind_of_thing_that_could_be_left() {
+        let project = Project::new("census", &agent("one", &["wait"], ""), &[]);
+        project.run(&["lock"]).assert_ok();
+        project.assert_nothing_left();
+
+        // A program that waits for a secret on its standard input.
+        let mut put = casemate(&["secret", "put", "x"]);
+        project.place(&mut put);
+        let mut put = put.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        assert_eq!(project.census().processes.len(), 1);
+        put.kill().unwrap();
+        put.wait().unwrap();
+        assert!(project.census().processes.is_empty());
+
+        // An entry of the run folder.
+        fs::create_dir_all(project.project_dir().join("run")).unwrap();
+        let socket = project.project_dir().join("run/control.sock");
+        fs::write(&socket, "").unwrap();
+        assert_eq!(project.census().run, [socket.as_path()]);
+        fs::remove_file(&socket).unwrap();
+
+        // A control group, and a foreign process in it.
+        let name = casemate_sys::cgroup::box_name(&project.name, &project.project_dir());
+        let limits = casemate_sys::cgroup::GroupLimits { memory_bytes: 64 << 20, pids: 4, cpu_milli: None };
+        casemate_sys::cgroup::Group::create(&name, "one", limits).unwrap();
+        let groups = project.census().cgroups;
+        assert!(!groups.is_empty());
+        let mut sleep = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+        for group in groups {
+            fs::write(group.join("one/cgroup.procs"), sleep.id().to_string()).unwrap();
+        }
+        assert_eq!(project.census().processes.len(), 1);
+        sleep.kill().unwrap();
+        sleep.wait().unwrap();
+        casemate_sys::cgroup::remove_box(&name).unwrap();
+
+        // A mount, in a namespace of a thread.
+        let owner = project.owner();
+        std::thread::scope(|scope| scope.spawn(move || sees_a_mount(&owner)).join()).unwrap();
+        project.assert_nothing_left();
+    }
+
+    fn sees_a_mount(owner: &super::Owner) {
+        use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+        #[expect(deprecated, reason = "the unsafe form differs only for FILES, which is not asked for")]
+        rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS).unwrap();
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+        mount("none", &owner.home, "tmpfs", MountFlags::empty(), None).unwrap();
+        assert_eq!(owner.count(&mut std::collections::BTreeSet::new()).mounts.len(), 1);
+    }
 }

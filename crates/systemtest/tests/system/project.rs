@@ -242,7 +242,8 @@ impl Project {
         self.run(&["attest", agent, "--nonce", nonce, "-o", file])
     }
 
-    fn owner(&self) -> Owner {
+    /// Whose things are counted.
+    pub(crate) fn owner(&self) -> Owner {
         Owner {
             home: self.home(),
             project_dir: self.project_dir(),

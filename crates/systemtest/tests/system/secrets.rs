@@ -37,10 +37,9 @@ fn a_secret_that_the_broker_does_not_hold_is_named() {
     let project = Project::new("missing", &holder(), &["api_token"]);
     project.write_policy(&[]);
     let output = project.try_up(&[]);
-    assert_eq!(output.status.code(), Some(1), "{}{}", output.stdout, output.stderr);
-    let report = output.report().join("\n");
-    assert!(report.starts_with("error: agent holder failed at secrets"), "{report}");
-    assert!(report.contains("nothing is stored under missing/secret/api_token"), "{report}");
+    let (expected, _) = output.assert_refused("secret.stored");
+    assert_eq!(expected, "a secret under missing/secret/api_token");
+    assert!(output.stderr.contains("casemate secret put"), "{}", output.stderr);
     project.assert_nothing_left();
     project.put_secret("api_token", "x");
     project.up();
