@@ -330,7 +330,7 @@ impl Start<'_> {
     }
 }
 
-/// Waits for Ctrl-C or SIGTERM, from the call on.
+/// Waits for Ctrl-C, SIGTERM, or the end of the terminal, from the call on.
 fn interrupted() -> Outcome<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| {
@@ -338,12 +338,28 @@ fn interrupted() -> Outcome<impl Future<Output = ()>> {
             .map_err(|error| Failure::environment(format!("signals: {error}"), "free some descriptors"))
     };
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let mut hangup = if hangup_is_ignored() { None } else { Some(listen(SignalKind::hangup())?) };
     Ok(async move {
+        let hangup = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = hangup => {}
         }
     })
+}
+
+/// Whether the caller wants this program to outlive its terminal, as `nohup` does (proc_pid_status(5), `SigIgn`).
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // SIGHUP is number 1, the lowest bit.
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 fn elapsed_ms(begun: Instant) -> u64 {
