@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::image;
-use crate::project::{COMMAND_BOUND, Output, Project, Spawned, agent, dist, kill, run_bounded};
+use crate::project::{COMMAND_BOUND, Output, Project, Spawned, agent, dist, kill, run_bounded, spawn};
 
 /// Time in which a fault must show.
 const FAULT_BOUND: Duration = Duration::from_secs(30);
@@ -441,4 +441,84 @@ fn following_logs_ends_with_the_box() {
     }
     project.down();
     follow.wait(FAULT_BOUND).assert_ok();
+}
+
+#[test]
+fn a_foreground_up_stops_all_in_good_order_when_it_is_told_to_end_or_its_terminal_goes() {
+    let project = project("signals");
+    for signal in [Signal::TERM, Signal::HUP] {
+        for part in ["ok   broker", "| here"] {
+            let mut up = project.spawn(&["up", "--progress", "plain"]);
+            let end = Instant::now() + FAULT_BOUND;
+            while !up.stdout().contains(part) {
+                assert!(up.runs() && Instant::now() < end, "{}", up.stdout());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            up.signal(signal);
+            let output = up.wait(COMMAND_BOUND);
+            assert!(matches!(output.status.code(), Some(0 | 130)), "{signal:?} {part}: {output:?}");
+            project.assert_nothing_left();
+        }
+    }
+    // Unless it was started to outlive its terminal.
+    let mut nohup = Command::new("nohup");
+    nohup.arg(dist().join("casemate")).args(["up", "--progress", "plain"]);
+    project.place(&mut nohup);
+    let up = spawn(&mut nohup, project.dir.path(), None);
+    let end = Instant::now() + FAULT_BOUND;
+    while !up.stdout().contains("| here") {
+        assert!(Instant::now() < end, "{}", up.stdout());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    up.signal(Signal::HUP);
+    std::thread::sleep(Duration::from_millis(300));
+    project.wait_for_agent("other", "running", |agent| agent["pid"].is_number());
+    up.signal(Signal::TERM);
+    up.wait(COMMAND_BOUND).assert_ok();
+    second_up_works(&project);
+}
+
+#[test]
+fn damaged_state_stops_the_start_with_two_lines() {
+    let project = project("damaged");
+    project.up();
+    project.down();
+    let state = project.project_dir();
+    let mut damaged = 0;
+    let files =
+        [&state.join("broker"), &state.join("emulator"), &state].map(|dir| crate::census::entries(dir));
+    for file in files.concat().into_iter().filter(|path| path.is_file()) {
+        let whole = fs::read(&file).unwrap();
+        for bytes in [Vec::new(), b"damaged".repeat(100)] {
+            fs::write(&file, &bytes).unwrap();
+            let output = project.try_up(&[]);
+            let name = file.strip_prefix(&state).unwrap().display();
+            assert!(!output.stderr.contains("panicked"), "{name}: {}", output.stderr);
+            match output.status.code() {
+                // Made anew.
+                Some(0) => project.down(),
+                Some(1) => assert_eq!(output.report().len(), 5, "{name}: {}", output.stderr),
+                Some(2 | 3) => assert_eq!(output.report().len(), 2, "{name}: {}", output.stderr),
+                other => panic!("{name}: {other:?} {}", output.stderr),
+            }
+            project.assert_nothing_left();
+            damaged += 1;
+        }
+        fs::write(&file, &whole).unwrap();
+    }
+    assert!(damaged >= 10, "{damaged}");
+}
+
+#[test]
+fn a_user_who_is_not_root_is_told_so_and_nothing_is_started() {
+    let project = project("nobody");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
+    command.arg(dist().join("casemate")).args(["up", "-d"]);
+    project.place(&mut command);
+    let output = run_bounded(&mut command, project.dir.path(), COMMAND_BOUND, None);
+    assert!(matches!(output.status.code(), Some(2 | 3)), "{}{}", output.stdout, output.stderr);
+    assert_eq!(output.report().len(), 2, "{}", output.stderr);
+    project.assert_nothing_left();
+    second_up_works(&project);
 }

@@ -236,3 +236,23 @@ fn a_root_directory_whose_sockets_would_have_no_address_is_unusable() {
     assert_eq!(output.report().len(), 2, "{}", output.stderr);
     project.assert_nothing_left();
 }
+
+#[test]
+fn a_folder_with_spaces_and_signs_is_a_folder_like_any_other() {
+    let project = project("in-spaces");
+    let home = project.file("a b\\,:'\"é%s");
+    fs::rename(project.home(), &home).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = casemate(args);
+        project.place(&mut command);
+        run_bounded(command.env("CASEMATE_HOME", &home), project.dir.path(), COMMAND_BOUND, None)
+    };
+    let up = run(&["up", "-d"]);
+    let ps = run(&["ps"]);
+    let down = run(&["down", "-t", "0"]);
+    up.assert_ok();
+    ps.assert_ok();
+    down.assert_ok();
+    let left = fs::read_to_string("/proc/mounts").unwrap();
+    assert!(!left.contains("in-spaces"), "{left}");
+}

@@ -266,3 +266,37 @@ fn evidence_of_a_box_that_ended_says_so_by_its_nonce_alone() {
     project.attest("one", "nonce-two", "late.json").assert_fails(3, "does not run", "casemate up");
     assert!(!project.file("late.json").exists());
 }
+
+#[test]
+fn evidence_is_refused_where_its_endorsements_are_not_valid_at_the_time_of_appraisal() {
+    let project = Project::ready("when", &agent("one", &IDLE, ""), &[]);
+    project.up();
+    project.attest("one", "nonce-one", "e.json").assert_ok();
+    project.down();
+    for now in ["2001-01-01T00:00:00Z", "2099-01-01T00:00:00Z"] {
+        let output = project.run(&["verify", "e.json", "--nonce", "nonce-one", "--now", now]);
+        assert_eq!(output.status.code(), Some(1), "{now}: {}{}", output.stdout, output.stderr);
+        assert_eq!(output.report().len(), 5, "{now}: {}", output.stderr);
+    }
+}
+
+#[test]
+fn evidence_under_another_development_root_is_refused() {
+    // Each project's emulator has a root of its own: one project's evidence is worth nothing to another.
+    let (one, two) = ("root-one", "root-two");
+    let [one, two] = [one, two].map(|name| Project::ready(name, &agent("one", &IDLE, ""), &[]));
+    one.up();
+    one.attest("one", "nonce-one", "e.json").assert_ok();
+    one.down();
+    fs::copy(one.file("e.json"), two.file("e.json")).unwrap();
+    let bundle = one.project_dir().join("emulator/bundle.json");
+    let bundle = bundle.to_str().unwrap();
+    two.up();
+    two.down();
+    for more in [vec![], vec!["--bundle", bundle]] {
+        let args = [&["verify", "e.json", "--nonce", "nonce-one"][..], &more].concat();
+        let output = two.run(&args);
+        assert_eq!(output.status.code(), Some(1), "{}{}", output.stdout, output.stderr);
+        assert_eq!(output.report().len(), 5, "{}", output.stderr);
+    }
+}
