@@ -58,12 +58,21 @@ pub(crate) struct World {
 
 /// The warden's life.
 pub(crate) fn run(arguments: Arguments) -> Result<(), WardenError> {
+    keep_memory_private()?;
     // One thread: the kernel ends agents, gateway and courier with the thread that started them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| WardenError::File { path: "runtime".into(), source })?;
     tokio::task::LocalSet::new().block_on(&runtime, live(arguments))
+}
+
+/// No core dump, no tracing by another process of this user: the box key and the agents' keys are in this memory.
+fn keep_memory_private() -> Result<(), WardenError> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
+        .map_err(WardenError::system("keep the warden's memory out of core dumps"))
 }
 
 async fn live(arguments: Arguments) -> Result<(), WardenError> {
