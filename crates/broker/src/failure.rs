@@ -64,7 +64,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// Prints the two lines and gives the exit code: 2 for what the caller gave, 1 for the rest.
+    /// Prints the two lines and gives the exit code: 2 for what the caller gave, 3 for the rest, as `casemate` has them.
     pub(crate) fn report(&self) -> ExitCode {
         let (code, todo) = match self {
             Self::Inputs(error) => (2, error.todo()),
@@ -74,24 +74,24 @@ impl Failure {
             Self::SecretLength { .. } => (2, "give the secret on standard input, or with --file"),
             Self::NoSecret { .. } => (2, "see `casemate-broker secret ls` for what is stored"),
             Self::State(StateError::Exposed { .. }) => {
-                (1, "make it private (chmod go=), and replace what others may have read")
+                (3, "make it private (chmod go=), and replace what others may have read")
             }
-            Self::State(StateError::Locked { .. }) => (1, "stop the other broker, or choose another --state"),
-            Self::State(_) => (1, "check the path given with --state and its permissions"),
-            Self::Key(_) => (1, "restore the state directory from a backup, or start a new one"),
+            Self::State(StateError::Locked { .. }) => (3, "stop the other broker, or choose another --state"),
+            Self::State(_) => (3, "check the path given with --state and its permissions"),
+            Self::Key(_) => (3, "restore the state directory from a backup, or start a new one"),
             Self::Tls(TlsError::Name { .. }) => (2, "give names or addresses as they stand in the URL"),
             Self::Tls(TlsError::NameMissing { .. }) => (
                 2,
                 "remove tls.crt and tls.key from the state directory, and hand the new certificate to clients",
             ),
-            Self::Tls(_) => (1, "restore tls.crt and tls.key, or remove both to make new ones"),
-            Self::Store(StoreError::Locked) => (1, "try again when the other process is done"),
-            Self::Store(StoreError::Full) => (1, "free space where the state directory lies"),
-            Self::Store(_) => (1, "restore broker.db from a backup, and check it with `casemate-broker log`"),
-            Self::Vault(_) => (1, "put the secret again, or restore secrets.key"),
-            Self::Io { .. } => (1, "check file, permissions and address"),
+            Self::Tls(_) => (3, "restore tls.crt and tls.key, or remove both to make new ones"),
+            Self::Store(StoreError::Locked) => (3, "try again when the other process is done"),
+            Self::Store(StoreError::Full) => (3, "free space where the state directory lies"),
+            Self::Store(_) => (3, "restore broker.db from a backup, and check it with `casemate-broker log`"),
+            Self::Vault(_) => (3, "put the secret again, or restore secrets.key"),
+            Self::Io { .. } => (3, "check file, permissions and address"),
         };
-        eprintln!("error: {self}\n  to do: {todo}");
+        eprintln!("error: {self}\nto do: {todo}");
         ExitCode::from(code)
     }
 }

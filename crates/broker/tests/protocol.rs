@@ -214,7 +214,7 @@ fn only_one_broker_serves_a_state_directory() {
         &["serve", "--listen", "127.0.0.1:0", "--state", state, "--policy", policy, "--bundle", bundle],
         b"",
     );
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8(output.stderr).unwrap().contains("locked by another broker"));
 }
 
