@@ -10,6 +10,7 @@ mod faults;
 mod happy;
 mod image;
 mod inputs;
+mod interrupts;
 mod limits;
 mod platform;
 mod project;
