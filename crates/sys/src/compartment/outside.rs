@@ -146,15 +146,28 @@ pub(super) fn clone_first_process(control: &OwnedFd) -> Step<Role> {
     ]
     .into_iter()
     .fold(CLONE_NEWTIME, |all, flag| all | u64::from(flag.cast_unsigned()));
+    // Both write to the same socket: the first process says nothing before the launcher has told who it is.
+    let (told_read, told_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .named("namespaces", || "make a pipe".into())?;
     let (forked, pidfd) = syscall::clone3_single_threaded(flags)
         .named("namespaces", || "create pid, mount, net, ipc, uts, cgroup and time namespaces".into())?;
     match (forked, pidfd) {
         (Forked::Parent(pid), Some(pidfd)) => {
             send_packet(control, &Answer::Spawned { pid }.encode(), &[pidfd.as_fd()])
                 .named("", || "hand over the first process".into())?;
+            rustix::io::retry_on_intr(|| rustix::io::write(&told_write, &[1]))
+                .named("", || "let the first process begin".into())?;
             Ok(Role::Launcher)
         }
-        _ => Ok(Role::FirstProcess),
+        _ => {
+            drop(told_write);
+            let told = rustix::io::retry_on_intr(|| rustix::io::read(&told_read, &mut [0; 1]))
+                .named("", || "wait for the launcher".into())?;
+            if told != 1 {
+                return Err(rustix::io::Errno::PIPE).named("", || "wait for the launcher".into());
+            }
+            Ok(Role::FirstProcess)
+        }
     }
 }
 
