@@ -47,10 +47,14 @@ pub(crate) struct Spawned {
     begun: Instant,
 }
 
+fn dist_named() -> PathBuf {
+    let target = Path::new(env!("CARGO_BIN_EXE_systemtest-agent")).parent().and_then(Path::parent).unwrap();
+    std::env::var_os("CASEMATE_DIST").map_or_else(|| target.join("dist/bin"), PathBuf::from)
+}
+
 /// The folder of programs.
 pub(crate) fn dist() -> PathBuf {
-    let target = Path::new(env!("CARGO_BIN_EXE_systemtest-agent")).parent().and_then(Path::parent).unwrap();
-    let bin = std::env::var_os("CASEMATE_DIST").map_or_else(|| target.join("dist/bin"), PathBuf::from);
+    let bin = dist_named();
     let missing = "run `cargo xtask dist`, or name the folder of programs with CASEMATE_DIST";
     assert!(bin.join("casemate").is_file(), "{} holds no programs: {missing}", bin.display());
     assert!(
@@ -303,6 +307,10 @@ impl Project {
 
 impl Drop for Project {
     fn drop(&mut self) {
+        // Nothing was started, and nothing could end it.
+        if !dist_named().join("casemate").is_file() {
+            return;
+        }
         if std::thread::panicking() {
             for log in entries(&self.project_dir().join("logs")) {
                 let text = fs::read_to_string(&log).unwrap_or_default();
