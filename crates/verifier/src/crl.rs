@@ -50,6 +50,11 @@ impl<'a> Crl<'a> {
         Ok(Self { signed, issuer, window: Window { from, until }, revoked, extensions })
     }
 
+    /// How many certificates it names.
+    pub(crate) fn revoked_count(&self) -> usize {
+        self.revoked.len()
+    }
+
     /// That `issuer`, which may sign CRLs, issued this one, and that it holds at `now`.
     pub(crate) fn require_issued_by(&self, issuer: &Certificate<'_>, now: UnixTime) -> Result<(), X509Error> {
         issuer.require_crl_role()?;

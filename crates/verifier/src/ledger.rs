@@ -4,6 +4,8 @@ use std::fmt;
 
 use casemate_protocol::Refusal;
 
+use crate::time::UnixTime;
+
 /// Longest value of a claim, in characters. Digests have 128.
 const CLAIM_VALUE_CHARS_MAX: usize = 1024;
 
@@ -112,6 +114,22 @@ impl Ledger {
         result: Result<T, E>,
     ) -> Result<T, Failed> {
         result.map_err(|error| self.fail(rule, expected, error))
+    }
+
+    /// Records rule `collateral.age`: whether endorsements are young enough.
+    pub(crate) fn require_age(
+        &mut self,
+        name: &str,
+        issued: UnixTime,
+        age_max_days: u32,
+        now: UnixTime,
+    ) -> Result<(), Failed> {
+        self.require(
+            "collateral.age",
+            !now.is_later_by_more_than(age_max_days, issued),
+            format_args!("{name} issued at most {age_max_days} days ago"),
+            format_args!("{name} issued {} days ago, {issued}", now.days_since(issued)),
+        )
     }
 
     pub(crate) fn claim(

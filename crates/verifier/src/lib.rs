@@ -35,7 +35,7 @@ pub use dates::{CollateralPart, DatesError, collateral_dates};
 pub use jwt::{JWT_BYTES_MAX, verify_jwt};
 pub use ledger::{Claim, RuleResult, Voucher};
 pub use policy::{
-    AgentExpectations, Measurement, POLICY_BYTES_MAX, Policy, PolicyError, PolicyValues, Smt,
+    AgentExpectations, Measurement, POLICY_BYTES_MAX, Policy, PolicyError, PolicyValues, SeptVeDisable, Smt,
     SnpExpectations, SnpTcbMin, Taint, TdxExpectations,
 };
 pub use roots::Roots;

@@ -125,7 +125,7 @@ fn appraise_snp(
     let standing = standing(&policy.roots, None);
     claim_standing(ledger, standing);
     snp::claim_all(ledger, &verified, standing.hardware());
-    let _recorded = snp::require_expectations(ledger, &verified, expected);
+    let _recorded = snp::require_expectations(ledger, &verified, expected, now);
     Ok(standing)
 }
 

@@ -43,7 +43,8 @@ pub struct PolicyError {
 pub struct PolicyValues {
     /// Roots that platform evidence must lead to.
     pub roots: Roots,
-    /// Oldest endorsements accepted, counted from when they were issued.
+    /// Oldest endorsements of Intel accepted, counted from when they were issued. AMD's CRL has
+    /// [`SnpExpectations::crl_age_max_days`].
     pub collateral_age_max_days: u32,
     /// Expectations of a TDX box; none where TDX is not accepted.
     pub tdx: Option<TdxExpectations>,
@@ -74,12 +75,24 @@ impl fmt::Debug for Measurement {
 /// Expectations of a TDX box. Each list names every value that is accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TdxExpectations {
-    /// TCB status.
+    /// TCB status; never [`TcbStatus::Revoked`].
     pub tcb_status: Vec<TcbStatus>,
+    /// Whether the attribute SEPT_VE_DISABLE must be set.
+    pub sept_ve_disable: SeptVeDisable,
     /// Measurement of the initial contents.
     pub mrtd: Vec<Measurement>,
     /// Run-time measurement registers 0, 1 and 2.
     pub rtmr: [Vec<Measurement>; 3],
+}
+
+/// Whether a trust domain must have SEPT_VE_DISABLE: without it, the host can raise a virtualization exception at any
+/// access of the guest to its own memory, by taking the page away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeptVeDisable {
+    /// It must be set.
+    Required,
+    /// It may be clear, for guests whose kernel handles such an exception safely.
+    NotRequired,
 }
 
 /// Expectations of an SEV-SNP box.
@@ -95,6 +108,8 @@ pub struct SnpExpectations {
     pub tcb_min: SnpTcbMin,
     /// Whether simultaneous multithreading may be on.
     pub smt: Smt,
+    /// Oldest CRL of AMD accepted, counted from when it was issued.
+    pub crl_age_max_days: u32,
 }
 
 /// Lowest security versions of an SEV-SNP platform.
@@ -135,7 +150,7 @@ pub struct AgentExpectations {
     pub measurement: Sha384,
     /// Resource paths that it may receive.
     pub secrets: BTreeSet<String>,
-    /// Controls that need not be in force.
+    /// Controls that need not be fully in force: every other one must be `enforced`, without gaps.
     pub allow_weaker: BTreeSet<Control>,
     /// Whether it may be tainted.
     pub taint: Taint,

@@ -9,8 +9,8 @@ use casemate_protocol::event::Event;
 use casemate_protocol::jwk::{ALG_ECDH, ALG_ES256, EcJwk};
 use casemate_testkit::{CollateralSpec, DevPki, Revoked, Tee};
 use casemate_verifier::{
-    Measurement, Policy, Roots, Smt, SnpCollateral, SnpProduct, Taint, TcbStatus, TdxCollateral, UnixTime,
-    Voucher, appraise,
+    Measurement, Policy, Roots, SeptVeDisable, Smt, SnpCollateral, SnpProduct, Taint, TcbStatus,
+    TdxCollateral, UnixTime, Voucher, appraise,
 };
 use world::{NOW, World, agent, collateral_of, enforced, header, name, new_key, pki};
 
@@ -173,6 +173,77 @@ fn collateral_that_is_stale_early_or_old_is_refused() {
 }
 
 #[test]
+fn the_crl_of_amd_has_an_age_of_its_own() {
+    const DAY: u64 = 86_400;
+    let failed = |age_seconds: u64, max_days: u32| {
+        let mut world = World::new(Tee::Snp);
+        let spec = CollateralSpec {
+            issued_at: NOW.0 - age_seconds,
+            next_update: NOW.0 + 300 * DAY,
+            ..CollateralSpec::at(NOW.0)
+        };
+        world.collateral = collateral_of(pki(Tee::Snp).collateral_with(&spec).unwrap());
+        world.policy.collateral_age_max_days = 1;
+        world.policy.snp.as_mut().unwrap().crl_age_max_days = max_days;
+        world.failed()
+    };
+    assert_eq!(failed(20 * DAY, 20), none());
+    assert_eq!(failed(20 * DAY + 1, 20), ["collateral.age"]);
+    assert_eq!(failed(20 * DAY, 1), ["collateral.age"]);
+    assert_eq!(failed(399 * DAY, 400), none());
+}
+
+#[test]
+fn a_trust_domain_without_sept_ve_disable_needs_a_policy_that_says_so() {
+    let mut world = World::new(Tee::Tdx);
+    assert_eq!(world.failed(), none());
+    world.td.td_attributes = [0; 8];
+    assert_eq!(world.failed(), ["tdx.sept-ve-disable"]);
+    world.policy.tdx.as_mut().unwrap().sept_ve_disable = SeptVeDisable::NotRequired;
+    assert_eq!(world.failed(), none());
+}
+
+#[test]
+fn a_quote_without_a_field_for_service_domains_is_not_said_to_have_a_good_one() {
+    let appraisal = World::new(Tee::Tdx).appraise().unwrap();
+    let rule = appraisal.rules().iter().find(|rule| rule.detail.rule == "tdx.service-td").unwrap();
+    assert!(rule.passed);
+    assert_eq!(rule.detail.found, "no such field in a TDX 1.0 report of a v4 quote");
+}
+
+#[test]
+fn controls_with_gaps_need_a_policy_that_names_each() {
+    let mut world = World::new(Tee::Tdx);
+    for status in world.token.controls.values_mut() {
+        *status = ControlStatus::EnforcedWithGaps;
+    }
+    let Event::AgentLaunched { controls, .. } = &mut world.events[1] else { panic!() };
+    *controls = world.token.controls.clone();
+    world.seal();
+    let refused = world.appraise().unwrap_err().first();
+    assert_eq!(
+        (refused.rule.as_str(), refused.expected.as_str()),
+        ("agent.controls", "every control enforced")
+    );
+    assert!(refused.found.contains("landlock enforced-with-gaps"), "{}", refused.found);
+    world.policy.agents.get_mut(&name("researcher")).unwrap().allow_weaker =
+        Control::ALL.into_iter().collect();
+    let appraisal = world.appraise().unwrap();
+    let rule = appraisal.rules().iter().find(|rule| rule.detail.rule == "agent.controls").unwrap();
+    assert!(rule.detail.found.contains("accepted: "), "{}", rule.detail.found);
+}
+
+#[test]
+fn no_rule_that_holds_says_only_that_it_found_such_a_thing() {
+    for tee in BOTH {
+        let appraisal = World::new(tee).appraise().unwrap();
+        for rule in appraisal.rules() {
+            assert!(!rule.detail.found.starts_with("such "), "{:?}", rule.detail);
+        }
+    }
+}
+
+#[test]
 fn collateral_of_another_authority_or_in_the_wrong_place_is_refused() {
     let other = DevPki::generate(Tee::Tdx, NOW.0).unwrap();
     let other = collateral_of(other.collateral()).tdx.unwrap();
@@ -246,11 +317,10 @@ fn every_tcb_status_that_the_policy_does_not_name_is_refused() {
     let changes: [fn(&mut CollateralSpec); 3] = [
         |spec| spec.platform_status = "OutOfDate".into(),
         |spec| spec.module_status = "OutOfDate".into(),
-        |spec| spec.qe_status = "Revoked".into(),
+        |spec| spec.qe_status = "OutOfDate".into(),
     ];
-    for (change, status) in
-        changes.into_iter().zip([TcbStatus::OutOfDate, TcbStatus::OutOfDate, TcbStatus::Revoked])
-    {
+    for change in changes {
+        let status = TcbStatus::OutOfDate;
         let mut spec = CollateralSpec::at(NOW.0);
         change(&mut spec);
         let mut world = World::new(Tee::Tdx);
@@ -259,6 +329,13 @@ fn every_tcb_status_that_the_policy_does_not_name_is_refused() {
         world.policy.tdx.as_mut().unwrap().tcb_status = vec![status];
         assert_eq!(world.failed(), none(), "{status}");
     }
+    // No policy can name this one.
+    let spec = CollateralSpec { qe_status: "Revoked".into(), ..CollateralSpec::at(NOW.0) };
+    let mut world = World::new(Tee::Tdx);
+    world.collateral = collateral_of(pki(Tee::Tdx).collateral_with(&spec).unwrap());
+    assert_eq!(world.failed(), ["tdx.tcb-status"]);
+    world.policy.tdx.as_mut().unwrap().tcb_status = vec![TcbStatus::Revoked];
+    assert!(Policy::parse(&Policy::render(&world.policy)).is_err());
     let spec = CollateralSpec { platform_status: "Splendid".into(), ..CollateralSpec::at(NOW.0) };
     let mut world = World::new(Tee::Tdx);
     world.collateral = collateral_of(pki(Tee::Tdx).collateral_with(&spec).unwrap());
@@ -544,8 +621,8 @@ fn every_control_must_be_enforced_unless_the_policy_names_it() {
         world.seal();
         world
     };
-    assert_eq!(with(Some(ControlStatus::EnforcedWithGaps)).failed(), none());
-    for status in [Some(ControlStatus::NotEnforced), Some(ControlStatus::Unknown), None] {
+    let weaker = [ControlStatus::EnforcedWithGaps, ControlStatus::NotEnforced, ControlStatus::Unknown];
+    for status in weaker.map(Some).into_iter().chain([None]) {
         let mut world = with(status);
         assert_eq!(world.failed(), ["agent.controls"], "{status:?}");
         let researcher = world.policy.agents.get_mut(&name("researcher")).unwrap();
@@ -664,7 +741,9 @@ fn a_rendered_policy_reads_back_the_same() {
         values.roots = Roots::Production;
         if let Some(tdx) = &mut values.tdx {
             tdx.mrtd.push(Measurement([0xab; 48]));
-            tdx.tcb_status = TcbStatus::ALL.to_vec();
+            tdx.tcb_status =
+                TcbStatus::ALL.into_iter().filter(|status| *status != TcbStatus::Revoked).collect();
+            tdx.sept_ve_disable = SeptVeDisable::NotRequired;
         }
         let text = Policy::render(&values);
         assert_eq!(Policy::parse(&text).unwrap().values(), &values, "{text}");

@@ -22,7 +22,8 @@ use casemate_protocol::event::{Event, LogHead};
 use casemate_protocol::jwk::EcJwk;
 use casemate_testkit::{CollateralParts, DevPki, TdBody, Tee};
 use casemate_verifier::{
-    AgentExpectations, Measurement, Policy, PolicyValues, Roots, Taint, TcbStatus, TdxExpectations,
+    AgentExpectations, Measurement, Policy, PolicyValues, Roots, SeptVeDisable, Taint, TcbStatus,
+    TdxExpectations,
 };
 use serde_json::json;
 
@@ -76,6 +77,7 @@ impl Desk {
             collateral_age_max_days: 30,
             tdx: Some(TdxExpectations {
                 tcb_status: vec![TcbStatus::UpToDate],
+                sept_ve_disable: SeptVeDisable::Required,
                 mrtd: zero(),
                 rtmr: [zero(), zero(), zero()],
             }),

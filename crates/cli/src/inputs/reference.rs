@@ -7,7 +7,7 @@ use casemate_composition::Lock;
 use casemate_composition::lock::Agent;
 use casemate_protocol::agent_token::Control;
 use casemate_verifier::{
-    AgentExpectations, Measurement, Policy, PolicyValues, Roots, Smt, SnpExpectations, SnpProduct, SnpTcbMin,
+    AgentExpectations, Measurement, Policy, PolicyValues, Roots, SeptVeDisable, Smt, SnpExpectations, SnpProduct, SnpTcbMin,
     Taint, TcbStatus, TdxExpectations,
 };
 use serde::Deserialize;
@@ -17,6 +17,9 @@ use crate::inputs;
 
 /// Oldest endorsements that a new policy accepts: Intel issues TCB information anew every 30 days.
 const COLLATERAL_AGE_MAX_DAYS: u32 = 30;
+/// Oldest CRL of AMD that a new policy accepts for real hardware: AMD issues one for about a year; some more for the
+/// days between two.
+const AMD_CRL_AGE_MAX_DAYS: u32 = 400;
 
 /// Values of one box, as the emulator or a build of the box's image gives them.
 #[derive(Debug, Deserialize)]
@@ -93,6 +96,7 @@ fn expectations(values: ReferenceValues) -> Result<Expectations, String> {
             let one = |text: &str| measurement(text).map(|value| vec![value]);
             let tdx = TdxExpectations {
                 tcb_status: vec![TcbStatus::UpToDate],
+                sept_ve_disable: SeptVeDisable::Required,
                 mrtd: one(&mrtd)?,
                 rtmr: [one(&rtmr0)?, one(&rtmr1)?, one(&rtmr2)?],
             };
@@ -119,6 +123,10 @@ fn expectations(values: ReferenceValues) -> Result<Expectations, String> {
                     microcode: tcb_min.microcode,
                 },
                 smt: if development_root.is_some() { Smt::Allowed } else { Smt::Refused },
+                crl_age_max_days: match development_root {
+                    Some(_) => COLLATERAL_AGE_MAX_DAYS,
+                    None => AMD_CRL_AGE_MAX_DAYS,
+                },
             };
             Ok((None, Some(snp), development_root))
         }

@@ -114,10 +114,10 @@ fn policy(emulator: &Emulator) -> Policy {
     let platform = if values["tee"] == "tdx" {
         let list = |name: &str| format!("{name} = [{}]\n", values[name]);
         let registers = ["mrtd", "rtmr0", "rtmr1", "rtmr2"].map(list).concat();
-        format!("[platform.tdx]\ntcb-status = [\"UpToDate\"]\n{registers}")
+        format!("[platform.tdx]\ntcb-status = [\"UpToDate\"]\nrequire-sept-ve-disable = true\n{registers}")
     } else {
         format!(
-            "[platform.snp]\nmeasurement = [{}]\nvmpl = {}\nproducts = [{}]\nallow-smt = true\n\
+            "[platform.snp]\nmeasurement = [{}]\nvmpl = {}\nproducts = [{}]\nallow-smt = true\ncrl-age-max-days = 30\n\
              tcb-min = {{ bootloader = 10, tee = 0, snp = 23, microcode = 84 }}\n",
             values["measurement"], values["vmpl"], values["product"]
         )

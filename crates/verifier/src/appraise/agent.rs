@@ -41,7 +41,12 @@ pub(super) fn open_token(
     let expected = "claims of an agent token, each once";
     let token: AgentToken = ledger.accept(RULE, expected, from_slice_unique(&payload)).ok()?;
     let results = [
-        ledger.require(RULE, true, "a token signed by the box key", "such a token"),
+        ledger.require(
+            RULE,
+            true,
+            "a token signed by the box key",
+            "a signature by the key in the box claims",
+        ),
         ledger.require(
             "agent.profile",
             token.eat_profile == AGENT_TOKEN_PROFILE,
@@ -99,16 +104,17 @@ pub(super) fn require_untainted(
     let tainted = token.tainted || logged == LoggedTaint::Tainted;
     ledger.claim("agent", "tainted", tainted, platform.standing.runtime());
     let found = match (token.tainted, logged) {
-        (false, LoggedTaint::Clean) => "not tainted",
-        (true, _) => "tainted, as the token says",
+        (false, LoggedTaint::Clean) => "not tainted, neither by token nor by log",
+        (true, LoggedTaint::Clean) => "tainted, as the token says and the log does not",
+        (true, LoggedTaint::Tainted) => "tainted, as token and log say",
         (false, LoggedTaint::Tainted) => "tainted, as the log says and the token does not",
     };
     // A token that hides what the log shows is never accepted.
     let hidden = !token.tainted && logged == LoggedTaint::Tainted;
     let holds = !tainted || (expected.taint == Taint::Allowed && !hidden);
     let text = match expected.taint {
-        Taint::Allowed => "tainted or not, the same in token and log",
-        Taint::Refused => "not tainted",
+        Taint::Allowed => "tainted or not, and no taint in the log that the token hides",
+        Taint::Refused => "not tainted, neither by token nor by log",
     };
     let _recorded = ledger.require("agent.taint", holds, text, found);
 }
@@ -163,26 +169,26 @@ fn require_key(ledger: &mut Ledger, token: &AgentToken) -> Result<(), Failed> {
     const EXPECTED: &str = "a P-256 public key for ECDH-ES+A256KW";
     let point = ledger.accept(RULE, EXPECTED, token.cnf.jwk.to_point(ALG_ECDH))?;
     let on_curve = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).is_ok();
-    let found = if on_curve { "such a key" } else { "a point that is not on the curve" };
+    let found = if on_curve { "a point of the curve P-256" } else { "a point that is not on the curve" };
     ledger.require(RULE, on_curve, EXPECTED, found)
 }
 
-/// Every control is there, and in force unless the policy lets this one be weaker.
+/// Every control is there, and in force without gaps unless the policy lets this one be weaker.
 fn require_controls(
     ledger: &mut Ledger,
     token: &AgentToken,
     expected: &AgentExpectations,
 ) -> Result<(), Failed> {
     let mut weaker = Vec::new();
+    let mut accepted = Vec::new();
     for control in Control::ALL {
         let found = match token.controls.get(&control) {
-            Some(ControlStatus::Enforced | ControlStatus::EnforcedWithGaps) => continue,
+            Some(ControlStatus::Enforced) => continue,
             Some(status) => name_of(status),
             None => "missing".to_owned(),
         };
-        if !expected.allow_weaker.contains(&control) {
-            weaker.push(format!("{} {found}", control.name()));
-        }
+        let list = if expected.allow_weaker.contains(&control) { &mut accepted } else { &mut weaker };
+        list.push(format!("{} {found}", control.name()));
     }
     let allowed: Vec<&str> = expected.allow_weaker.iter().map(|control| control.name()).collect();
     let text = if allowed.is_empty() {
@@ -190,6 +196,10 @@ fn require_controls(
     } else {
         format!("every control but {} enforced", allowed.join(", "))
     };
-    let found = if weaker.is_empty() { "such controls".to_owned() } else { weaker.join(", ") };
+    let found = match (weaker.as_slice(), accepted.as_slice()) {
+        ([], []) => "every control enforced".to_owned(),
+        ([], accepted) => format!("every other control enforced; accepted: {}", accepted.join(", ")),
+        (weaker, _) => weaker.join(", "),
+    };
     ledger.require("agent.controls", weaker.is_empty(), text, found)
 }

@@ -141,7 +141,12 @@ fn require_launched(ledger: &mut Ledger, log: &Log, token: &AgentToken) -> Resul
     } else if ended {
         "that instance has ended".to_owned()
     } else {
-        return ledger.require(RULE, true, expected, "such an event");
+        return ledger.require(
+            RULE,
+            true,
+            expected,
+            format_args!("{} launched last as instance {instance}", token.sub),
+        );
     };
     Err(ledger.fail(RULE, expected, found))
 }

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    AgentExpectations, Measurement, POLICY_BYTES_MAX, PolicyError, PolicyValues, Smt, SnpExpectations,
-    SnpTcbMin, Taint, TdxExpectations,
+    AgentExpectations, Measurement, POLICY_BYTES_MAX, PolicyError, PolicyValues, SeptVeDisable, Smt,
+    SnpExpectations, SnpTcbMin, Taint, TdxExpectations,
 };
 use crate::roots::Roots;
 use crate::snp::SnpProduct;
@@ -35,7 +35,6 @@ struct File {
 struct Platform {
     tee: Spanned<Vec<Spanned<String>>>,
     roots: Spanned<String>,
-    development_root: Option<Spanned<String>>,
     development_roots: Option<Spanned<Vec<Spanned<String>>>>,
     collateral_age_max_days: Spanned<u32>,
     tdx: Option<Spanned<Tdx>>,
@@ -46,6 +45,7 @@ struct Platform {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Tdx {
     tcb_status: Strings,
+    require_sept_ve_disable: bool,
     mrtd: Strings,
     rtmr0: Strings,
     rtmr1: Strings,
@@ -60,6 +60,7 @@ struct Snp {
     products: Strings,
     tcb_min: TcbMin,
     allow_smt: bool,
+    crl_age_max_days: Spanned<u32>,
 }
 
 #[derive(Deserialize)]
@@ -158,15 +159,9 @@ impl Place<'_> {
                 _ => {}
             }
         }
-        let days = *platform.collateral_age_max_days.get_ref();
-        if !(1..=COLLATERAL_AGE_DAYS_MAX).contains(&days) {
-            let todo = format!("write a number from 1 to {COLLATERAL_AGE_DAYS_MAX}");
-            let span = platform.collateral_age_max_days.span();
-            return Err(self.error(&span, format!("{days} days are not possible"), &todo));
-        }
         Ok(PolicyValues {
             roots: self.roots(&platform)?,
-            collateral_age_max_days: days,
+            collateral_age_max_days: self.days(&platform.collateral_age_max_days)?,
             tdx: platform.tdx.map(|tdx| self.tdx(&tdx.into_inner())).transpose()?,
             snp: platform.snp.map(|snp| self.snp(&snp.into_inner())).transpose()?,
             composition: self.digest(&file.composition.digest)?,
@@ -175,8 +170,7 @@ impl Place<'_> {
     }
 
     fn roots(&self, platform: &Platform) -> Result<Roots, PolicyError> {
-        let development = platform.development_root.as_ref().map(Spanned::span);
-        let development = development.or_else(|| platform.development_roots.as_ref().map(Spanned::span));
+        let development = platform.development_roots.as_ref().map(Spanned::span);
         match (platform.roots.get_ref().as_str(), development) {
             ("production", None) => Ok(Roots::Production),
             ("production", Some(span)) => Err(self.error(
@@ -185,10 +179,8 @@ impl Place<'_> {
                 "remove them, or write roots = \"development\"",
             )),
             ("development", _) => {
-                let one = platform.development_root.iter();
-                let several = platform.development_roots.iter().flat_map(|roots| roots.get_ref());
-                let keys: Result<Vec<Sha256>, PolicyError> = one
-                    .chain(several)
+                let named = platform.development_roots.iter().flat_map(|roots| roots.get_ref());
+                let keys: Result<Vec<Sha256>, PolicyError> = named
                     .map(|text| {
                         text.get_ref().parse().map_err(|error: casemate_canon::DigestParseError| {
                             let todo =
@@ -215,9 +207,21 @@ impl Place<'_> {
     }
 
     fn tdx(&self, tdx: &Tdx) -> Result<TdxExpectations, PolicyError> {
+        if let Some(revoked) =
+            tdx.tcb_status.get_ref().iter().find(|status| status.get_ref() == TcbStatus::Revoked.name())
+        {
+            let what = "`Revoked` platforms are never accepted";
+            return Err(self.error(
+                &revoked.span(),
+                what,
+                "remove it; Intel does not vouch for such platforms",
+            ));
+        }
         let status = |text: &str| TcbStatus::ALL.into_iter().find(|status| status.name() == text);
+        let required = tdx.require_sept_ve_disable;
         Ok(TdxExpectations {
             tcb_status: self.each(&tdx.tcb_status, "one of Intel's TCB status names", status)?,
+            sept_ve_disable: if required { SeptVeDisable::Required } else { SeptVeDisable::NotRequired },
             mrtd: self.measurements(&tdx.mrtd)?,
             rtmr: [
                 self.measurements(&tdx.rtmr0)?,
@@ -243,7 +247,16 @@ impl Place<'_> {
                 microcode: snp.tcb_min.microcode,
             },
             smt: if snp.allow_smt { Smt::Allowed } else { Smt::Refused },
+            crl_age_max_days: self.days(&snp.crl_age_max_days)?,
         })
+    }
+
+    fn days(&self, days: &Spanned<u32>) -> Result<u32, PolicyError> {
+        if (1..=COLLATERAL_AGE_DAYS_MAX).contains(days.get_ref()) {
+            return Ok(*days.get_ref());
+        }
+        let todo = format!("write a number from 1 to {COLLATERAL_AGE_DAYS_MAX}");
+        Err(self.error(&days.span(), format!("{} days are not possible", days.get_ref()), &todo))
     }
 
     fn agents(

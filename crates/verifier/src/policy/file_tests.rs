@@ -1,6 +1,6 @@
 //! Policy files: what is read, and where each mistake is said to be.
 
-use super::super::{Policy, PolicyError, Smt, Taint};
+use super::super::{Policy, PolicyError, SeptVeDisable, Smt, Taint};
 use crate::roots::Roots;
 use crate::snp::SnpProduct;
 use crate::tdx::TcbStatus;
@@ -10,7 +10,7 @@ const GOOD: &str = r#"version = 1
 [platform]
 tee = ["tdx", "snp"]
 roots = "development"
-development-root = "sha256:H64"
+development-roots = ["sha256:H64"]
 collateral-age-max-days = 30
 [platform.tdx]
 tcb-status = ["UpToDate"]
@@ -18,12 +18,14 @@ mrtd = ["H96"]
 rtmr0 = ["H96"]
 rtmr1 = ["H96"]
 rtmr2 = ["H96"]
+require-sept-ve-disable = true
 [platform.snp]
 measurement = ["H96"]
 vmpl = 0
 products = ["Genoa"]
 tcb-min = { bootloader = 1, tee = 2, snp = 3, microcode = 4 }
 allow-smt = true
+crl-age-max-days = 400
 [composition]
 digest = "sha384:H96"
 [agents.researcher]
@@ -54,6 +56,8 @@ fn reads_every_key() {
     assert_eq!(tdx.mrtd[0].0, [0xa1; 48]);
     let snp = values.snp.as_ref().unwrap();
     assert_eq!((snp.vmpl, snp.products.as_slice(), snp.smt), (0, &[SnpProduct::Genoa][..], Smt::Allowed));
+    assert_eq!(snp.crl_age_max_days, 400);
+    assert_eq!(tdx.sept_ve_disable, SeptVeDisable::Required);
     assert_eq!((snp.tcb_min.bootloader, snp.tcb_min.microcode), (1, 4));
     let (name, agent) = values.agents.iter().next().unwrap();
     assert_eq!(name.as_str(), "researcher");
@@ -64,7 +68,7 @@ fn reads_every_key() {
 #[test]
 fn takes_several_development_roots() {
     let two = filled(&GOOD.replacen(
-        r#"development-root = "sha256:H64""#,
+        r#"development-roots = ["sha256:H64"]"#,
         r#"development-roots = ["sha256:H64", "sha256:H64"]"#,
         1,
     ));
@@ -91,15 +95,15 @@ fn every_key_is_mandatory() {
 #[test]
 fn says_where_an_unknown_key_stands() {
     let unknown = error("vmpl = 0", "vmpl = 0\n  min-vmpl = 0");
-    assert_eq!((unknown.line, unknown.column), (16, 3));
+    assert_eq!((unknown.line, unknown.column), (17, 3));
     assert!(unknown.what.contains("min-vmpl"), "{unknown}");
     for (from, to, line) in [
         ("version = 1\n", "version = 1\nextra = 1\n", 2),
         ("roots = ", "extra = 1\nroots = ", 4),
         ("mrtd = ", "extra = 1\nmrtd = ", 9),
-        ("digest = ", "extra = 1\ndigest = ", 20),
-        ("allow-tainted", "extra = 1\nallow-tainted", 25),
-        ("{ bootloader = 1,", "{ extra = 1, bootloader = 1,", 17),
+        ("digest = ", "extra = 1\ndigest = ", 22),
+        ("allow-tainted", "extra = 1\nallow-tainted", 27),
+        ("{ bootloader = 1,", "{ extra = 1, bootloader = 1,", 18),
     ] {
         let error = error(from, to);
         assert_eq!(error.line, line, "{error}");
@@ -115,19 +119,22 @@ fn says_where_a_wrong_value_stands() {
         (r#"["tdx", "snp"]"#, r#"["tdx", "tdx", "snp"]"#, 3, 15),
         (r#"["tdx", "snp"]"#, "[]", 3, 7),
         ("\"development\"", "\"any\"", 4, 9),
-        ("\"development\"", "\"production\"", 5, 20),
-        ("sha256:H64", "sha256:H64a", 5, 20),
+        ("\"development\"", "\"production\"", 5, 21),
+        ("sha256:H64", "sha256:H64a", 5, 22),
         ("days = 30", "days = 0", 6, 27),
         ("UpToDate", "Splendid", 8, 15),
+        ("\"UpToDate\"", "\"UpToDate\", \"Revoked\"", 8, 27),
         (r#"mrtd = ["H96"]"#, "mrtd = []", 9, 8),
         (r#"rtmr1 = ["H96"]"#, r#"rtmr1 = ["H96", "*"]"#, 11, 110),
-        ("vmpl = 0", "vmpl = 4", 15, 8),
-        ("Genoa", "Naples", 16, 13),
-        ("tee = 2", "tee = 256", 17, 35),
-        (r#"digest = "sha384:H96""#, r#"digest = "any""#, 20, 10),
-        ("agents.researcher", "agents.Researcher", 21, 9),
-        ("research-desk/secret/api_token", "api_token", 23, 12),
-        ("landlock", "everything", 24, 17),
+        ("vmpl = 0", "vmpl = 4", 16, 8),
+        ("Genoa", "Naples", 17, 13),
+        ("tee = 2", "tee = 256", 18, 35),
+        ("days = 400", "days = 3661", 20, 20),
+        ("disable = true", "disable = 1", 13, 27),
+        (r#"digest = "sha384:H96""#, r#"digest = "any""#, 22, 10),
+        ("agents.researcher", "agents.Researcher", 23, 9),
+        ("research-desk/secret/api_token", "api_token", 25, 12),
+        ("landlock", "everything", 26, 17),
     ] {
         let error = error(from, to);
         assert_eq!((error.line, error.column), (line, column), "{to}: {error}");
@@ -136,8 +143,22 @@ fn says_where_a_wrong_value_stands() {
 }
 
 #[test]
+fn a_revoked_platform_cannot_be_accepted() {
+    let error = error(r#"["UpToDate"]"#, r#"["Revoked"]"#);
+    assert_eq!((error.line, error.column), (8, 15));
+    assert!(error.what.contains("Revoked"), "{error}");
+}
+
+#[test]
+fn development_roots_have_one_key_and_no_other_spelling() {
+    let error = error("development-roots = [\"sha256:H64\"]", "development-root = \"sha256:H64\"");
+    assert_eq!(error.line, 5);
+    assert!(error.what.contains("development-root"), "{error}");
+}
+
+#[test]
 fn a_tee_and_its_table_come_together() {
-    assert_eq!(error(r#"["tdx", "snp"]"#, r#"["tdx"]"#).line, 13);
+    assert_eq!(error(r#"["tdx", "snp"]"#, r#"["tdx"]"#).line, 14);
     let at = GOOD.find("[platform.snp]").unwrap();
     let after = GOOD.find("[composition]").unwrap();
     let without = filled(&[&GOOD[..at], &GOOD[after..]].concat());
@@ -146,8 +167,8 @@ fn a_tee_and_its_table_come_together() {
 
 #[test]
 fn repeated_keys_and_text_that_is_not_toml_are_refused() {
-    assert_eq!(error("vmpl = 0", "vmpl = 0\nvmpl = 1").line, 16);
-    assert_eq!(error("vmpl = 0", "vmpl = ").line, 15);
+    assert_eq!(error("vmpl = 0", "vmpl = 0\nvmpl = 1").line, 17);
+    assert_eq!(error("vmpl = 0", "vmpl = ").line, 16);
     let long = format!("{}#{}", filled(GOOD), "x".repeat(super::super::POLICY_BYTES_MAX));
     assert_eq!(Policy::parse(&long).unwrap_err().line, 1);
 }

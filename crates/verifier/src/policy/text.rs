@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{AgentExpectations, Measurement, PolicyValues, Smt, SnpExpectations, Taint, TdxExpectations};
+use super::{
+    AgentExpectations, Measurement, PolicyValues, SeptVeDisable, Smt, SnpExpectations, Taint, TdxExpectations,
+};
 use crate::roots::Roots;
 
 /// The file for these values.
@@ -31,6 +33,7 @@ fn write_all(out: &mut String, values: &PolicyValues) -> std::fmt::Result {
             writeln!(out, "development-roots = {}", list(keys))?;
         }
     }
+    writeln!(out, "# Of what Intel renews every 30 days; AMD's CRL has a key of its own.")?;
     writeln!(out, "collateral-age-max-days = {}", values.collateral_age_max_days)?;
     if let Some(tdx) = &values.tdx {
         write_tdx(out, tdx)?;
@@ -51,6 +54,12 @@ fn write_all(out: &mut String, values: &PolicyValues) -> std::fmt::Result {
 fn write_tdx(out: &mut String, tdx: &TdxExpectations) -> std::fmt::Result {
     writeln!(out, "\n# The box's firmware, kernel and warden.\n[platform.tdx]")?;
     writeln!(out, "tcb-status = {}", list(&tdx.tcb_status))?;
+    writeln!(
+        out,
+        "# Without this attribute the host can raise exceptions in the guest by taking its pages away."
+    )?;
+    let required = tdx.sept_ve_disable == SeptVeDisable::Required;
+    writeln!(out, "require-sept-ve-disable = {required}")?;
     writeln!(out, "mrtd = {}", list(&tdx.mrtd))?;
     for (index, rtmr) in tdx.rtmr.iter().enumerate() {
         writeln!(out, "rtmr{index} = {}", list(rtmr))?;
@@ -69,7 +78,12 @@ fn write_snp(out: &mut String, snp: &SnpExpectations) -> std::fmt::Result {
         "tcb-min = {{ bootloader = {}, tee = {}, snp = {}, microcode = {} }}",
         min.bootloader, min.tee, min.snp, min.microcode
     )?;
-    writeln!(out, "allow-smt = {}", snp.smt == Smt::Allowed)
+    writeln!(out, "allow-smt = {}", snp.smt == Smt::Allowed)?;
+    writeln!(
+        out,
+        "# AMD issues its CRL for far longer than Intel's 30 days: about a year passes between two."
+    )?;
+    writeln!(out, "crl-age-max-days = {}", snp.crl_age_max_days)
 }
 
 fn write_agent(out: &mut String, name: &str, agent: &AgentExpectations) -> std::fmt::Result {

@@ -8,7 +8,7 @@ use crate::crl::Crl;
 use crate::ledger::{Failed, Ledger};
 use crate::roots::Roots;
 use crate::tdx::{require_root, require_self_signed};
-use crate::time::UnixTime;
+use crate::time::{UnixTime, Window};
 use crate::x509::{Certificate, X509Error};
 
 const RULE: &str = "platform.chain";
@@ -41,22 +41,25 @@ pub(crate) fn verify<'a>(
     Ok(VekChain { vek, extensions })
 }
 
-/// Verifies the CRL. Every VEK has serial number 0, so that it can only name ASK and ASVK.
+/// Verifies the CRL and says when it was issued. Every VEK has serial number 0, so that it can only name ASK and ASVK.
 pub(crate) fn verify_crl(
     ledger: &mut Ledger,
     collateral: &SnpCollateral,
     now: UnixTime,
-) -> Result<(), Failed> {
+) -> Result<UnixTime, Failed> {
     const RULE: &str = "platform.crl";
     const EXPECTED: &str = "a CRL of the ARK that is current and names no certificate in use";
-    let verified = || -> Result<(), X509Error> {
+    let verified = || -> Result<Window, X509Error> {
         let ark = Certificate::read(&collateral.ark)?;
         let crl = Crl::read(&collateral.crl)?;
         crl.require_issued_by(&ark, now)?;
-        crl.require_not_revoked(&Certificate::read(&collateral.ask)?)
+        crl.require_not_revoked(&Certificate::read(&collateral.ask)?)?;
+        Ok(crl.window)
     };
-    ledger.accept(RULE, EXPECTED, verified())?;
-    ledger.require(RULE, true, EXPECTED, "such a CRL")
+    let window = ledger.accept(RULE, EXPECTED, verified())?;
+    let found = format!("ASK or ASVK not revoked by the CRL of {} to {}", window.from, window.until);
+    ledger.require(RULE, true, EXPECTED, found)?;
+    Ok(window.from)
 }
 
 fn require_chain(

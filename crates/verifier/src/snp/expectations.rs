@@ -7,6 +7,7 @@ use super::vek::{TcbVersion, VekIdentity};
 use crate::hex_text::Hex;
 use crate::ledger::{Failed, Ledger, Voucher};
 use crate::policy::{Measurement, Smt, SnpExpectations};
+use crate::time::UnixTime;
 
 /// Guest policy bits (56860, table "Guest Policy").
 const POLICY_SMT: u64 = 1 << 16;
@@ -23,12 +24,14 @@ pub(crate) fn require_expectations(
     ledger: &mut Ledger,
     verified: &VerifiedSnp<'_>,
     expected: &SnpExpectations,
+    now: UnixTime,
 ) -> Result<(), Failed> {
     let found = Measurement(*verified.report.measurement);
     let names: Vec<String> = expected.measurement.iter().map(ToString::to_string).collect();
     let products: Vec<&str> = expected.products.iter().map(|product| product.name()).collect();
     let product = verified.vek.product;
     let results = [
+        ledger.require_age("AMD's CRL", verified.crl_issued, expected.crl_age_max_days, now),
         ledger.require("snp.product", expected.products.contains(&product), products.join(" or "), product),
         require_relations(ledger, verified),
         require_minimum(ledger, verified, expected),

@@ -17,6 +17,8 @@ pub(crate) struct VerifiedSnp<'a> {
     pub(crate) report: SnpReport<'a>,
     pub(crate) vek: VekExtensions,
     pub(crate) tcb: ReportTcb,
+    /// When the CRL was issued.
+    pub(crate) crl_issued: UnixTime,
 }
 
 /// The four security versions of a report.
@@ -46,8 +48,7 @@ pub(crate) fn verify<'a>(
     require_processor(ledger, &report, product)?;
     let tcb = require_tcb(ledger, &report, &chain.extensions)?;
     require_chip(ledger, &report, &chain.extensions)?;
-    current?;
-    Ok(VerifiedSnp { report, vek: chain.extensions, tcb })
+    Ok(VerifiedSnp { report, vek: chain.extensions, tcb, crl_issued: current? })
 }
 
 fn find_vek<'a>(

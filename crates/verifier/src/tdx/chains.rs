@@ -5,7 +5,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use crate::crl::Crl;
 use crate::ledger::{Failed, Ledger};
 use crate::roots::{Roots, VendorRoot, production_root_named};
-use crate::time::UnixTime;
+use crate::time::{UnixTime, Window};
 use crate::x509::{Certificate, PublicKey, X509Error, read_pem_chain};
 
 const PCK_LEAF: &str = "Intel SGX PCK Certificate";
@@ -106,7 +106,7 @@ pub(crate) fn verify_crls(
     const RULE: &str = "platform.crl";
     const EXPECTED: &str =
         "CRLs of the root and of the PCK CA that are current and name no certificate in use";
-    let verified = || -> Result<UnixTime, X509Error> {
+    let verified = || -> Result<(Window, usize), X509Error> {
         let root = &pck.root.0;
         let root_crl = Crl::read(&collateral.root_ca_crl)?;
         root_crl.require_issued_by(root, now)?;
@@ -131,11 +131,15 @@ pub(crate) fn verify_crls(
                 root_crl.require_not_revoked(&Certificate::read(signer)?)?;
             }
         }
-        Ok(pck_crl.window.from)
+        Ok((pck_crl.window, pck_crl.revoked_count()))
     };
-    let issued = ledger.accept(RULE, EXPECTED, verified())?;
-    ledger.require(RULE, true, EXPECTED, "such CRLs")?;
-    Ok(issued)
+    let (window, revoked) = ledger.accept(RULE, EXPECTED, verified())?;
+    let found = format!(
+        "no certificate in use revoked; PCK CRL from {} to {} with {revoked} entries",
+        window.from, window.until
+    );
+    ledger.require(RULE, true, EXPECTED, found)?;
+    Ok(window.from)
 }
 
 /// A TCB signer whose certificate leads to the accepted root.

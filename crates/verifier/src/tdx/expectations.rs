@@ -3,7 +3,7 @@
 use super::quote::VerifiedTdx;
 use crate::hex_text::Hex;
 use crate::ledger::{Failed, Ledger, Voucher};
-use crate::policy::{Measurement, TdxExpectations};
+use crate::policy::{Measurement, SeptVeDisable, TdxExpectations};
 use crate::time::UnixTime;
 
 /// TD attributes (Intel TDX module ABI specification 348551-008, table TD_ATTRIBUTES).
@@ -30,6 +30,7 @@ pub(crate) fn require_expectations(
         require_age(ledger, verified, age_max_days, now),
         require_status(ledger, verified, expected),
         require_attributes(ledger, verified),
+        require_sept_ve_disable(ledger, verified, expected.sept_ve_disable),
         require_no_service_td(ledger, verified),
         require_measurement(ledger, "tdx.mrtd", &expected.mrtd, verified.quote.body.mr_td),
     ];
@@ -77,15 +78,9 @@ fn require_age(
     age_max_days: u32,
     now: UnixTime,
 ) -> Result<(), Failed> {
-    let results = verified.endorsements_issued.map(|(name, issued)| {
-        let days = now.days_since(issued);
-        ledger.require(
-            "collateral.age",
-            days <= u64::from(age_max_days),
-            format_args!("{name} issued at most {age_max_days} days ago"),
-            format_args!("{name} issued {days} days ago, {issued}"),
-        )
-    });
+    let results = verified
+        .endorsements_issued
+        .map(|(name, issued)| ledger.require_age(name, issued, age_max_days, now));
     results.into_iter().collect()
 }
 
@@ -119,11 +114,33 @@ fn require_attributes(ledger: &mut Ledger, verified: &VerifiedTdx<'_>) -> Result
     attributes.and(xfam)
 }
 
+fn require_sept_ve_disable(
+    ledger: &mut Ledger,
+    verified: &VerifiedTdx<'_>,
+    expected: SeptVeDisable,
+) -> Result<(), Failed> {
+    let attributes = u64::from_le_bytes(*verified.quote.body.td_attributes);
+    let set = attributes & TD_ATTRIBUTE_SEPT_VE_DISABLE != 0;
+    let text = match expected {
+        SeptVeDisable::Required => "SEPT_VE_DISABLE set",
+        SeptVeDisable::NotRequired => "SEPT_VE_DISABLE set or clear",
+    };
+    let found = if set { "SEPT_VE_DISABLE set" } else { "SEPT_VE_DISABLE clear" };
+    ledger.require("tdx.sept-ve-disable", set || expected == SeptVeDisable::NotRequired, text, found)
+}
+
 /// A service trust domain could migrate this one. The policy has no way to name one yet, so none may be bound.
 fn require_no_service_td(ledger: &mut Ledger, verified: &VerifiedTdx<'_>) -> Result<(), Failed> {
-    let none = [0; 48];
-    let found = verified.quote.body.version_15.as_ref().map_or(&none, |later| later.mr_service_td);
-    ledger.equal("tdx.service-td", &Hex(none), &Hex(*found))
+    const RULE: &str = "tdx.service-td";
+    let none = Hex([0; 48]);
+    match &verified.quote.body.version_15 {
+        Some(later) => ledger.equal(RULE, &none, &Hex(*later.mr_service_td)),
+        // TDX 1.0 has no service trust domains, and its reports no field for them.
+        None => {
+            let found = format!("no such field in a TDX 1.0 report of a v{} quote", verified.quote.version);
+            ledger.require(RULE, true, "no service trust domain", found)
+        }
+    }
 }
 
 fn require_measurement(

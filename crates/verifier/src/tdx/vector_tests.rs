@@ -11,7 +11,7 @@ use super::quote::{VerifiedTdx, verify};
 use super::tcb_info::TcbStatus;
 use crate::collateral::{Collateral, TdxCollateral};
 use crate::ledger::{Ledger, Voucher};
-use crate::policy::{Measurement, Policy, PolicyValues, TdxExpectations};
+use crate::policy::{Measurement, Policy, PolicyValues, SeptVeDisable, TdxExpectations};
 use crate::roots::Roots;
 use crate::time::UnixTime;
 use crate::vectors;
@@ -184,6 +184,7 @@ fn a_real_debug_trust_domain_and_one_of_azure_meet_the_policy_as_they_should() {
         let [rtmr0, rtmr1, rtmr2, _] = quote.body.rtmr.map(|register| vec![Measurement(*register)]);
         let expected = TdxExpectations {
             tcb_status: vec![TcbStatus::UpToDate],
+            sept_ve_disable: SeptVeDisable::Required,
             mrtd: vec![Measurement(*quote.body.mr_td)],
             rtmr: [rtmr0, rtmr1, rtmr2],
         };
@@ -196,7 +197,8 @@ fn a_real_debug_trust_domain_and_one_of_azure_meet_the_policy_as_they_should() {
     assert_eq!(failed(debug, s9, "2023-06-20T00:00:00Z"), ["tdx.td-attributes"]);
     let azure = "trustee/deps/verifier/test_data/az-tdx-vtpm/td-quote.bin";
     let s6 = "_assembled/S6-automata-00806f-2025-06.json";
-    assert_eq!(failed(azure, s6, "2025-06-30T00:00:00Z"), ["tdx.tcb-status"]);
+    // Azure leaves SEPT_VE_DISABLE clear: its policy must say that this is accepted.
+    assert_eq!(failed(azure, s6, "2025-06-30T00:00:00Z"), ["tdx.tcb-status", "tdx.sept-ve-disable"]);
     let production = "_extracted/dstack-quote-report.quote.bin";
     let s2 = "_assembled/S2-phala-90c06f-2026-02.json";
     assert_eq!(failed(production, s2, "2026-03-05T00:00:00Z"), [""; 0]);
@@ -214,6 +216,7 @@ fn hardware_vouches_for_a_real_quote_under_production_roots_and_for_nothing_besi
         collateral_age_max_days: 30,
         tdx: Some(TdxExpectations {
             tcb_status: vec![TcbStatus::UpToDate],
+            sept_ve_disable: SeptVeDisable::Required,
             mrtd: vec![Measurement(*body.mr_td)],
             rtmr: [rtmr0, rtmr1, rtmr2],
         }),

@@ -26,9 +26,9 @@ use casemate_protocol::event::{Event, LogHead};
 use casemate_protocol::jwk::{ALG_ECDH, ALG_ES256, EcJwk};
 use casemate_testkit::{CollateralParts, DevPki, SnpBody, TdBody, Tee};
 use casemate_verifier::{
-    AgentExpectations, Appraisal, Collateral, Measurement, Policy, PolicyValues, Refused, Roots, Smt,
-    SnpCollateral, SnpExpectations, SnpProduct, SnpTcbMin, Taint, TcbStatus, TdxCollateral, TdxExpectations,
-    UnixTime, appraise,
+    AgentExpectations, Appraisal, Collateral, Measurement, Policy, PolicyValues, Refused, Roots,
+    SeptVeDisable, Smt, SnpCollateral, SnpExpectations, SnpProduct, SnpTcbMin, Taint, TcbStatus,
+    TdxCollateral, TdxExpectations, UnixTime, appraise,
 };
 
 /// 2026-06-01T00:00:00Z, when every world is made and appraised.
@@ -293,6 +293,7 @@ fn policy(pki: &DevPki, lock: &Lock) -> PolicyValues {
     let zero = || vec![Measurement([0; 48])];
     let tdx = TdxExpectations {
         tcb_status: vec![TcbStatus::UpToDate],
+        sept_ve_disable: SeptVeDisable::Required,
         mrtd: zero(),
         rtmr: [zero(), zero(), zero()],
     };
@@ -302,6 +303,7 @@ fn policy(pki: &DevPki, lock: &Lock) -> PolicyValues {
         products: vec![SnpProduct::Genoa],
         tcb_min: SnpTcbMin { bootloader: 0, tee: 0, snp: 0, microcode: 0 },
         smt: Smt::Allowed,
+        crl_age_max_days: 30,
     };
     let (tdx, snp) = match pki.tee() {
         Tee::Tdx => (Some(tdx), None),
