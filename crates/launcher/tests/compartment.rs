@@ -66,7 +66,7 @@ fn spec(root: &Root, command: &[&str]) -> Spec {
         listeners: vec![([127, 64, 0, 1], 80)],
         resolver: 1,
         pool: 2,
-        seccomp: seccomp::compile(include_str!("../../composition/rules/native.seccomp")).unwrap(),
+        seccomp: seccomp::compile(casemate_composition::rules::SECCOMP_RULES).unwrap(),
         landlock: vec![
             "read-execute /".into(),
             "read-write /dev/null".into(),
@@ -251,4 +251,83 @@ fn a_joining_command_is_confined_as_the_agent_is() {
     assert_eq!(status(&joining), Some(43));
     joining.command = vec!["no-such-program".into()];
     assert_eq!(status(&joining), Some(127));
+}
+
+#[test]
+fn standard_input_is_the_compartments_own_null_device() {
+    let root = root();
+    let (output, status) =
+        shell(&root, "stat -L -c '%d:%i' /proc/self/fd/0 /dev/null; ls /proc/self/fd | wc -l");
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!((lines.len(), status), (3, 0), "{output}");
+    assert_eq!(lines[0], lines[1], "{output}");
+    let host = std::fs::metadata("/dev/null").unwrap();
+    use std::os::unix::fs::MetadataExt as _;
+    assert_ne!(lines[0], format!("{}:{}", host.dev(), host.ino()));
+    // 0, 1, 2 and the one that `ls` itself reads the folder by.
+    assert_eq!(lines[2], "4");
+}
+
+#[test]
+fn the_agent_socket_takes_no_descriptors() {
+    let root = root();
+    let (launched, _reader) = launch(&root, &spec(&root, &["sleep", "60"]));
+    let launched = launched.unwrap();
+    if launched.not_applied.iter().any(|control| control == "agent-socket") {
+        println!("not run: this kernel has no SO_PASSRIGHTS");
+        return;
+    }
+    let path = format!("/proc/{}/root/run/casemate/agent.sock", launched.first.pid());
+    let client = std::os::unix::net::UnixStream::connect(path).unwrap();
+    let pipe = std::io::pipe().unwrap();
+    let sent = casemate_sys::descriptors::send_packet(&client, b"x", &[pipe.0.as_fd()]);
+    assert_eq!(sent, Err(rustix::io::Errno::PERM));
+    assert_eq!(casemate_sys::descriptors::send_packet(&client, b"x", &[]), Ok(()));
+}
+
+#[test]
+fn a_command_whose_time_is_up_leaves_no_zombie_that_keeps_the_compartment() {
+    let root = root();
+    let standing = spec(&root, &["sleep", "60"]);
+    let (launched, _reader) = launch(&root, &standing);
+    let launched = launched.unwrap();
+    launched.gate.release().unwrap().executed().unwrap();
+    let joining = Spec { join: 1, command: vec!["sleep".into(), "50".into()], ..standing };
+    let launcher = Path::new(env!("CARGO_BIN_EXE_casemate-launcher"));
+    let mut child = casemate_sys::spawn::join(launcher, &joining, &launched.first).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 9));
+    // The compartment ends at once when its agent does: nothing in its process namespace waits to be reaped.
+    launched.first.signal(15).unwrap();
+    let ended = (0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        launched.first.ended().unwrap().is_some()
+    });
+    assert!(ended);
+}
+
+#[test]
+fn other_protocols_than_tcp_and_udp_do_not_open() {
+    let program = seccomp::compile(casemate_composition::rules::SECCOMP_RULES).unwrap();
+    let seen = std::thread::spawn(move || {
+        rustix::thread::set_no_new_privs(true).unwrap();
+        seccomp::load(&program).unwrap();
+        use rustix::net::{AddressFamily, Protocol, SocketType, ipproto, socket};
+        let open = |family, kind, protocol: Option<Protocol>| socket(family, kind, protocol).map(drop);
+        [
+            open(AddressFamily::INET, SocketType::STREAM, None),
+            open(AddressFamily::INET6, SocketType::DGRAM, Some(ipproto::UDP)),
+            open(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP)),
+            open(AddressFamily::INET, SocketType::STREAM, Some(ipproto::SCTP)),
+            open(AddressFamily::INET, SocketType::DGRAM, Some(ipproto::UDPLITE)),
+            open(AddressFamily::INET, SocketType::DGRAM, Some(ipproto::ICMP)),
+            open(AddressFamily::INET, SocketType::RAW, None),
+            open(AddressFamily::NETLINK, SocketType::RAW, None),
+        ]
+    });
+    let seen = seen.join().unwrap();
+    assert_eq!(&seen[..2], [Ok(()), Ok(())]);
+    assert!(seen[2..].iter().all(|outcome| *outcome == Err(rustix::io::Errno::NOSYS)), "{seen:?}");
 }

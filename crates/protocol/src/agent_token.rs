@@ -73,15 +73,17 @@ pub enum Control {
     Landlock,
     /// Memory and process limits.
     CgroupLimits,
-    /// CPU time limit.
+    /// CPU time as the composition asks: limited, or not where it asks for no limit.
     CgroupCpu,
     /// Session keyring of its own.
     Keyring,
+    /// The agent socket takes bytes and no descriptors, so that nothing an agent hands over can hold up the warden.
+    AgentSocket,
 }
 
 impl Control {
     /// All controls, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::UserNamespace,
         Self::Namespaces,
         Self::PrivateRoot,
@@ -91,6 +93,7 @@ impl Control {
         Self::CgroupLimits,
         Self::CgroupCpu,
         Self::Keyring,
+        Self::AgentSocket,
     ];
 
     /// The name used in files, evidence and on the command line.
@@ -106,6 +109,7 @@ impl Control {
             Self::CgroupLimits => "cgroup-limits",
             Self::CgroupCpu => "cgroup-cpu",
             Self::Keyring => "keyring",
+            Self::AgentSocket => "agent-socket",
         }
     }
 
@@ -120,7 +124,8 @@ impl Control {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ControlStatus {
-    /// In force, and seen to be from outside the compartment.
+    /// In force: seen from outside, or, where the kernel shows nothing (Landlock, keyring, agent socket), reported by the
+    /// measured launcher.
     Enforced,
     /// In force with a gap that the documentation names.
     EnforcedWithGaps,

@@ -113,6 +113,11 @@ impl Group {
                                 &directory.join("memory.limit_in_bytes"),
                                 &limits.memory_bytes.to_string(),
                             )?;
+                            // What waits in the agent's own sockets is memory too; version 1 counts it apart.
+                            let tcp = directory.join("memory.kmem.tcp.limit_in_bytes");
+                            if tcp.exists() {
+                                write(&tcp, &(limits.memory_bytes / 4).to_string())?;
+                            }
                             let with_swap = directory.join("memory.memsw.limit_in_bytes");
                             if with_swap.exists() {
                                 write(&with_swap, &limits.memory_bytes.to_string())?;
@@ -142,6 +147,33 @@ impl Group {
             file.display().to_string()
         };
         self.directories.iter().map(file).collect()
+    }
+
+    /// Whether the kernel shows memory and process limits no larger than these.
+    #[must_use]
+    pub fn limits_in_force(&self, limits: GroupLimits) -> bool {
+        let at_most = |files: [&str; 2], most: u64| {
+            self.value(files).and_then(|text| text.parse::<u64>().ok()).is_some_and(|found| found <= most)
+        };
+        at_most(["memory.max", "memory.limit_in_bytes"], limits.memory_bytes)
+            && at_most(["pids.max", "pids.max"], limits.pids.into())
+    }
+
+    /// Whether the kernel shows the CPU time that was asked for: this limit, or none.
+    #[must_use]
+    pub fn cpu_as_asked(&self, limits: GroupLimits) -> bool {
+        let quota = self.value(["cpu.max", "cpu.cfs_quota_us"]);
+        let quota = quota.as_deref().and_then(|text| text.split_whitespace().next());
+        match limits.cpu_milli {
+            Some(milli) => quota == Some(u64::from(milli).saturating_mul(100).to_string().as_str()),
+            None => matches!(quota, Some("max" | "-1")),
+        }
+    }
+
+    /// Content of the first of these files that one of the directories has.
+    fn value(&self, files: [&str; 2]) -> Option<String> {
+        let paths = self.directories.iter().flat_map(|directory| files.map(|file| directory.join(file)));
+        paths.into_iter().find_map(|path| fs::read_to_string(path).ok()).map(|text| text.trim().to_owned())
     }
 
     /// Whether process `pid` is in every directory of the group.

@@ -25,6 +25,24 @@ pub fn inherited_descriptor(number: i32) -> Result<OwnedFd, Errno> {
     syscall::inherited(number)
 }
 
+/// Sees to it that programs started from here on inherit nothing but their first three descriptors and what they are
+/// given on purpose: marks all that this process was started with as closed on exec.
+///
+/// # Errors
+/// The system's error.
+pub fn keep_descriptors_from_children() -> Result<(), Errno> {
+    syscall::close_on_exec_from(3)
+}
+
+/// Refuses descriptors that a peer would send over this Unix socket. Closing a received descriptor can take as long as
+/// its sender likes (a socket that lingers).
+///
+/// # Errors
+/// The system's error; `ENOPROTOOPT` before Linux 6.16.
+pub fn refuse_descriptors(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    syscall::refuse_descriptors(socket)
+}
+
 /// Becomes `identity` for good: no supplementary group, no capability, no new privileges, and killed with the parent
 /// (the change of identity clears that). For programs that start with root because they may lie where only root can
 /// reach; they call it before they touch any input. Single-threaded programs only: it changes the calling thread.
@@ -66,6 +84,8 @@ pub fn prepare(command: &mut Command, inherit: &[(BorrowedFd<'_>, RawFd)]) {
             }
             *slot = (high, *number);
         }
+        // Whatever else this process has open or was itself started with is not for that program.
+        syscall::close_on_exec_from(floor)?;
         for (high, number) in moved.iter().filter(|(high, _)| *high >= 0) {
             // SAFETY: takes no pointer; `high` was just opened.
             if unsafe { libc::dup2(*high, *number) } < 0 {

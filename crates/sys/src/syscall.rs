@@ -464,6 +464,30 @@ pub(crate) fn loopback_up() -> Result<(), Errno> {
     .map(drop)
 }
 
+/// Refuses descriptors that a peer would send over this Unix socket (SO_PASSRIGHTS, Linux 6.16).
+pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    const SO_PASSRIGHTS: i32 = 83;
+    let off: i32 = 0;
+    // SAFETY: the option takes one int, which outlives the call.
+    result(i64::from(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            std::ptr::from_ref(&off).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    }))
+    .map(drop)
+}
+
+/// Marks all descriptors from `first` on as closed on exec.
+pub(crate) fn close_on_exec_from(first: i32) -> Result<(), Errno> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    // SAFETY: takes no pointer; descriptors stay open in this process.
+    result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
 /// Joins a fresh anonymous session keyring.
 pub(crate) fn join_session_keyring() -> Result<(), Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: i64 = 1;

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::error::WardenError;
 use crate::evidence::Subject;
+use crate::launch::GroupSeen;
 use crate::progress::Steps;
 use crate::world::World;
 use crate::{agent_socket, health, launch, output, secrets};
@@ -50,6 +51,7 @@ pub(crate) struct Record {
     pub(crate) status: RefCell<AgentStatus>,
     pub(crate) stage: watch::Sender<Stage>,
     pub(crate) running: RefCell<Option<Rc<Running>>>,
+    pub(crate) complaints: crate::complaints::Complaints,
     /// Until when its uptime counts.
     pub(crate) since: Cell<Option<Instant>>,
 }
@@ -86,8 +88,17 @@ pub(crate) async fn run(world: Rc<World>, name: AgentName) {
                 if phase.get() > Phase::Measure {
                     log_exit(&world, &name, instance, STATUS_START_FAILED).await;
                 }
-                record.stage.send_replace(Stage::Failed);
-                return;
+                // A first start that fails is the composition's or the box's fault, and `up` says so. A later one may be
+                // the broker's, for a moment: the restart policy decides.
+                let again = instance > 1 && starts_again(agent.restart, STATUS_START_FAILED, instance);
+                if !again || world.is_shutting_down() {
+                    record.stage.send_replace(Stage::Failed);
+                    return;
+                }
+                if !pause(&world, &mut backoff).await {
+                    return;
+                }
+                continue;
             }
         };
         let began = Instant::now();
@@ -111,13 +122,21 @@ pub(crate) async fn run(world: Rc<World>, name: AgentName) {
         if began.elapsed() > RESTART_BACKOFF_RESET {
             backoff = RESTART_BACKOFF_MIN;
         }
-        let mut shutdown = world.shutdown.subscribe();
-        tokio::select! {
-            () = tokio::time::sleep(backoff) => {}
-            _ = shutdown.wait_for(Option::is_some) => return,
+        if !pause(&world, &mut backoff).await {
+            return;
         }
-        backoff = backoff.saturating_mul(2).min(RESTART_BACKOFF_MAX);
     }
+}
+
+/// Waits before a restart, longer each time. Whether there is still something to restart for.
+async fn pause(world: &World, backoff: &mut Duration) -> bool {
+    let mut shutdown = world.shutdown.subscribe();
+    let go_on = tokio::select! {
+        () = tokio::time::sleep(*backoff) => true,
+        _ = shutdown.wait_for(Option::is_some) => false,
+    };
+    *backoff = backoff.saturating_mul(2).min(RESTART_BACKOFF_MAX);
+    go_on
 }
 
 async fn log_exit(world: &World, name: &AgentName, instance: u32, status: i32) {
@@ -300,7 +319,9 @@ async fn build(
         blocking(move || starting.collect()).await?.map_err(explain_launch)?;
     hand_over_sockets(world, name, sockets).await?;
     let seen = observe(first.pid(), spec.uid_base);
-    let controls = launch::controls(&seen, group.contains(first.pid()), &not_applied);
+    let group_seen = GroupSeen::look(&group, limits, first.pid());
+    let controls = launch::controls(&seen, group_seen, &not_applied);
+    crate::secrets::require_memory(&secrets)?;
     let key = RecipientKey::generate().map_err(|e| WardenError::ours(&e))?;
     let subject = Subject { agent: name.clone(), instance, controls, tainted: false, key: key.jwk() };
     Ok((Running { first, subject, secrets, spec, group, key }, Standing { gate, agent_socket }))

@@ -113,11 +113,15 @@ async fn answer(
     match outcome {
         Ok(value) => AgentResponse::Ok(value),
         Err(WardenError::Refused(refusal)) => {
-            tracing::warn!(agent = %name, "{refusal}");
+            if let Some((_, record)) = world.agent(name) {
+                record.complaints.tell(name, &refusal);
+            }
             AgentResponse::Refused(refusal)
         }
         Err(error) => {
-            tracing::error!(agent = %name, "{error}");
+            if let Some((_, record)) = world.agent(name) {
+                record.complaints.tell(name, &Refusal::new("agent.request", "an answer", &error));
+            }
             AgentResponse::Error("the box could not serve this; its log says why".into())
         }
     }

@@ -78,6 +78,8 @@ impl Courier {
     fn start(&self) -> Result<Rc<Line>, WardenError> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .map_err(WardenError::system("make the courier's socket"))?;
+        // No descriptors on this line. Before Linux 6.16 the kernel cannot see to that.
+        let _ = process::refuse_descriptors(ours.as_fd());
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log);
         let mut command = Command::new(&self.program);
         process::clean_environment(&mut command);

@@ -16,6 +16,8 @@ use crate::error::WardenError;
 /// Outer uid and gid of the gateway.
 pub(crate) const GATEWAY_UID: u32 = 0x3fff_0002;
 const SOCKET_FD: i32 = 3;
+/// How long the gateway may leave a message lying.
+const SEND_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The line to the gateway.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ impl Gateway {
     /// Starts the gateway and waits until it serves.
     pub(crate) async fn start(program: &Path, log: &Path) -> Result<Self, WardenError> {
         let (ours, theirs) = packet_pair().map_err(WardenError::system("make the gateway's socket"))?;
+        // Descriptors go to the gateway, never back. Before Linux 6.16 the kernel cannot see to that.
+        let _ = process::refuse_descriptors(ours.as_fd());
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log);
         let mut command = Command::new(program);
         process::clean_environment(&mut command);
@@ -62,7 +66,13 @@ impl Gateway {
         let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
         let _turn = self.sending.lock().await;
         let send = || send_packet(&self.socket, &packet, &borrowed).map_err(std::io::Error::from);
-        self.socket.async_io(Interest::WRITABLE, send).await.map_err(WardenError::file("gateway socket"))
+        match tokio::time::timeout(SEND_WAIT_MAX, self.socket.async_io(Interest::WRITABLE, send)).await {
+            Ok(sent) => sent.map_err(WardenError::file("gateway socket")),
+            Err(_) => Err(WardenError::Environment {
+                what: "the gateway takes no messages".into(),
+                todo: "look at casemate-gateway.log among the project's logs, then `casemate up` again",
+            }),
+        }
     }
 
     /// The next message; none when the gateway ended or speaks no protocol.

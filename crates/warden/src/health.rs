@@ -16,6 +16,8 @@ use crate::world::World;
 const START_INTERVAL: Duration = Duration::from_millis(250);
 /// Time between two looks whether a check ended.
 const POLL: Duration = Duration::from_millis(10);
+/// How long a check that was asked to end may take.
+const END_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Keeps the health of a running agent up to date, for ever. Without a health check it is healthy while it runs.
 pub(crate) async fn watch(
@@ -71,18 +73,54 @@ pub(crate) async fn watch(
 
 async fn check(world: &World, health: &Health, running: &Running) -> bool {
     let spec = Spec { join: 1, command: health.command.clone(), ..running.spec.clone() };
-    let Ok(mut child) = spawn::join(&world.launcher, &spec, &running.first) else { return false };
+    let Ok(child) = spawn::join(&world.launcher, &spec, &running.first) else { return false };
+    let mut check = Check { child, ended: false };
     let deadline = Instant::now() + Duration::from_millis(health.timeout_ms.max(1));
     loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return status.success(),
-            Ok(None) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
-            _ => {
-                // The command dies with the launcher, which is its parent.
-                let _ = child.kill();
-                let _ = child.wait();
-                return false;
+        match check.child.try_wait() {
+            Ok(Some(status)) => {
+                check.ended = true;
+                return status.success();
             }
+            Ok(None) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
+            _ => return false,
         }
+    }
+}
+
+/// A check at work. Dropped before its end (its time is up, or the agent ended), it is asked to end: the launcher ends
+/// the command and takes its status, which nobody else would. Only then it is killed.
+struct Check {
+    child: std::process::Child,
+    ended: bool,
+}
+
+impl Drop for Check {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) else {
+            return;
+        };
+        let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
+            return;
+        };
+        let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::TERM);
+        std::thread::spawn(move || {
+            use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+            let deadline = Instant::now() + END_WAIT_MAX;
+            loop {
+                let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+                match waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)), options) {
+                    Ok(None) if Instant::now() < deadline => std::thread::sleep(POLL),
+                    Ok(None) => {
+                        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+                        std::thread::sleep(POLL);
+                    }
+                    _ => return,
+                }
+            }
+        });
     }
 }

@@ -10,7 +10,7 @@ use casemate_composition::rules::LANDLOCK_RULES;
 use casemate_protocol::Refusal;
 use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_protocol::gateway;
-use casemate_sys::cgroup::Group;
+use casemate_sys::cgroup::{Group, GroupLimits};
 use casemate_sys::observe::Observed;
 use casemate_sys::spec::{Spec, Tmpfs, Volume};
 
@@ -130,11 +130,25 @@ fn landlock_lines(writable: &[String]) -> Vec<String> {
     lines
 }
 
+/// What is seen of an agent's control group: that it is in it, and what the kernel says the limits are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GroupSeen {
+    limits: bool,
+    cpu: bool,
+}
+
+impl GroupSeen {
+    pub(crate) fn look(group: &Group, limits: GroupLimits, pid: i32) -> Self {
+        let member = group.contains(pid);
+        Self { limits: member && group.limits_in_force(limits), cpu: member && group.cpu_as_asked(limits) }
+    }
+}
+
 /// The status of each control: as seen from outside; for Landlock and the keyring, which the kernel does not show, as
 /// the measured launcher reports.
 pub(crate) fn controls(
     seen: &Observed,
-    in_group: bool,
+    group: GroupSeen,
     not_applied: &[String],
 ) -> BTreeMap<Control, ControlStatus> {
     Control::ALL
@@ -146,8 +160,9 @@ pub(crate) fn controls(
                 Control::PrivateRoot => seen.root_private,
                 Control::NoPrivileges => seen.unprivileged,
                 Control::Seccomp => seen.filtered,
-                Control::CgroupLimits | Control::CgroupCpu => in_group,
-                Control::Landlock | Control::Keyring => true,
+                Control::CgroupLimits => group.limits,
+                Control::CgroupCpu => group.cpu,
+                Control::Landlock | Control::Keyring | Control::AgentSocket => true,
             } && !not_applied.iter().any(|name| name == control.name());
             (control, if in_force { ControlStatus::Enforced } else { ControlStatus::NotEnforced })
         })
@@ -194,20 +209,29 @@ mod tests {
             unprivileged: true,
             filtered: true,
         };
-        assert!(controls(&all, true, &[]).values().all(|status| *status == ControlStatus::Enforced));
+        let group = GroupSeen { limits: true, cpu: true };
+        assert!(controls(&all, group, &[]).values().all(|status| *status == ControlStatus::Enforced));
         let cases = [
-            (Control::UserNamespace, Observed { ids_mapped: false, ..all.clone() }, true, vec![]),
-            (Control::Namespaces, Observed { namespaces_own: false, ..all.clone() }, true, vec![]),
-            (Control::PrivateRoot, Observed { root_private: false, ..all.clone() }, true, vec![]),
-            (Control::NoPrivileges, Observed { unprivileged: false, ..all.clone() }, true, vec![]),
-            (Control::Seccomp, Observed { filtered: false, ..all.clone() }, true, vec![]),
-            (Control::CgroupLimits, all.clone(), false, vec![]),
-            (Control::Landlock, all.clone(), true, vec!["landlock".to_owned()]),
-            (Control::Keyring, all, true, vec!["keyring".to_owned()]),
+            (Control::UserNamespace, Observed { ids_mapped: false, ..all.clone() }, group, vec![]),
+            (Control::Namespaces, Observed { namespaces_own: false, ..all.clone() }, group, vec![]),
+            (Control::PrivateRoot, Observed { root_private: false, ..all.clone() }, group, vec![]),
+            (Control::NoPrivileges, Observed { unprivileged: false, ..all.clone() }, group, vec![]),
+            (Control::Seccomp, Observed { filtered: false, ..all.clone() }, group, vec![]),
+            (Control::CgroupLimits, all.clone(), GroupSeen { limits: false, ..group }, vec![]),
+            (Control::CgroupCpu, all.clone(), GroupSeen { cpu: false, ..group }, vec![]),
+            (Control::Landlock, all.clone(), group, vec!["landlock".to_owned()]),
+            (Control::Keyring, all.clone(), group, vec!["keyring".to_owned()]),
+            (Control::AgentSocket, all, group, vec!["agent-socket".to_owned()]),
         ];
-        for (control, seen, in_group, not_applied) in cases {
-            let status = controls(&seen, in_group, &not_applied);
+        assert_eq!(cases.len(), Control::ALL.len());
+        for (control, seen, group, not_applied) in cases {
+            let status = controls(&seen, group, &not_applied);
             assert_eq!(status.get(&control), Some(&ControlStatus::NotEnforced), "{control:?}");
+            assert_eq!(
+                status.values().filter(|s| **s == ControlStatus::NotEnforced).count(),
+                1,
+                "{control:?}"
+            );
             let refused = require(&status, &BTreeSet::new());
             assert!(matches!(refused, Err(WardenError::Refused(_))), "{control:?}");
         }

@@ -15,10 +15,12 @@ use crate::error::WardenError;
 #[derive(Debug)]
 pub(crate) struct EventLog {
     file: File,
+    /// How much of the text is in the file.
+    saved_bytes: usize,
     text: Vec<u8>,
     head: LogHead,
     register: Option<RuntimeRegister>,
-    /// An event reached the register and not the file, or the other way round: nothing may be attested any more.
+    /// An event may have reached the register and not the text: nothing may be attested any more.
     broken: bool,
 }
 
@@ -32,7 +34,7 @@ impl EventLog {
             .mode(0o600)
             .open(path)
             .map_err(WardenError::file(path))?;
-        Ok(Self { file, text: Vec::new(), head: LogHead::EMPTY, register, broken: false })
+        Ok(Self { file, saved_bytes: 0, text: Vec::new(), head: LogHead::EMPTY, register, broken: false })
     }
 
     /// Adds an event: register first, so that nothing is ever claimed that the hardware does not know.
@@ -54,14 +56,21 @@ impl EventLog {
                 todo: "check the permissions of the measurement folder; the box must be started again",
             })?;
         }
-        self.file.write_all(&line).map_err(|source| WardenError::Environment {
-            what: format!("the event log cannot be written: {source}"),
-            todo: "free some disk space; the box must be started again",
-        })?;
         self.text.extend_from_slice(&line);
         self.head = self.head.extended(&digest);
         self.broken = false;
+        self.save();
         Ok(())
+    }
+
+    /// Brings the file up to date. Evidence is made from memory; a full disk, which any agent with a volume can cause,
+    /// must not end attestation, and what is missing in the file is written when there is space again.
+    fn save(&mut self) {
+        let rest = self.text.get(self.saved_bytes..).unwrap_or_default();
+        match self.file.write(rest) {
+            Ok(written) => self.saved_bytes = self.saved_bytes.saturating_add(written),
+            Err(error) => tracing::error!("the event log cannot be written: {error}"),
+        }
     }
 
     /// The head, for evidence.

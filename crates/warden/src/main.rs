@@ -7,6 +7,7 @@
 mod agent;
 mod agent_socket;
 mod arguments;
+mod complaints;
 mod control;
 mod courier;
 mod error;

@@ -10,6 +10,18 @@ use crate::error::WardenError;
 /// Largest secret in bytes.
 pub(crate) use casemate_protocol::rcar::SECRET_BYTES_MAX;
 
+/// Refuses a folder for secrets that is not a memory file system: an image or a mount that got in its place.
+pub(crate) fn require_memory(directory: &OwnedFd) -> Result<(), WardenError> {
+    /// TMPFS_MAGIC (linux/magic.h).
+    const TMPFS: u64 = 0x0102_1994;
+    let found = rustix::fs::fstatfs(directory).map_err(WardenError::system("look at /run/secrets"))?;
+    let found = u64::try_from(found.f_type).unwrap_or(0);
+    if found == TMPFS {
+        return Ok(());
+    }
+    Err(casemate_protocol::Refusal::new("secrets.memory", "tmpfs", format!("file system {found:#x}")).into())
+}
+
 /// Writes `/run/secrets/<name>`: mode 0400, owned by the agent's outer user. Nothing of it touches a disk: the folder
 /// is a memory file system, without swap where the kernel can.
 pub(crate) fn write(

@@ -277,6 +277,7 @@ fn record(agent: &Agent) -> Result<Record, WardenError> {
         }),
         stage: watch::Sender::new(Stage::Before),
         running: RefCell::new(None),
+        complaints: crate::complaints::Complaints::default(),
         since: Cell::new(None),
     })
 }
@@ -347,7 +348,9 @@ fn deny(world: &World, name: &AgentName, asked: &str) {
         .map(|alias| alias.name)
         .collect();
     let refusal = Refusal::new("name.declared", format!("one of {}", declared.join(", ")), asked);
-    tracing::warn!(agent = %name, "{refusal}");
+    if let Some((_, record)) = world.agent(name) {
+        record.complaints.tell(name, &refusal);
+    }
 }
 
 async fn obey_signals(world: Rc<World>) {

@@ -147,6 +147,9 @@ fn isolate() -> Outcome<()> {
     let failed = |what: &str, error: rustix::io::Errno| {
         Failure::environment(format!("{what}: {error}"), "run `casemate up` as root: it mounts file systems")
     };
+    // The shell's open files are not for the programs of the box.
+    casemate_sys::process::keep_descriptors_from_children()
+        .map_err(|error| failed("inherited descriptors", error))?;
     // A process that leads a session already cannot make one, and needs none.
     let _ = rustix::process::setsid();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))

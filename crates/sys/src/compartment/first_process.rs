@@ -28,7 +28,8 @@ pub(super) fn live(
     mut not_applied: Vec<String>,
 ) -> ! {
     let built = inside::mounts(spec, root, volumes)
-        .and_then(|()| inside::network(spec, control))
+        .and_then(|()| inside::own_null(&[rustix::stdio::dup2_stdin]))
+        .and_then(|()| inside::network(spec, control, &mut not_applied))
         .and_then(|()| confine(spec, user_namespace, &mut not_applied))
         .and_then(|()| wait_for_go(control, not_applied));
     if let Err(failure) = built {
@@ -51,7 +52,12 @@ pub(super) fn confine(spec: &Spec, user_namespace: &OwnedFd, not_applied: &mut V
     let limit = |value: u32| Rlimit { current: Some(value.into()), maximum: Some(value.into()) };
     rustix::process::setrlimit(Resource::Nofile, limit(spec.open_files))
         .and_then(|()| rustix::process::setrlimit(Resource::Core, limit(0)))
-        .named(CONTROL, || "set limits".into())?;
+        .and_then(|()| rustix::process::setrlimit(Resource::Rtprio, limit(0)))
+        .and_then(|()| rustix::process::setrlimit(Resource::Nice, limit(0)))
+        .and_then(|()| rustix::process::setpriority_process(None, 0))
+        .named(CONTROL, || "set limits and priority".into())?;
+    std::fs::write("/proc/self/oom_score_adj", "0")
+        .named(CONTROL, || "set the out-of-memory score".into())?;
     move_into_link_name_space(user_namespace.as_fd(), Some(LinkNameSpaceType::User))
         .named("user-namespace", || "enter the user namespace".into())?;
     let all = CapabilitySet::all();

@@ -10,9 +10,9 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount, mount_bind, mount_change,
     mount_remount, move_mount, unmount,
 };
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use rustix::net::{SocketType, bind, listen, sockopt};
 
-use super::{Named, Step};
+use super::{Named, Step, unless_weaker};
 use crate::descriptors::{PACKET_DESCRIPTORS_MAX, send_packet};
 use crate::spec::{Answer, Spec};
 use crate::syscall;
@@ -55,9 +55,14 @@ pub(super) fn mounts(spec: &Spec, root: OwnedFd, volumes: Vec<OwnedFd>) -> Step<
     for directory in ["/run/secrets", "/run/casemate"] {
         fs::create_dir(directory).named(CONTROL, || format!("create {directory}"))?;
     }
-    // Kernels before 6.4 have no `noswap`.
+    // Kernels before 6.4 have no `noswap` and say so with EINVAL.
     mount("tmpfs", "/run/secrets", "tmpfs", PLAIN | MountFlags::NOEXEC, SECRETS_OPTIONS)
-        .or_else(|_| mount("tmpfs", "/run/secrets", "tmpfs", PLAIN | MountFlags::NOEXEC, SECRETS_OPTIONS_OLD))
+        .or_else(|errno| match errno {
+            rustix::io::Errno::INVAL => {
+                mount("tmpfs", "/run/secrets", "tmpfs", PLAIN | MountFlags::NOEXEC, SECRETS_OPTIONS_OLD)
+            }
+            other => Err(other),
+        })
         .named(CONTROL, || "mount memory for secrets".into())?;
     for tmpfs in &spec.tmpfs {
         let options = format!("size={},mode={:o}", tmpfs.size_bytes, tmpfs.mode);
@@ -121,8 +126,22 @@ fn device_directory() -> Step<()> {
         .named(CONTROL, || "finish /dev".into())
 }
 
+/// Makes a descriptor one of the three standard ones.
+type Redirect = fn(OwnedFd) -> Result<(), rustix::io::Errno>;
+
+/// Puts the compartment's own `/dev/null` in place of the box's, which came as descriptor 0: a node that agents share
+/// carries file locks and events between them.
+pub(super) fn own_null(streams: &[Redirect]) -> Step<()> {
+    for stream in streams {
+        open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .and_then(stream)
+            .named("private-root", || "open the compartment's /dev/null".into())?;
+    }
+    Ok(())
+}
+
 /// Loopback up, host name set, sockets created and handed to the warden.
-pub(super) fn network(spec: &Spec, control: &OwnedFd) -> Step<()> {
+pub(super) fn network(spec: &Spec, control: &OwnedFd, not_applied: &mut Vec<String>) -> Step<()> {
     const CONTROL: &str = "namespaces";
     syscall::loopback_up().named(CONTROL, || "bring loopback up".into())?;
     rustix::system::sethostname(spec.hostname.as_bytes()).named(CONTROL, || "set the host name".into())?;
@@ -130,6 +149,9 @@ pub(super) fn network(spec: &Spec, control: &OwnedFd) -> Step<()> {
         UnixListener::bind(AGENT_SOCKET).named(CONTROL, || format!("create {AGENT_SOCKET}"))?;
     fs::set_permissions(AGENT_SOCKET, std::os::unix::fs::PermissionsExt::from_mode(0o666))
         .named(CONTROL, || format!("open {AGENT_SOCKET} to the agent"))?;
+    let no_descriptors = syscall::refuse_descriptors(agent_socket.as_fd())
+        .named("agent-socket", || "refuse descriptors on the agent socket (Linux 6.16)".into());
+    unless_weaker(spec, not_applied, no_descriptors)?;
     let secrets = open("/run/secrets", OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .named(CONTROL, || "open /run/secrets".into())?;
     send_packet(control, &Answer::Inside.encode(), &[agent_socket.as_fd(), secrets.as_fd()])
@@ -157,7 +179,7 @@ pub(super) fn network(spec: &Spec, control: &OwnedFd) -> Step<()> {
 }
 
 fn tcp_or_udp(kind: SocketType) -> Result<OwnedFd, rustix::io::Errno> {
-    socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)
+    crate::netns::bounded_socket(kind)
 }
 
 fn listener(address: SocketAddrV4) -> Result<OwnedFd, rustix::io::Errno> {

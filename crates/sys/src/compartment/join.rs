@@ -37,17 +37,40 @@ pub(super) fn run(control: &OwnedFd, spec: &Spec, first: &OwnedFd, mut not_appli
     // is not used.
     move_into_thread_name_spaces(first.as_fd(), all).named(CONTROL, || "enter the namespaces".into())?;
     let (arguments, environment) = (c_strings(&spec.command)?, c_strings(&spec.environment)?);
+    syscall::set_signal_mask(&[libc::SIGTERM, libc::SIGCHLD]).named("", || "block signals".into())?;
     match syscall::fork_single_threaded().named("", || "start the command".into())? {
-        Forked::Child => match confine(spec, &user_namespace, &mut not_applied) {
-            Ok(()) => execute(control, spec, &arguments, &environment),
-            Err(failure) => {
-                super::report(control, &failure);
-                syscall::exit_now(126)
+        Forked::Child => {
+            let _ = rustix::process::setsid();
+            let streams = [rustix::stdio::dup2_stdin, rustix::stdio::dup2_stdout, rustix::stdio::dup2_stderr];
+            let confined = super::inside::own_null(&streams)
+                .and_then(|()| confine(spec, &user_namespace, &mut not_applied));
+            match confined {
+                Ok(()) => execute(control, spec, &arguments, &environment),
+                Err(failure) => {
+                    super::report(control, &failure);
+                    syscall::exit_now(126)
+                }
             }
-        },
-        Forked::Parent(pid) => match syscall::wait_child(pid) {
-            Ok(status) => syscall::exit_now(exit_status(status)),
+        }
+        Forked::Parent(pid) => attend(pid),
+    }
+}
+
+/// Waits for the command and ends with its status. Told to end, it ends the command first and takes its status: a
+/// command that nobody takes would keep the compartment's process namespace from ending.
+fn attend(command: i32) -> ! {
+    loop {
+        match syscall::wait_signal(&[libc::SIGTERM, libc::SIGCHLD]) {
+            Ok(libc::SIGTERM) => syscall::kill_child(command, libc::SIGKILL),
+            Ok(_) => {
+                while let Some((pid, status)) = syscall::reap_any() {
+                    if pid == command {
+                        syscall::exit_now(exit_status(status));
+                    }
+                }
+            }
+            Err(rustix::io::Errno::INTR) => {}
             Err(_) => syscall::exit_now(126),
-        },
+        }
     }
 }
