@@ -1,7 +1,8 @@
 //! The appraisal of evidence: every rule tried as far as it is safe, one verdict.
 //!
 //! Rules that fail are collected, and later rules then read allegations: that is safe because any failed rule ends
-//! in [`Refused`], and only a ledger without one becomes an [`Appraisal`].
+//! in [`Refused`], and only a ledger without one becomes an [`Appraisal`]. Where no accepted root stands behind the
+//! hardware's statement, nothing else is read: not the log, which is long and would be anybody's.
 
 mod agent;
 mod boxed;
@@ -13,7 +14,7 @@ use casemate_protocol::cmw::Evidence;
 use crate::appraisal::{Appraisal, Passed, Refused};
 use crate::collateral::Collateral;
 use crate::ledger::Ledger;
-use crate::platform;
+use crate::platform::{self, Standing};
 use crate::policy::Policy;
 use crate::time::UnixTime;
 
@@ -53,6 +54,10 @@ fn try_all(
 ) -> Option<Passed> {
     let values = policy.values();
     let platform = platform::appraise(ledger, &evidence.platform, values, collateral, now)?;
+    if platform.standing == Standing::Unverified {
+        // Whoever sent this has no platform: the rest may be anything, and reading it costs more than sending it.
+        return None;
+    }
     let claims = boxed::appraise(ledger, &evidence.box_claims, &platform, nonce, values)?;
     let token = agent::open_token(ledger, &evidence.agent_token, &claims, nonce)?;
     let expected = agent::appraise(ledger, &token, &evidence.agent_config, &claims, values, &platform);

@@ -1,9 +1,9 @@
 //! The result of an appraisal as EAR claims, with an honest trust vector.
 //!
 //! Values: AR4SI (draft-ietf-rats-ar4si), section 2.3; status and members: draft-ietf-rats-ear. A member that nothing
-//! was appraised for is left out, which AR4SI reads as "no claim". Simulated hardware gets no value for `hardware` or
-//! `runtime-opaque`, and status `warning`: the policy names the development root, so it is not contraindicated, and
-//! nothing is affirmed.
+//! was appraised for is left out, which AR4SI reads as "no claim". Under simulated hardware no value affirms: what is
+//! known to be weak stays in the vectors, everything else is left out, and the status is `warning`: the policy names the
+//! development root, so it is not contraindicated.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +52,7 @@ pub(crate) fn build(passed: &Passed, claims: &[Claim], policy: &Policy, nonce: &
         claims: claims_of(claims, parts, simulated),
     };
     let platform = submodule(platform_vector(passed.standing), &["platform", "box"]);
-    let agent = submodule(agent_vector(&passed.token), &["agent"]);
+    let agent = submodule(agent_vector(&passed.token, passed.standing), &["agent"]);
     Ear {
         eat_profile: EAR_PROFILE.to_owned(),
         iat: now.0,
@@ -78,10 +78,10 @@ fn platform_vector(standing: Standing) -> BTreeMap<String, i8> {
         vector.push(("hardware", if clean { HARDWARE_GENUINE } else { HARDWARE_UNSAFE }));
         vector.push(("runtime-opaque", RUNTIME_ENCRYPTED));
     }
-    named(vector)
+    named(vector, standing)
 }
 
-fn agent_vector(token: &AgentToken) -> BTreeMap<String, i8> {
+fn agent_vector(token: &AgentToken, standing: Standing) -> BTreeMap<String, i8> {
     let enforced = |control: Control| token.controls.get(&control) == Some(&ControlStatus::Enforced);
     let configuration =
         if Control::ALL.into_iter().all(enforced) { CONFIGURATION_APPROVED } else { CONFIGURATION_UNSAFE };
@@ -90,11 +90,14 @@ fn agent_vector(token: &AgentToken) -> BTreeMap<String, i8> {
     if enforced(Control::PrivateRoot) {
         vector.push(("file-system", FILE_SYSTEM_APPROVED));
     }
-    named(vector)
+    named(vector, standing)
 }
 
-fn named(vector: Vec<(&str, i8)>) -> BTreeMap<String, i8> {
-    vector.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+/// The vector by name. Without a vendor's root behind it, nothing is affirmed.
+fn named(vector: Vec<(&str, i8)>, standing: Standing) -> BTreeMap<String, i8> {
+    let genuine = matches!(standing, Standing::Genuine(_));
+    let kept = vector.into_iter().filter(|(_, value)| genuine || *value >= TIER_WARNING_MIN);
+    kept.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// The worst tier of the vector, and never better than "warning" for what is simulated.
@@ -143,6 +146,7 @@ mod tests {
             assert_eq!(judged(Standing::Genuine(Some(status))), weak, "{status}");
         }
         assert_eq!(judged(Standing::Simulated), (None, None, "warning"));
+        assert_eq!(platform_vector(Standing::Simulated), BTreeMap::new());
         assert_eq!(judged(Standing::Unverified), (None, None, "warning"));
     }
 }

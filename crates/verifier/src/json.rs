@@ -3,15 +3,42 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::Serialize;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 /// The value in `bytes`, after refusing members that any object in it has twice.
 ///
 /// # Errors
 /// What is wrong, with line and column.
 pub(crate) fn from_slice_unique<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
-    let Unique = serde_json::from_slice(bytes)?;
+    require_unique(bytes)?;
     serde_json::from_slice(bytes)
+}
+
+/// Refuses members that any object in `bytes` has twice.
+///
+/// # Errors
+/// What is wrong, with line and column.
+pub(crate) fn require_unique(bytes: &[u8]) -> Result<(), serde_json::Error> {
+    let Unique = serde_json::from_slice(bytes)?;
+    Ok(())
+}
+
+/// Likewise, and the value is written as this type writes it. Without this, serde takes the members of a structure from
+/// an array as well, by their order.
+///
+/// # Errors
+/// What is wrong.
+pub(crate) fn from_slice_exact<T: DeserializeOwned + Serialize>(
+    bytes: &[u8],
+) -> Result<T, serde_json::Error> {
+    let value: T = from_slice_unique(bytes)?;
+    let received: Value = serde_json::from_slice(bytes)?;
+    if serde_json::to_value(&value)? != received {
+        return Err(serde_json::Error::custom("written in another form than as an object of these members"));
+    }
+    Ok(value)
 }
 
 /// Any JSON value whose objects have each member once.
@@ -76,7 +103,6 @@ impl<'de> Visitor<'de> for UniqueVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
 
     #[test]
     fn refuses_a_repeated_member_at_any_depth() {
@@ -84,6 +110,7 @@ mod tests {
             let error = from_slice_unique::<Value>(bad.as_bytes()).unwrap_err();
             assert!(error.to_string().contains("given twice"), "{bad}: {error}");
         }
+        assert!(require_unique(br#"{"a":1,"a":1}"#).is_err());
         assert!(from_slice_unique::<Value>(br#"{"a":{"a":[1,1.5,-1,true,null,"x"]}}"#).is_ok());
     }
 }

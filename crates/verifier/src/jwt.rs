@@ -5,14 +5,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use casemate_protocol::Refusal;
 use casemate_protocol::jwk::{ALG_ES256, EcJwk};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::json::from_slice_unique;
+use crate::json::from_slice_exact;
 
 /// Longest token in bytes.
 pub const JWT_BYTES_MAX: usize = 256 << 10;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
     typ: String,
@@ -57,7 +57,7 @@ pub fn verify_jwt(token: &[u8], typ: &str, key: &EcJwk) -> Result<Vec<u8>, Refus
 fn require_header(json: &[u8], typ: &str) -> Result<(), Refusal> {
     let expected = format!(r#"{{"typ":"{typ}","alg":"{ALG_ES256}"}}"#);
     let refused = |found: &dyn std::fmt::Display| Refusal::new("jwt.header", &expected, found);
-    let header: Header = from_slice_unique(json).map_err(|error| refused(&error))?;
+    let header: Header = from_slice_exact(json).map_err(|error| refused(&error))?;
     if header.alg != ALG_ES256 || header.typ != typ {
         return Err(refused(&String::from_utf8_lossy(json)));
     }

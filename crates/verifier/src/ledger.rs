@@ -3,6 +3,7 @@
 use std::fmt;
 
 use casemate_protocol::Refusal;
+use casemate_protocol::refusal::printable_line;
 
 use crate::time::UnixTime;
 
@@ -153,8 +154,8 @@ impl Ledger {
 
 /// A value as one bounded line: part of it may come from a hostile certificate.
 fn printable(value: impl fmt::Display) -> String {
-    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-    value.to_string().chars().take(CLAIM_VALUE_CHARS_MAX).map(plain).collect()
+    let short: String = value.to_string().chars().take(CLAIM_VALUE_CHARS_MAX).collect();
+    printable_line(&short)
 }
 
 #[cfg(test)]

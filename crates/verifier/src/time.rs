@@ -20,12 +20,12 @@ impl UnixTime {
         (time.to_string() == text).then_some(time)
     }
 
-    /// Whole days from `earlier` to here; zero where `earlier` is later.
     /// Whether more than `days` days passed since `earlier`: a second more is more.
     pub(crate) fn is_later_by_more_than(self, days: u32, earlier: Self) -> bool {
         self.0.saturating_sub(earlier.0) > u64::from(days).saturating_mul(DAY_SECONDS)
     }
 
+    /// Whole days from `earlier` to here; zero where `earlier` is later.
     pub(crate) fn days_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0) / DAY_SECONDS
     }

@@ -696,6 +696,85 @@ fn a_token_by_another_key_or_of_another_form_is_refused() {
 }
 
 #[test]
+fn a_token_whose_objects_are_written_as_arrays_is_refused() {
+    let world = World::new(Tee::Tdx);
+    let failed = |header: &str, payload: &serde_json::Value| {
+        let payload = serde_json::to_vec(payload).unwrap();
+        world.failed_with(|evidence| evidence.agent_token = world.sign(header, &payload))
+    };
+    let good = serde_json::to_value(&world.token).unwrap();
+    assert_eq!(failed(&header(), &good), none());
+    assert_eq!(failed(r#"["eat+jwt","ES256"]"#, &good), ["agent.token"]);
+    let token = &world.token;
+    let whole = serde_json::json!([
+        token.eat_profile,
+        token.eat_nonce,
+        token.iat,
+        token.sub,
+        token.instance,
+        token.measurement,
+        token.proof,
+        token.backend,
+        token.controls,
+        token.tainted,
+        token.log_head,
+        token.log_count,
+        token.cnf
+    ]);
+    assert_eq!(failed(&header(), &whole), ["agent.token"]);
+    let mut inner = good.clone();
+    inner["proof"] = serde_json::json!([token.proof.index, token.proof.size, token.proof.path]);
+    assert_eq!(failed(&header(), &inner), ["agent.token"]);
+    let mut inner = good;
+    inner["cnf"] = serde_json::json!([token.cnf.jwk]);
+    assert_eq!(failed(&header(), &inner), ["agent.token"]);
+}
+
+#[test]
+fn signed_documents_with_a_member_twice_are_refused() {
+    let mut world = World::new(Tee::Tdx);
+    let twice = |document: &[u8], member: &str| {
+        let text = std::str::from_utf8(document).unwrap();
+        let at = text.find(member).unwrap() + member.len();
+        let end = at + text[at..].find(',').unwrap() + 1;
+        let pair = &text[at - member.len()..end];
+        text.replacen(pair, &format!("{pair}{pair}"), 1).into_bytes()
+    };
+    let tdx = world.collateral.tdx.as_mut().unwrap();
+    // Of members that are not read, which the types do not look at.
+    let level = r#""tcbDate":"#;
+    tdx.tcb_info = twice(&tdx.tcb_info, level);
+    let refused = world.appraise().unwrap_err().first();
+    assert_eq!(refused.rule, "tdx.tcb-info");
+    assert!(refused.found.contains("given twice"), "{}", refused.found);
+}
+
+#[test]
+fn nothing_beyond_the_platform_is_read_where_no_root_stands_behind_it() {
+    for tee in BOTH {
+        let mut world = World::new(tee);
+        world.policy.roots = Roots::Development(vec![casemate_canon::Sha256::of(b"another root")]);
+        let failed = world.failed_with(|evidence| {
+            evidence.event_log = vec![b'x'; 1 << 20];
+            evidence.box_claims.clear();
+            evidence.agent_token.clear();
+        });
+        assert_eq!(failed, ["platform.roots"], "{tee}");
+    }
+}
+
+#[test]
+fn nothing_is_affirmed_of_what_is_simulated() {
+    for tee in BOTH {
+        let appraisal = World::new(tee).appraise().unwrap();
+        for (part, submodule) in &appraisal.ear().submods {
+            assert!(submodule.trustworthiness.values().all(|value| *value >= 32), "{tee} {part}");
+            assert_eq!(submodule.status, "warning", "{tee} {part}");
+        }
+    }
+}
+
+#[test]
 fn a_jws_is_verified_over_the_bytes_received() {
     let world = World::new(Tee::Tdx);
     let key = world.claims.box_key.clone();

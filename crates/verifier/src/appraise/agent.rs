@@ -12,7 +12,7 @@ use casemate_protocol::box_claims::BoxClaims;
 use casemate_protocol::jwk::ALG_ECDH;
 
 use super::log::LoggedTaint;
-use crate::json::from_slice_unique;
+use crate::json::from_slice_exact;
 use crate::jwt::verify_jwt;
 use crate::ledger::{Failed, Ledger};
 use crate::platform::PlatformView;
@@ -39,7 +39,7 @@ pub(super) fn open_token(
         }
     };
     let expected = "claims of an agent token, each once";
-    let token: AgentToken = ledger.accept(RULE, expected, from_slice_unique(&payload)).ok()?;
+    let token: AgentToken = ledger.accept(RULE, expected, from_slice_exact(&payload)).ok()?;
     let results = [
         ledger.require(
             RULE,

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::chains::TcbSigner;
 use super::tcb_info::{QeIdentity, SignedQeIdentity, SignedTcbInfo, TcbInfo};
 use crate::hex_text::Hex;
+use crate::json::require_unique;
 use crate::ledger::{Failed, Ledger};
 use crate::time::{UnixTime, Window};
 
@@ -76,6 +77,8 @@ fn read<'a, T: Deserialize<'a>>(
         let found = format!("{} bytes, at most {DOCUMENT_BYTES_MAX} allowed", bytes.len());
         return Err(ledger.fail(rule, expected, found));
     }
+    // A member twice would let other readers of the same signed bytes see another value.
+    ledger.accept(rule, expected, require_unique(bytes))?;
     ledger.accept(rule, expected, serde_json::from_slice(bytes))
 }
 
