@@ -117,17 +117,16 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Text from elsewhere on one line, without control characters.
+/// Text from elsewhere on one line, without characters that turn it around or hide in it.
 pub(crate) fn one_line(text: &str) -> String {
     let mut out = String::new();
     for c in text.trim().chars().take(2000) {
         match c {
             '\n' => out.push_str("; "),
-            c if c.is_control() => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }
-    out
+    casemate_protocol::refusal::printable_line(&out)
 }
 
 #[cfg(test)]

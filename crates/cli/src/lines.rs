@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, Read as _, Write as _};
 
+use casemate_protocol::refusal::printable_line;
+
 /// Longest line that is read from another program, in bytes: evidence of 8 MiB fits.
 pub(crate) const LINE_BYTES_MAX: u64 = 16 << 20;
 
@@ -28,12 +30,9 @@ pub(crate) fn next_line(reader: &mut impl BufRead) -> std::io::Result<Option<Vec
     Ok(Some(line))
 }
 
-/// Text of an agent for a terminal: no control characters but tab.
+/// Text of an agent for a terminal: nothing that moves the cursor, turns text around or hides, but tab.
 pub(crate) fn printable(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes)
-        .chars()
-        .map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c })
-        .collect()
+    String::from_utf8_lossy(bytes).split('\t').map(printable_line).collect::<Vec<_>>().join("\t")
 }
 
 #[cfg(test)]
@@ -52,5 +51,6 @@ mod tests {
     #[test]
     fn an_agent_cannot_move_the_cursor() {
         assert_eq!(printable(b"a\x1b[2J\tb"), "a\u{fffd}[2J\tb");
+        assert_eq!(printable("a\u{202e}b\u{2028}".as_bytes()), "a\u{fffd}b\u{fffd}");
     }
 }

@@ -114,16 +114,16 @@ impl Display {
         }
     }
 
-    /// The last line.
+    /// The last line. A box of this program always stands on the emulator.
     pub(crate) fn summary(&mut self, agents: usize, elapsed: Duration, composition: &str) {
         self.finish();
         let elapsed_ms = elapsed.as_millis().try_into().unwrap_or(u64::MAX);
         match self.kind {
             DisplayKind::Json => lines::print(
-                json!({"type": "summary", "agents": agents, "elapsed_ms": elapsed_ms, "composition": composition}),
+                json!({"type": "summary", "agents": agents, "elapsed_ms": elapsed_ms, "composition": composition, "simulated": true}),
             ),
             _ => lines::print(format!(
-                "{agents} agents run, each attested as itself, after {}; composition {}",
+                "{agents} agents run, each attested as itself on simulated hardware, after {}; composition {}",
                 seconds(elapsed_ms),
                 shortened(composition),
             )),

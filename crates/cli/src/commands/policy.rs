@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use casemate_canon::Sha256;
 use casemate_protocol::agent_token::Control;
 use clap::{Args, Subcommand};
 
@@ -73,8 +74,40 @@ pub(crate) fn run(global: &Global, args: PolicyArgs) -> Outcome {
         Some(path) => inputs::read_bytes(path, inputs::REFERENCE_VALUES_BYTES_MAX, "name a readable file")?,
         None => inputs::emulated_reference_values(&project, args.platform)?,
     };
-    let text = inputs::render_policy(&lock, &reference_values, &args.allow_weaker.iter().copied().collect())?;
-    inputs::write_file(&path, text.as_bytes())?;
+    let policy =
+        inputs::render_policy(&lock, &reference_values, &args.allow_weaker.iter().copied().collect())?;
+    inputs::write_file(&path, policy.text.as_bytes())?;
+    if let Some(warning) = development_warning(&policy.development_roots) {
+        lines::note(warning);
+    }
     lines::print(format!("wrote {} for composition {}", path.display(), inputs::digest(&lock)?));
     Ok(0)
+}
+
+/// What to say of a policy that names development roots: whoever has the key of one can make any evidence.
+fn development_warning(roots: &[Sha256]) -> Option<String> {
+    if roots.is_empty() {
+        return None;
+    }
+    let roots: Vec<String> = roots.iter().map(ToString::to_string).collect();
+    Some(format!(
+        "warning: this policy trusts SIMULATED hardware (development root {}); whoever has that root's key can make \
+         evidence that it accepts. For development only: for real hardware, give `--reference-values` without \
+         `development-root`",
+        roots.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_that_trusts_a_development_root_says_so_loudly_and_another_says_nothing() {
+        assert_eq!(development_warning(&[]), None);
+        let root = Sha256::of(b"root");
+        let warning = development_warning(&[root]).unwrap();
+        assert!(warning.starts_with("warning: ") && !warning.contains('\n'), "{warning}");
+        assert!(warning.contains("SIMULATED") && warning.contains(&root.to_string()), "{warning}");
+    }
 }

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use casemate_protocol::Nonce;
 use casemate_protocol::cmw::{COLLECTION_BYTES_MAX, Evidence};
-use casemate_verifier::{Claim, RuleResult, UnixTime, Voucher, appraise};
+use casemate_protocol::ear::Ear;
+use casemate_verifier::{
+    Claim, CollateralPart, Policy, RuleResult, UnixTime, Voucher, appraise, collateral_dates,
+};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::cli::Global;
-use crate::failure::{Failure, Kind, Outcome};
+use crate::failure::{Failure, Kind, Outcome, one_line};
 use crate::inputs;
 use crate::lines;
 use crate::project::{ComposeFile, Project};
@@ -17,9 +20,21 @@ use crate::project::{ComposeFile, Project};
 /// Most characters shown of what a rule found where it holds.
 const SHOWN_CHARS_MAX: usize = 80;
 
+/// What the last line says, and what the exit code does.
+const VERDICTS: &str = "\
+Verdicts:
+  affirming         every rule holds, on genuine hardware without known weakness; exit code 0
+  warning           every rule holds, and the policy accepts a known weakness, or hardware that is SIMULATED:
+                    that shows how it works and is worth nothing outside development; exit code 0
+  contraindicated   a rule does not hold; exit code 1
+To refuse simulated hardware whatever the policy says, give `--roots production`.";
+
 /// What `verify` takes.
 #[derive(Args, Debug)]
-#[command(before_help = "Example: casemate verify evidence.json --nonce 5f2c9e01aa43")]
+#[command(
+    before_help = "Example: casemate verify evidence.json --nonce 5f2c9e01aa43",
+    after_help = VERDICTS
+)]
 pub(crate) struct VerifyArgs {
     /// Evidence, as `casemate attest` writes it
     evidence: PathBuf,
@@ -66,13 +81,14 @@ pub(crate) fn run(global: &Global, args: &VerifyArgs) -> Outcome {
     let now = args.now.unwrap_or_else(jiff::Timestamp::now).as_second();
     let now =
         UnixTime(u64::try_from(now).map_err(|_| Failure::input("time before 1970", "give a later `--now`"))?);
+    let context = Context { policy: &policy, now, collateral: collateral_dates(&collateral) };
     match appraise(&evidence, &args.nonce, &policy, &collateral, now) {
         Ok(appraisal) => {
-            show(global, "affirming", appraisal.claims(), appraisal.rules());
+            show(global, verdict(appraisal.ear()), &context, appraisal.claims(), appraisal.rules());
             Ok(0)
         }
         Err(refused) => {
-            show(global, "contraindicated", &refused.claims, &refused.rules);
+            show(global, "contraindicated", &context, &refused.claims, &refused.rules);
             let refusal = refused.first();
             if global.json {
                 return Ok(Kind::Refused.code());
@@ -80,6 +96,63 @@ pub(crate) fn run(global: &Global, args: &VerifyArgs) -> Outcome {
             let todo = todo(&refusal.rule);
             Err(Failure::refused(format!("{} is refused", args.evidence.display()), refusal, todo))
         }
+    }
+}
+
+/// What the verdict was reached with.
+struct Context<'a> {
+    policy: &'a Policy,
+    now: UnixTime,
+    collateral: Vec<CollateralPart>,
+}
+
+impl Context<'_> {
+    const fn roots(&self) -> &'static str {
+        match self.policy.values().roots {
+            casemate_verifier::Roots::Production => "production",
+            casemate_verifier::Roots::Development(_) => "development",
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut out = vec![
+            format!("policy      {} with {} roots", self.policy.id(), self.roots()),
+            format!("time        {}", self.now),
+        ];
+        for part in &self.collateral {
+            let dates = match &part.dates {
+                Ok((from, until)) => format!("{from} to {until}"),
+                Err(error) => one_line(&error.to_string()),
+            };
+            out.push(format!("collateral  {:21}  {dates}", part.name));
+        }
+        out
+    }
+
+    fn collateral_json(&self) -> Vec<Value> {
+        let dates = |part: &CollateralPart| match &part.dates {
+            Ok((from, until)) => {
+                json!({"part": part.name, "from": from.to_string(), "until": until.to_string()})
+            }
+            Err(error) => json!({"part": part.name, "error": error.to_string()}),
+        };
+        self.collateral.iter().map(dates).collect()
+    }
+}
+
+/// The worst status of the result's parts. One that is not known is no affirmation.
+fn verdict(ear: &Ear) -> &'static str {
+    let affirming = !ear.submods.is_empty() && ear.submods.values().all(|part| part.status == "affirming");
+    if affirming { "affirming" } else { "warning" }
+}
+
+/// Whether the platform is simulated. None where nothing that was verified says so.
+fn simulated(claims: &[Claim]) -> Option<bool> {
+    let claim = claims.iter().find(|claim| claim.part == "platform" && claim.name == "simulated")?;
+    match (claim.voucher, claim.value.as_str()) {
+        (Voucher::Simulated, "true") => Some(true),
+        (Voucher::Hardware, "false") => Some(false),
+        _ => None,
     }
 }
 
@@ -120,24 +193,33 @@ const fn voucher(voucher: Voucher) -> &'static str {
     }
 }
 
-fn show(global: &Global, verdict: &str, claims: &[Claim], rules: &[RuleResult]) {
-    let simulated = claims.iter().any(|claim| claim.voucher == Voucher::Simulated);
+fn show(global: &Global, verdict: &str, context: &Context<'_>, claims: &[Claim], rules: &[RuleResult]) {
     if global.json {
-        lines::print(as_json(verdict, simulated, claims, rules));
+        lines::print(as_json(verdict, context, claims, rules));
         return;
     }
-    if simulated {
+    let simulated = simulated(claims);
+    if simulated == Some(true) {
         lines::print(
             "SIMULATED: signed under a development root. It shows how it works and proves nothing about hardware.",
         );
     }
-    for line in tree(claims, rules) {
+    for line in context.lines().into_iter().chain(tree(claims, rules)) {
         lines::print(line);
     }
-    lines::print(format!("verdict: {verdict}"));
+    lines::print(last_line(verdict, simulated));
 }
 
-fn as_json(verdict: &str, simulated: bool, claims: &[Claim], rules: &[RuleResult]) -> Value {
+/// The verdict, and what it is worth.
+fn last_line(verdict: &str, simulated: Option<bool>) -> String {
+    match simulated {
+        Some(true) => format!("verdict: {verdict} (SIMULATED: worth nothing outside development)"),
+        Some(false) | None => format!("verdict: {verdict}"),
+    }
+}
+
+fn as_json(verdict: &str, context: &Context<'_>, claims: &[Claim], rules: &[RuleResult]) -> Value {
+    let simulated = simulated(claims);
     let claims: Vec<Value> = claims
         .iter()
         .map(|c| json!({"part": c.part, "name": c.name, "value": c.value, "vouched-by": voucher(c.voucher)}))
@@ -146,7 +228,12 @@ fn as_json(verdict: &str, simulated: bool, claims: &[Claim], rules: &[RuleResult
         .iter()
         .map(|r| json!({"rule": r.detail.rule, "passed": r.passed, "expected": r.detail.expected, "found": r.detail.found}))
         .collect();
-    json!({"verdict": verdict, "simulated": simulated, "claims": claims, "rules": rules})
+    json!({
+        "verdict": verdict, "simulated": simulated,
+        "policy": {"id": context.policy.id().to_string(), "roots": context.roots()},
+        "time": context.now.to_string(), "collateral": context.collateral_json(),
+        "claims": claims, "rules": rules,
+    })
 }
 
 /// Box and furniture: claims by part in their order, then the rules.
@@ -220,8 +307,82 @@ mod tests {
         );
     }
 
+    fn policy() -> Policy {
+        let zero = "0".repeat(96);
+        let text = format!(
+            "version = 1\n[platform]\ntee = [\"tdx\"]\nroots = \"production\"\ncollateral-age-max-days = 30\n\
+             [platform.tdx]\ntcb-status = [\"UpToDate\"]\nrequire-sept-ve-disable = true\nmrtd = [\"{zero}\"]\n\
+             rtmr0 = [\"{zero}\"]\nrtmr1 = [\"{zero}\"]\nrtmr2 = [\"{zero}\"]\n\
+             [composition]\ndigest = \"sha384:{zero}\"\n[agents]\n"
+        );
+        Policy::parse(&text).unwrap()
+    }
+
     #[test]
-    fn the_json_form_says_whether_it_is_simulated() {
-        assert_eq!(as_json("affirming", true, &[], &[])["simulated"], json!(true));
+    fn the_json_form_says_whether_it_is_simulated_and_null_where_nobody_can_tell() {
+        let policy = policy();
+        let context = Context { policy: &policy, now: UnixTime(0), collateral: Vec::new() };
+        let simulated = |claims: &[Claim]| as_json("warning", &context, claims, &[])["simulated"].clone();
+        let claim = |name: &str, value: &str, voucher| Claim {
+            part: "platform",
+            name: name.into(),
+            value: value.into(),
+            voucher,
+        };
+        assert_eq!(simulated(&[claim("simulated", "true", Voucher::Simulated)]), json!(true));
+        assert_eq!(simulated(&[claim("simulated", "false", Voucher::Hardware)]), json!(false));
+        assert_eq!(simulated(&[]), Value::Null);
+        assert_eq!(simulated(&[claim("tee", "tdx", Voucher::HostClaimed)]), Value::Null);
+        assert_eq!(simulated(&[claim("simulated", "false", Voucher::HostClaimed)]), Value::Null);
+    }
+
+    #[test]
+    fn the_verdict_is_the_worst_status_of_the_result() {
+        let ear = |statuses: &[&str]| -> Ear {
+            let submods: serde_json::Map<String, Value> = statuses
+                .iter()
+                .enumerate()
+                .map(|(index, status)| {
+                    let part = json!({
+                        "ear.status": status, "ear.trustworthiness-vector": {},
+                        "ear.appraisal-policy-id": "", "ear.casemate.claims": {},
+                    });
+                    (index.to_string(), part)
+                })
+                .collect();
+            let key = json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "x": "", "y": ""});
+            serde_json::from_value(json!({
+                "eat_profile": "", "iat": 0, "exp": 0, "eat_nonce": "", "tee-pubkey": key,
+                "ear.verifier-id": {"developer": "", "build": ""}, "submods": submods,
+            }))
+            .unwrap()
+        };
+        assert_eq!(verdict(&ear(&["affirming", "affirming"])), "affirming");
+        assert_eq!(verdict(&ear(&["affirming", "warning"])), "warning");
+        assert_eq!(verdict(&ear(&["affirming", "none"])), "warning");
+        assert_eq!(verdict(&ear(&[])), "warning");
+    }
+
+    #[test]
+    fn the_last_line_says_what_simulated_evidence_is_worth() {
+        let simulated = last_line("warning", Some(true));
+        assert_eq!(simulated, "verdict: warning (SIMULATED: worth nothing outside development)");
+        assert_eq!(last_line("affirming", Some(false)), "verdict: affirming");
+    }
+
+    #[test]
+    fn policy_time_and_dates_of_collateral_stand_above_the_claims() {
+        let policy = policy();
+        let part = CollateralPart { name: "snp.crl", dates: Ok((UnixTime(0), UnixTime(86_400))) };
+        let context = Context { policy: &policy, now: UnixTime(86_400), collateral: vec![part] };
+        assert_eq!(
+            context.lines(),
+            [
+                format!("policy      {} with production roots", policy.id()),
+                "time        1970-01-02T00:00:00Z".to_owned(),
+                "collateral  snp.crl                1970-01-01T00:00:00Z to 1970-01-02T00:00:00Z".to_owned(),
+            ]
+        );
+        assert_eq!(as_json("x", &context, &[], &[])["policy"]["roots"], "production");
     }
 }

@@ -1,11 +1,14 @@
 //! Files with bounds, and failures that name them.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Outcome, one_line};
+
+/// Most names tried for a temporary file: those of earlier runs that were killed may be taken.
+const TEMPORARY_NAMES_MAX: u32 = 100;
 
 /// Reads a file of bounded size.
 pub(crate) fn read_bytes(path: &Path, bytes_max: usize, todo: &str) -> Outcome<Vec<u8>> {
@@ -69,12 +72,8 @@ pub(crate) fn create_private_file(path: &Path) -> Outcome<File> {
 }
 
 fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Outcome<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let write = || -> std::io::Result<()> {
-        let mut file =
-            OpenOptions::new().create(true).write(true).truncate(true).mode(mode).open(&temporary)?;
+    let (temporary, mut file) = create_beside(path, mode).map_err(|error| cannot_write(path, &error))?;
+    let mut write = || -> std::io::Result<()> {
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)
@@ -84,6 +83,24 @@ fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Outcome<()> {
         let _ = std::fs::remove_file(&temporary);
         cannot_write(path, &error)
     })
+}
+
+/// A new file beside `path`. One that is there, a link that somebody laid among them, is never opened: another name is
+/// tried.
+fn create_beside(path: &Path, mode: u32) -> std::io::Result<(PathBuf, File)> {
+    let mut tried = 0;
+    loop {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.{tried}.tmp", std::process::id()));
+        let temporary = path.with_file_name(name);
+        match OpenOptions::new().create_new(true).write(true).mode(mode).open(&temporary) {
+            Ok(file) => return Ok((temporary, file)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && tried < TEMPORARY_NAMES_MAX => {
+                tried += 1
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
@@ -133,6 +150,20 @@ mod tests {
         std::fs::create_dir(&target).unwrap();
         assert_eq!(write_file(&target, b"x").unwrap_err().kind, Kind::Environment);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_laid_where_the_temporary_file_goes_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "keep").unwrap();
+        for tried in ["", ".0", ".1"] {
+            let laid = dir.path().join(format!("policy.toml.{}{tried}.tmp", std::process::id()));
+            std::os::unix::fs::symlink(&victim, laid).unwrap();
+        }
+        write_file(&dir.path().join("policy.toml"), b"new").unwrap();
+        assert_eq!(std::fs::read(&victim).unwrap(), b"keep");
+        assert_eq!(std::fs::read(dir.path().join("policy.toml")).unwrap(), b"new");
     }
 
     #[test]

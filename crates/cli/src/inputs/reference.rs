@@ -7,8 +7,8 @@ use casemate_composition::Lock;
 use casemate_composition::lock::Agent;
 use casemate_protocol::agent_token::Control;
 use casemate_verifier::{
-    AgentExpectations, Measurement, Policy, PolicyValues, Roots, SeptVeDisable, Smt, SnpExpectations, SnpProduct, SnpTcbMin,
-    Taint, TcbStatus, TdxExpectations,
+    AgentExpectations, Measurement, Policy, PolicyValues, Roots, SeptVeDisable, Smt, SnpExpectations,
+    SnpProduct, SnpTcbMin, Taint, TcbStatus, TdxExpectations,
 };
 use serde::Deserialize;
 
@@ -58,12 +58,20 @@ struct TcbMin {
     microcode: u8,
 }
 
+/// A policy file, and whether it names development roots.
+pub(crate) struct RenderedPolicy {
+    /// The file.
+    pub(crate) text: String,
+    /// Digests of the development roots' keys; none where the vendors' roots are asked for.
+    pub(crate) development_roots: Vec<Sha256>,
+}
+
 /// The policy file for a composition on a box with these reference values.
 pub(crate) fn render_policy(
     lock: &Lock,
     reference: &[u8],
     allow_weaker: &BTreeSet<Control>,
-) -> Outcome<String> {
+) -> Outcome<RenderedPolicy> {
     let unusable = |what: String| {
         Failure::input(
             format!("reference values: {what}"),
@@ -85,7 +93,7 @@ pub(crate) fn render_policy(
             .map(|(name, agent)| Ok((name.clone(), expectations_of(agent, allow_weaker)?)))
             .collect::<Outcome<BTreeMap<_, _>>>()?,
     };
-    Ok(Policy::render(&policy))
+    Ok(RenderedPolicy { text: Policy::render(&policy), development_roots: root.into_iter().collect() })
 }
 
 type Expectations = (Option<TdxExpectations>, Option<SnpExpectations>, Option<Sha256>);
