@@ -1,5 +1,7 @@
 //! What must work: two agents on each platform, a secret, an edge, evidence and its appraisal.
 
+use casemate_protocol::agent_token::Control;
+
 use crate::project::{Project, agent};
 
 /// The secret's content.
@@ -38,7 +40,7 @@ fn works_on(platform: &str) {
         let agent = &status["agents"][name];
         assert_eq!(agent["state"], "done", "{agent}");
         let controls = agent["controls"].as_object().unwrap();
-        assert_eq!(controls.len(), 9, "{agent}");
+        assert_eq!(controls.len(), Control::ALL.len(), "{agent}");
         assert!(controls.values().all(|status| status == "enforced"), "{agent}");
     }
     assert_eq!(status["agents"]["server"]["health"], "healthy", "{status}");
