@@ -3,11 +3,13 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use crate::process::{cargo, root, run as run_command, stream, target_dir};
-use crate::{demo_image, dist, layers, setup};
+use crate::process::{cargo, run as run_command, stream, target_dir};
+use crate::{demo, dist, layers, setup};
 
 /// Time for one check.
 const CHECK_BOUND: Duration = Duration::from_secs(1800);
+/// The crate whose tests run the real programs.
+const SYSTEM_TESTS: &str = "casemate-systemtest";
 /// How many of the last lines are shown where tests fail.
 const SHOWN_LINES: usize = 200;
 
@@ -32,36 +34,18 @@ pub(crate) fn run() -> Result<(), String> {
     let doc = ["doc", "--quiet", "--workspace", "--no-deps", "--locked"];
     summary.check("docs", || run_command(cargo(&doc).env("RUSTDOCFLAGS", "-D warnings"), CHECK_BOUND));
     summary.check("build", || dist::run().map(drop));
-    summary.check("image", || {
-        let tar = rootfs_tar();
-        tar.parent()
-            .map_or(Ok(()), std::fs::create_dir_all)
-            .map_err(|error| format!("{}: {error}", tar.display()))?;
-        demo_image::build_rootfs_tar(&tar, &root().join("examples/research-desk/agents"))
-    });
+    summary.check("demo", || demo::run(demo::After::Stop));
     if summary.failures.iter().any(|failure| failure.starts_with("build")) {
         summary.not_run.push("tests: the build failed".into());
     } else {
-        summary.tests("tests", &["test", "--workspace", "--locked", "--no-fail-fast"]);
-        let system = [
-            "test",
-            "--package",
-            "casemate",
-            "--locked",
-            "--test",
-            "system",
-            "--",
-            "--ignored",
-            "--test-threads=1",
-        ];
+        let unit = ["test", "--workspace", "--exclude", SYSTEM_TESTS, "--locked", "--no-fail-fast"];
+        summary.tests("tests", &unit);
+        // One at a time: they count what is left on the machine, and kill.
+        let system =
+            ["test", "--package", SYSTEM_TESTS, "--locked", "--no-fail-fast", "--", "--test-threads=1"];
         summary.tests("system tests", &system);
     }
     summary.report(begun.elapsed())
-}
-
-/// The archive that the demo's image is made from; system tests use the same.
-fn rootfs_tar() -> std::path::PathBuf {
-    target_dir().join("demo/rootfs.tar")
 }
 
 impl Summary {
@@ -85,7 +69,7 @@ impl Summary {
         let failed_before = self.failed;
         let mut command = cargo(args);
         // System tests find the programs there.
-        command.env("CASEMATE_BIN", target_dir().join("dist/bin")).env("CASEMATE_ROOTFS_TAR", rootfs_tar());
+        command.env("CASEMATE_DIST", target_dir().join("dist/bin"));
         let status = stream(&mut command, CHECK_BOUND, |line| {
             if let Some(file) = &mut file {
                 let _ = writeln!(file, "{line}");
@@ -122,9 +106,7 @@ impl Summary {
             if result == "FAILED" {
                 println!("FAILED {test}");
                 self.failures.push(format!("{suite}: {test}"));
-            } else if let Some(reason) = result.strip_prefix("ignored")
-                && !reason.contains("system test")
-            {
+            } else if let Some(reason) = result.strip_prefix("ignored") {
                 self.not_run.push(format!("{test}: {}", reason.trim_start_matches(", ")));
             }
         } else if let Some((_, rest)) = line.split_once("not run: ") {
