@@ -46,8 +46,8 @@ pub struct Submodule {
     /// `affirming`, `warning`, `contraindicated`, `none`.
     #[serde(rename = "ear.status")]
     pub status: String,
-    /// AR4SI trust vector: name to value from -128 to 127.
-    #[serde(rename = "ear.trustworthiness-vector")]
+    /// AR4SI trust vector: name to value from -128 to 127. One without values is left out, as the draft asks.
+    #[serde(rename = "ear.trustworthiness-vector", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub trustworthiness: BTreeMap<String, i8>,
     /// Digest of the policy file.
     #[serde(rename = "ear.appraisal-policy-id")]
