@@ -53,6 +53,9 @@ pub(crate) enum Failure {
     /// Encryption.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// A restriction could not be applied.
+    #[error("cannot give up core files: {0}")]
+    Isolation(#[from] rustix::io::Errno),
     /// Reading a secret, writing a listing, or the listening socket.
     #[error("{what}: {error}")]
     Io {
@@ -76,6 +79,7 @@ impl Failure {
             Self::State(StateError::Exposed { .. }) => {
                 (3, "make it private (chmod go=), and replace what others may have read")
             }
+            Self::State(StateError::Owner { .. }) => (3, "run the broker as the user whose files they are"),
             Self::State(StateError::Locked { .. }) => (3, "stop the other broker, or choose another --state"),
             Self::State(_) => (3, "check the path given with --state and its permissions"),
             Self::Key(_) => (3, "restore the state directory from a backup, or start a new one"),
@@ -87,8 +91,12 @@ impl Failure {
             Self::Tls(_) => (3, "restore tls.crt and tls.key, or remove both to make new ones"),
             Self::Store(StoreError::Locked) => (3, "try again when the other process is done"),
             Self::Store(StoreError::Full) => (3, "free space where the state directory lies"),
+            Self::Store(StoreError::Schema { .. }) => {
+                (3, "use the version that made it, or start with a new --state directory")
+            }
             Self::Store(_) => (3, "restore broker.db from a backup, and check it with `casemate-broker log`"),
             Self::Vault(_) => (3, "put the secret again, or restore secrets.key"),
+            Self::Isolation(_) => (3, "run it on Linux, without a filter that forbids prctl or setrlimit"),
             Self::Io { .. } => (3, "check file, permissions and address"),
         };
         eprintln!("error: {self}\nto do: {todo}");

@@ -11,6 +11,7 @@ mod clock;
 mod commands;
 mod failure;
 mod inputs;
+mod isolate;
 mod keys;
 mod server;
 mod state_dir;
@@ -26,7 +27,8 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(ansi).with_target(false).init();
-    match commands::run(arguments::Arguments::parse()) {
+    let arguments = arguments::Arguments::parse();
+    match isolate::isolate().map_err(failure::Failure::from).and_then(|()| commands::run(arguments)) {
         Ok(code) => code,
         Err(failure) => failure.report(),
     }

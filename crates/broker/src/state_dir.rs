@@ -4,12 +4,13 @@
 //! `secret put` may both be first. What it is not: the database (`store`) or the meaning of a key.
 //! Who trusts it: every subcommand. A key file that others may read is refused, not repaired: it may have been read.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 /// Largest private file in bytes.
@@ -27,6 +28,16 @@ pub(crate) enum StateError {
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+    },
+    /// A file is not the broker's own.
+    #[error("{} belongs to user {owner}, not to user {user}", path.display())]
+    Owner {
+        /// Which.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who the broker is.
+        user: u32,
     },
     /// A file is larger than any that the broker makes.
     #[error("{} is larger than {PRIVATE_FILE_BYTES_MAX} bytes", path.display())]
@@ -60,10 +71,7 @@ impl StateDir {
     pub(crate) fn open(path: &Path) -> Result<Self, StateError> {
         let failed = |error| StateError::Io { path: path.to_owned(), error };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-        let mode = std::fs::metadata(path).map_err(failed)?.mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(StateError::Exposed { path: path.to_owned(), mode });
-        }
+        require_private(path, &std::fs::metadata(path).map_err(failed)?)?;
         Ok(Self { path: path.to_owned() })
     }
 
@@ -111,10 +119,7 @@ impl StateDir {
             Err(error) => return Err(failed(error)),
         };
         let metadata = file.metadata().map_err(failed)?;
-        let mode = metadata.mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(StateError::Exposed { path, mode });
-        }
+        require_private(&path, &metadata)?;
         if metadata.len() > PRIVATE_FILE_BYTES_MAX {
             return Err(StateError::TooLong { path });
         }
@@ -148,6 +153,17 @@ impl StateDir {
     }
 }
 
+fn require_private(path: &Path, metadata: &Metadata) -> Result<(), StateError> {
+    let (mode, owner, user) = (metadata.mode() & 0o7777, metadata.uid(), geteuid().as_raw());
+    if owner != user {
+        return Err(StateError::Owner { path: path.to_owned(), owner, user });
+    }
+    if mode & 0o077 != 0 {
+        return Err(StateError::Exposed { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
@@ -163,6 +179,21 @@ mod tests {
         assert_eq!(state.read_private("k").unwrap().unwrap().as_slice(), b"key");
         std::fs::set_permissions(state.file("k"), std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(state.read_private("k"), Err(StateError::Exposed { mode: 0o640, .. })));
+    }
+
+    #[test]
+    fn refuses_a_key_and_a_directory_of_another_user() {
+        if !geteuid().is_root() {
+            return eprintln!("skipped: only root can give a file away");
+        }
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("state");
+        let state = StateDir::open(&path).unwrap();
+        state.write_private("k", b"key").unwrap();
+        std::os::unix::fs::chown(state.file("k"), Some(65_534), None).unwrap();
+        assert!(matches!(state.read_private("k"), Err(StateError::Owner { owner: 65_534, user: 0, .. })));
+        std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+        assert!(matches!(StateDir::open(&path), Err(StateError::Owner { owner: 65_534, user: 0, .. })));
     }
 
     #[test]
