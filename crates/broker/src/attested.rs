@@ -10,6 +10,7 @@ use std::sync::Arc;
 use casemate_canon::{Sha256, Sha384};
 use casemate_verifier::Appraisal;
 
+use crate::store::decisions::Subject;
 use crate::store::sessions::SESSIONS_MAX;
 
 /// Most resources that one session may ask for.
@@ -22,8 +23,8 @@ pub(crate) struct Attested {
     pub(crate) appraisal: Arc<Appraisal>,
     /// The policy that it rests on.
     pub(crate) policy_id: Sha384,
-    /// Its composition, for the log.
-    pub(crate) composition: String,
+    /// Whom it is about, for the log.
+    pub(crate) subject: Subject,
     /// Its nonce, for the log.
     pub(crate) nonce: String,
     /// Last second of its life.

@@ -57,6 +57,15 @@ pub(crate) enum InputsError {
 }
 
 impl InputsError {
+    /// What a client is told: neither where the files lie nor what is in them.
+    pub(crate) fn outward(&self) -> &'static str {
+        match self {
+            Self::Policy { .. } => "a malformed policy",
+            Self::Bundle { .. } => "a malformed bundle",
+            Self::NotText { .. } | Self::TooLong { .. } | Self::Io { .. } => "a file that cannot be read",
+        }
+    }
+
     /// What to do about it.
     pub(crate) fn todo(&self) -> &str {
         match self {

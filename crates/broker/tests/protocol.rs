@@ -40,10 +40,10 @@ fn answers_a_stock_client_in_the_shapes_it_parses() {
     assert_eq!((first.status, first.variant().as_str()), (401, "TokenNotFound"));
     assert!(first.error().kind.starts_with("https://github.com/confidential-containers/kbs/errors/"));
 
-    let (cookie, nonce) = broker.auth("sample");
+    let (cookie, nonce) = broker.auth("tdx");
     assert!(cookie.starts_with("kbs-session-id="));
     assert_eq!(nonce.len(), 44);
-    let (_, other) = broker.auth("sample");
+    let (_, other) = broker.auth("tdx");
     assert_ne!(nonce, other);
 
     let refused = broker.attest(&cookie, &stock_attestation(&nonce));
@@ -66,11 +66,7 @@ fn gives_every_error_the_shape_of_the_protocol() {
             400,
             "MalformedRequest",
         ),
-        (
-            post("/kbs/v0/auth", br#"{"version":"0.4.0","tee":"a b","extra-params":""}"#),
-            400,
-            "MalformedRequest",
-        ),
+        (post("/kbs/v0/auth", br#"{"version":"0.4.0","tee":"sample","extra-params":""}"#), 403, "PolicyDeny"),
         (post("/kbs/v0/auth", long.as_bytes()), 413, "PayloadTooLarge"),
         (post("/kbs/v0/attest", b"not json"), 400, "MalformedRequest"),
         (broker.request("POST", "/kbs/v0/attest", &[], b"{}"), 401, "TokenNotFound"),
@@ -78,6 +74,7 @@ fn gives_every_error_the_shape_of_the_protocol() {
         (broker.request("GET", "/", &[], b""), 404, "InvalidRequestPath"),
         (broker.request("DELETE", "/kbs/v0/resource/a/b/c", &[], b""), 405, "InvalidRequestMethod"),
         (broker.get("a/b/c", &[("Authorization", "Bearer a.b.c")]), 401, "TokenNotFound"),
+        (broker.get("a/b/%ff", &[]), 401, "TokenNotFound"),
         (broker.get("a/b/c", &[("Cookie", "kbs-session-id=00; kbs-session-id=01")]), 401, "TokenNotFound"),
     ] {
         assert_eq!((answer.status, answer.variant().as_str()), (status, variant), "{answer:?}");
@@ -138,9 +135,25 @@ fn refuses_what_would_go_unchecked() {
 #[test]
 fn refuses_another_kind_of_evidence_than_announced() {
     let (_root, desk, broker) = start();
+    // While there is no readable policy, both kinds get a challenge; evidence is refused in any case.
+    std::fs::write(&broker.policy, "").unwrap();
     let (cookie, nonce) = broker.auth("snp");
+    std::fs::write(&broker.policy, desk.policy()).unwrap();
     let answer = broker.attest(&cookie, &desk.attestation("researcher", &nonce));
     assert_eq!(answer.error().refusal, Some(Refusal::new("evidence.tee", "snp", "tdx")));
+}
+
+#[test]
+fn gives_no_challenge_for_a_kind_that_the_policy_does_not_name_and_logs_no_challenge() {
+    let (_root, _, broker) = start();
+    for tee in ["snp", "sgx", "", "a b"] {
+        let body = format!(r#"{{"version":"0.4.0","tee":"{tee}","extra-params":""}}"#);
+        let answer = broker.request("POST", "/kbs/v0/auth", &[], body.as_bytes());
+        let refusal = Refusal::new("evidence.tee", "tdx", tee);
+        assert_eq!((answer.status, answer.error().refusal), (403, Some(refusal)));
+    }
+    broker.auth("tdx");
+    assert_eq!(broker.log().0, Vec::<serde_json::Value>::new());
 }
 
 #[test]
@@ -151,7 +164,12 @@ fn refuses_everything_while_the_policy_is_malformed_and_says_so() {
     let answer = broker.attest(&cookie, &desk.attestation("researcher", &nonce));
     let refusal = answer.error().refusal.unwrap();
     assert_eq!((answer.status, refusal.rule.as_str()), (403, "policy"));
-    assert!(refusal.found.contains("policy.toml:1:"), "{refusal}");
+    assert_eq!(refusal.found, "a malformed policy");
+    std::fs::remove_file(&broker.policy).unwrap();
+    let (cookie, nonce) = broker.auth("tdx");
+    let answer = broker.attest(&cookie, &desk.attestation("researcher", &nonce));
+    let refusal = answer.error().refusal.unwrap();
+    assert_eq!((refusal.rule.as_str(), refusal.found.as_str()), ("policy", "a file that cannot be read"));
 }
 
 #[test]
@@ -219,6 +237,20 @@ fn only_one_broker_serves_a_state_directory() {
 }
 
 #[test]
+fn says_what_to_do_about_a_database_of_an_older_schema() {
+    let root = tempfile::tempdir().unwrap();
+    let state = root.path().join("state");
+    let arguments = ["log", "--state", state.to_str().unwrap()];
+    assert_eq!(run(&arguments, b"").status.code(), Some(0));
+    let other = rusqlite::Connection::open(state.join("broker.db")).unwrap();
+    other.pragma_update(None, "user_version", 1).unwrap();
+    let output = run(&arguments, b"");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text.contains("schema 1, this program reads schema 2\nto do: use the version"), "{text}");
+}
+
+#[test]
 fn answers_503_and_decides_nothing_while_the_database_is_locked() {
     let (_root, desk, broker) = start();
     let (cookie, nonce) = broker.auth("tdx");
@@ -241,9 +273,9 @@ fn logs_every_decision_and_shows_tampering() {
     let (rows, chain) = broker.log();
     assert_eq!(chain["chain"], "intact");
     let story: Vec<_> = rows.iter().map(|row| (row["kind"].as_str(), row["decision"].as_str())).collect();
-    assert_eq!(story, [(Some("auth"), Some("issued")), (Some("attest"), Some("refused"))]);
-    assert_eq!(rows[1]["rule"], "evidence.format");
-    assert_eq!(rows[1]["nonce"], nonce.as_str());
+    assert_eq!(story, [(Some("attest"), Some("refused"))]);
+    assert_eq!(rows[0]["rule"], "evidence.format");
+    assert_eq!(rows[0]["nonce"], nonce.as_str());
 
     let other = rusqlite::Connection::open(broker.state.join("broker.db")).unwrap();
     assert!(other.execute("UPDATE decisions SET rule = ''", []).is_err());

@@ -39,7 +39,7 @@ fn attested(broker: &Broker, desk: &Desk, agent: &str) -> (String, String) {
 
 fn open(desk: &Desk, body: &[u8]) -> Vec<u8> {
     let jwe: Jwe = serde_json::from_slice(body).unwrap();
-    desk.agent_key.open(&decode_jwe(&jwe).unwrap()).unwrap().to_vec()
+    desk.agent_key.open(&decode_jwe(&jwe).unwrap(), RESEARCHER_SECRET).unwrap().to_vec()
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -69,6 +69,68 @@ fn releases_a_secret_to_the_attested_agent_and_to_no_file() {
 }
 
 #[test]
+fn the_log_says_on_what_a_release_rests() {
+    let (_root, desk, broker) = start();
+    broker.put_secret(RESEARCHER_SECRET, MARKER);
+    let (cookie, _) = attested(&broker, &desk, "researcher");
+    assert_eq!(broker.get(RESEARCHER_SECRET, &[("Cookie", &cookie)]).status, 200);
+    assert_eq!(broker.get(SCRIBE_SECRET, &[("Cookie", &cookie)]).status, 403);
+    let policy_id = casemate_verifier::Policy::parse(&desk.policy()).unwrap().id().to_string();
+    let (rows, _) = broker.log();
+    let story: Vec<_> = rows.iter().map(|row| row["decision"].as_str().unwrap()).collect();
+    assert_eq!(story, ["stored", "stored", "affirmed", "released", "refused"]);
+    for row in &rows[2..] {
+        assert_eq!(row["policy_id"], policy_id.as_str(), "{row}");
+        assert_eq!([&row["standing"], &row["agent"]], ["simulated", "researcher"], "{row}");
+        assert_eq!(row["instance"], 1, "{row}");
+        assert_eq!(row["agent_key"].as_str().unwrap().len(), 43, "{row}");
+    }
+    let versions: Vec<_> = rows.iter().map(|row| row["secret_version"].as_i64().unwrap()).collect();
+    assert_eq!(versions, [1, 2, 0, 2, 0]);
+}
+
+#[test]
+fn the_log_names_nobody_on_the_word_of_a_strangers_root() {
+    let (_root, _, broker) = start();
+    let stranger = Desk::new();
+    let (cookie, nonce) = broker.auth("tdx");
+    assert_eq!(broker.attest(&cookie, &stranger.attestation("researcher", &nonce)).status, 403);
+    let (rows, _) = broker.log();
+    let last = rows.last().unwrap();
+    assert_eq!(last["decision"], "refused");
+    for member in ["agent", "composition", "standing", "agent_key"] {
+        assert_eq!(last[member], "", "{member}: {last}");
+    }
+    assert_eq!(last["instance"], 0);
+    assert_ne!(last["policy_id"], "");
+}
+
+#[test]
+fn answers_no_head_request_and_every_path_in_json() {
+    let (_root, desk, broker) = start();
+    let (cookie, _) = attested(&broker, &desk, "researcher");
+    let rows = broker.log().0.len();
+    let path = format!("/kbs/v0/resource/{RESEARCHER_SECRET}");
+    assert_eq!(broker.request("HEAD", &path, &[("Cookie", &cookie)], b"").status, 405);
+    assert_eq!(broker.log().0.len(), rows);
+    let answer = broker.get("a/b/%ff", &[("Cookie", &cookie)]);
+    assert_eq!((answer.status, answer.variant().as_str()), (400, "MalformedRequest"));
+}
+
+#[test]
+fn a_secret_that_was_rotated_is_not_released_again_with_its_row() {
+    let (_root, desk, broker) = start();
+    let other = rusqlite::Connection::open(broker.state.join("broker.db")).unwrap();
+    other.execute_batch("CREATE TEMP TABLE backup AS SELECT * FROM secrets").unwrap();
+    broker.put_secret(RESEARCHER_SECRET, b"rotated");
+    other.execute_batch("DELETE FROM secrets; INSERT INTO secrets SELECT * FROM backup").unwrap();
+    let (cookie, _) = attested(&broker, &desk, "researcher");
+    let answer = broker.get(RESEARCHER_SECRET, &[("Cookie", &cookie)]);
+    let detail = "the stored secret is not the one that was put last";
+    assert_eq!((answer.status, answer.error().detail.as_str()), (503, detail));
+}
+
+#[test]
 fn serves_our_own_client() {
     let (_root, desk, broker) = start();
     let client = BrokerClient::new(&broker.url, &broker.pem()).unwrap();
@@ -77,7 +139,7 @@ fn serves_our_own_client() {
         let body = desk.attestation("researcher", challenged.nonce().as_str());
         let attested = client.attest(challenged, body).await.unwrap();
         let sealed = client.fetch(&attested, RESEARCHER_SECRET).await.unwrap();
-        assert_eq!(desk.agent_key.open(&sealed).unwrap().as_slice(), MARKER);
+        assert_eq!(desk.agent_key.open(&sealed, RESEARCHER_SECRET).unwrap().as_slice(), MARKER);
         let refused = client.fetch(&attested, SCRIBE_SECRET).await.unwrap_err();
         assert!(matches!(refused, ClientError::Refused(r) if r.rule == "agent.secrets"));
     });
@@ -147,6 +209,9 @@ fn an_edited_policy_takes_effect_on_running_sessions() {
     std::fs::write(&broker.policy, casemate_verifier::Policy::render(&values)).unwrap();
     let answer = broker.get(RESEARCHER_SECRET, &[("Cookie", &cookie)]);
     assert_eq!((answer.status, answer.error().detail.contains("policy")), (401, true));
+    let (rows, _) = broker.log();
+    let last = rows.last().unwrap();
+    assert_eq!([&last["kind"], &last["decision"], &last["rule"]], ["resource", "refused", "policy"]);
     let (cookie, _) = attested(&broker, &desk, "researcher");
     let answer = broker.get(RESEARCHER_SECRET, &[("Cookie", &cookie)]);
     assert_eq!(answer.error().refusal.unwrap().rule, "agent.secrets");

@@ -1,12 +1,13 @@
 //! Takes a sealed secret apart, for a warden that parses neither JSON nor base64 from the network.
 //!
 //! What it is: decoding with exact lengths. What it is not: decryption, or a check of anything but shape.
-//! Who trusts it: nobody; the warden compares the header with the point and authenticates the rest.
+//! Who trusts it: nobody; the warden compares the header with the point and the path that it asked for, and
+//! authenticates the rest.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use casemate_protocol::courier::{PROTECTED_BYTES_MAX, Sealed};
-use casemate_protocol::rcar::{Jwe, SECRET_BYTES_MAX};
+use casemate_protocol::rcar::{Jwe, SECRET_BYTES_MAX, is_resource_path};
 use serde::Deserialize;
 
 /// Why a JWE is not a sealed secret of ours.
@@ -29,8 +30,8 @@ pub enum JweError {
         /// The only, or the largest, length in bytes.
         expected: usize,
     },
-    /// The protected header is not that of ECDH-ES+A256KW with A256GCM and a P-256 key.
-    #[error("protected header is not that of ECDH-ES+A256KW with A256GCM over P-256")]
+    /// The protected header is not that of ECDH-ES+A256KW with A256GCM and a P-256 key, for a resource path.
+    #[error("protected header is not that of ECDH-ES+A256KW with A256GCM over P-256, for a resource")]
     Header,
 }
 
@@ -64,6 +65,7 @@ struct Header {
     alg: String,
     enc: String,
     epk: Epk,
+    kid: String,
 }
 
 #[derive(Deserialize)]
@@ -79,7 +81,8 @@ fn ephemeral_point(protected: &str) -> Result<[u8; 65], JweError> {
     let header: Header =
         serde_json::from_slice(&decode("protected", protected)?).map_err(|_| JweError::Header)?;
     let names = [&header.alg, &header.enc, &header.epk.kty, &header.epk.crv];
-    if names.map(String::as_str) != ["ECDH-ES+A256KW", "A256GCM", "EC", "P-256"] {
+    let known = names.map(String::as_str) == ["ECDH-ES+A256KW", "A256GCM", "EC", "P-256"];
+    if !known || !is_resource_path(&header.kid) {
         return Err(JweError::Header);
     }
     let mut point = [4; 65];
@@ -109,7 +112,7 @@ mod tests {
 
     fn sealed() -> (RecipientKey, Jwe) {
         let key = RecipientKey::generate().unwrap();
-        let jwe = seal(&key.jwk(), b"secret").unwrap();
+        let jwe = seal(&key.jwk(), "a/b/c", b"secret").unwrap();
         (key, jwe)
     }
 
@@ -123,7 +126,7 @@ mod tests {
     fn decodes_what_the_recipient_then_opens() {
         let (key, jwe) = sealed();
         let sealed = decode_jwe(&jwe).unwrap();
-        assert_eq!(key.open(&sealed).unwrap().as_slice(), b"secret");
+        assert_eq!(key.open(&sealed, "a/b/c").unwrap().as_slice(), b"secret");
     }
 
     #[test]
@@ -172,15 +175,19 @@ mod tests {
         let coordinate = URL_SAFE_NO_PAD.encode([1; 32]);
         let header = |alg: &str, enc: &str, crv: &str, extra: &str| {
             format!(
-                r#"{{"alg":"{alg}","enc":"{enc}","epk":{{"crv":"{crv}","kty":"EC","x":"{coordinate}","y":"{coordinate}"}}{extra}}}"#
+                r#"{{"alg":"{alg}","enc":"{enc}","epk":{{"crv":"{crv}","kty":"EC","x":"{coordinate}","y":"{coordinate}"}},"kid":"a/b/c"{extra}}}"#
             )
         };
-        assert!(with_header(&header("ECDH-ES+A256KW", "A256GCM", "P-256", "")).is_ok());
+        let good = header("ECDH-ES+A256KW", "A256GCM", "P-256", "");
+        assert!(with_header(&good).is_ok());
         for bad in [
             header("RSA-OAEP-256", "A256GCM", "P-256", ""),
             header("ECDH-ES+A256KW", "A128GCM", "P-256", ""),
             header("ECDH-ES+A256KW", "A256GCM", "P-521", ""),
             header("ECDH-ES+A256KW", "A256GCM", "P-256", r#","zip":"DEF""#),
+            good.replace("a/b/c", "a/b"),
+            good.replace("a/b/c", &format!("a/b/{}", "c".repeat(129))),
+            good.replace(r#","kid":"a/b/c""#, ""),
             String::from("{}"),
             String::from("not json"),
         ] {

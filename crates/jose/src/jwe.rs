@@ -3,8 +3,9 @@
 //! What it is: sealing to a public P-256 key, and opening with the private one. What it is not: a JWE parser.
 //! [`RecipientKey::open`] reads no JSON and no base64: it takes the parts decoded, with exact lengths, builds the
 //! only protected header that this point can have, and compares bytes. So the header's `epk` *is* the point that
-//! was used, `alg` and `enc` are the only ones there are, and there is one spelling. The key-encryption key comes
-//! from that point, and the header is authenticated with the content: a relay that alters any part gets an error.
+//! was used, `alg` and `enc` are the only ones there are, `kid` is the path of the secret that was asked for, and
+//! there is one spelling. The key-encryption key comes from that point, and the header is authenticated with the
+//! content: a relay that alters any part, or answers with another secret of the same agent, gets an error.
 //!
 //! What sealing does not give: an origin. Anyone who knows the public key can seal to it. The recipient knows that
 //! nobody else could read the content, not who wrote it; that the relay spoke to the right broker is the relay's
@@ -18,7 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use casemate_protocol::courier::Sealed;
 use casemate_protocol::jwk::{ALG_ECDH, EcJwk};
-use casemate_protocol::rcar::{Jwe, SECRET_BYTES_MAX};
+use casemate_protocol::rcar::{Jwe, SECRET_BYTES_MAX, is_resource_path};
 use zeroize::Zeroizing;
 
 use crate::{JoseError, concat_kdf};
@@ -49,17 +50,18 @@ impl RecipientKey {
         self.jwk.clone()
     }
 
-    /// Opens a sealed secret: at most [`CIPHERTEXT_BYTES_MAX`] bytes, zeroized when dropped.
+    /// Opens the secret that was sealed as the one at the path `resource`: at most [`CIPHERTEXT_BYTES_MAX`] bytes,
+    /// zeroized when dropped.
     ///
     /// # Errors
-    /// [`JoseError::TooLong`], [`JoseError::ProtectedHeader`], [`JoseError::NotOnCurve`], [`JoseError::ContentKey`]
-    /// or [`JoseError::Content`].
-    pub fn open(&self, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, JoseError> {
+    /// [`JoseError::TooLong`], [`JoseError::Resource`], [`JoseError::ProtectedHeader`], [`JoseError::NotOnCurve`],
+    /// [`JoseError::ContentKey`] or [`JoseError::Content`].
+    pub fn open(&self, sealed: &Sealed, resource: &str) -> Result<Zeroizing<Vec<u8>>, JoseError> {
         let found = sealed.ciphertext.len();
         if found > CIPHERTEXT_BYTES_MAX {
             return Err(JoseError::TooLong { found, max: CIPHERTEXT_BYTES_MAX });
         }
-        let expected = protected_header(&sealed.ephemeral_point)?;
+        let expected = protected_header(&sealed.ephemeral_point, resource)?;
         if sealed.protected != expected.as_bytes() {
             return Err(JoseError::ProtectedHeader);
         }
@@ -80,18 +82,19 @@ impl RecipientKey {
     }
 }
 
-/// Seals `plaintext` (at most [`CIPHERTEXT_BYTES_MAX`] bytes) to `recipient`, with a fresh ephemeral key and a fresh
-/// content key.
+/// Seals `plaintext` (at most [`CIPHERTEXT_BYTES_MAX`] bytes), the secret at the path `resource`, to `recipient`, with
+/// a fresh ephemeral key and a fresh content key.
 ///
 /// # Errors
-/// [`JoseError::Recipient`], [`JoseError::NotOnCurve`], [`JoseError::TooLong`] or [`JoseError::Library`].
-pub fn seal(recipient: &EcJwk, plaintext: &[u8]) -> Result<Jwe, JoseError> {
+/// [`JoseError::Recipient`], [`JoseError::Resource`], [`JoseError::NotOnCurve`], [`JoseError::TooLong`] or
+/// [`JoseError::Library`].
+pub fn seal(recipient: &EcJwk, resource: &str, plaintext: &[u8]) -> Result<Jwe, JoseError> {
     if plaintext.len() > CIPHERTEXT_BYTES_MAX {
         return Err(JoseError::TooLong { found: plaintext.len(), max: CIPHERTEXT_BYTES_MAX });
     }
     let recipient_point = recipient.to_point(ALG_ECDH)?;
     let (ephemeral, ephemeral_point) = generate()?;
-    let protected = protected_header(&ephemeral_point)?;
+    let protected = protected_header(&ephemeral_point, resource)?;
     let kek = key_encryption_key(&ephemeral, &recipient_point)?;
 
     let mut content_key = Zeroizing::new([0; 32]);
@@ -119,16 +122,20 @@ pub fn seal(recipient: &EcJwk, plaintext: &[u8]) -> Result<Jwe, JoseError> {
     })
 }
 
-/// The protected header that belongs to a sender's ephemeral point, as base64url text. Member order is fixed
-/// (`alg`, `enc`, `epk` with `crv`, `kty`, `x`, `y`), because stock clients authenticate their own serialisation.
+/// The protected header that belongs to a sender's ephemeral point and a resource path, as base64url text. Member
+/// order is fixed (`alg`, `enc`, `epk` with `crv`, `kty`, `x`, `y`, then `kid`): stock clients authenticate their own
+/// serialisation, which keeps members that they do not know after `epk`, in sorted order.
 ///
 /// # Errors
-/// [`JoseError::NotOnCurve`] where the point is not in uncompressed form.
-pub fn protected_header(point: &[u8; 65]) -> Result<String, JoseError> {
+/// [`JoseError::Resource`], or [`JoseError::NotOnCurve`] where the point is not in uncompressed form.
+pub fn protected_header(point: &[u8; 65], resource: &str) -> Result<String, JoseError> {
+    if !is_resource_path(resource) {
+        return Err(JoseError::Resource);
+    }
     let epk = EcJwk::from_point(ALG_ECDH, point).map_err(|_| JoseError::NotOnCurve)?;
-    // Coordinates are base64url: nothing in them needs escaping.
+    // Coordinates are base64url, and a path has letters, digits, `_`, `-`, `.`, `/`: nothing needs escaping.
     Ok(URL_SAFE_NO_PAD.encode(format!(
-        r#"{{"alg":"ECDH-ES+A256KW","enc":"A256GCM","epk":{{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}}}}"#,
+        r#"{{"alg":"ECDH-ES+A256KW","enc":"A256GCM","epk":{{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}},"kid":"{resource}"}}"#,
         epk.x, epk.y
     )))
 }
@@ -158,6 +165,7 @@ mod tests {
 
     use super::*;
 
+    const RESOURCE: &str = "desk/secret/api_token";
     const MARKER: &[u8] = b"a secret of some length";
 
     /// What the courier does, without its checks.
@@ -178,21 +186,21 @@ mod tests {
     }
 
     fn sealed_to(key: &RecipientKey, plaintext: &[u8]) -> Sealed {
-        decode(&seal(&key.jwk(), plaintext).unwrap())
+        decode(&seal(&key.jwk(), RESOURCE, plaintext).unwrap())
     }
 
     #[test]
     fn opens_what_was_sealed_to_it() {
         let key = RecipientKey::generate().unwrap();
         for plaintext in [&b""[..], MARKER, &vec![7; CIPHERTEXT_BYTES_MAX]] {
-            assert_eq!(key.open(&sealed_to(&key, plaintext)).unwrap().as_slice(), plaintext);
+            assert_eq!(key.open(&sealed_to(&key, plaintext), RESOURCE).unwrap().as_slice(), plaintext);
         }
     }
 
     #[test]
     fn writes_header_members_in_the_order_that_stock_clients_authenticate() {
         let key = RecipientKey::generate().unwrap();
-        let jwe = seal(&key.jwk(), MARKER).unwrap();
+        let jwe = seal(&key.jwk(), RESOURCE, MARKER).unwrap();
         let header = String::from_utf8(URL_SAFE_NO_PAD.decode(&jwe.protected).unwrap()).unwrap();
         let value: Value = serde_json::from_str(&header).unwrap();
         let (x, y) = (value["epk"]["x"].as_str().unwrap(), value["epk"]["y"].as_str().unwrap());
@@ -200,7 +208,7 @@ mod tests {
             header,
             format!(
                 "{{\"alg\":\"ECDH-ES+A256KW\",\"enc\":\"A256GCM\",\
-                 \"epk\":{{\"crv\":\"P-256\",\"kty\":\"EC\",\"x\":\"{x}\",\"y\":\"{y}\"}}}}"
+                 \"epk\":{{\"crv\":\"P-256\",\"kty\":\"EC\",\"x\":\"{x}\",\"y\":\"{y}\"}},\"kid\":\"{RESOURCE}\"}}"
             )
         );
     }
@@ -209,7 +217,7 @@ mod tests {
     fn refuses_another_recipient() {
         let key = RecipientKey::generate().unwrap();
         let other = RecipientKey::generate().unwrap();
-        assert_eq!(other.open(&sealed_to(&key, MARKER)), Err(JoseError::ContentKey));
+        assert_eq!(other.open(&sealed_to(&key, MARKER), RESOURCE), Err(JoseError::ContentKey));
     }
 
     #[test]
@@ -219,7 +227,7 @@ mod tests {
         let opened = |alter: &dyn Fn(&mut Sealed)| {
             let mut sealed = whole.clone();
             alter(&mut sealed);
-            key.open(&sealed).map(|_| ())
+            key.open(&sealed, RESOURCE).map(|_| ())
         };
         for at in 0..whole.protected.len() {
             assert_eq!(opened(&|s| s.protected[at] ^= 1), Err(JoseError::ProtectedHeader), "{at}");
@@ -250,8 +258,8 @@ mod tests {
         let mut sealed = sealed_to(&key, MARKER);
         sealed.ephemeral_point = [1; 65];
         sealed.ephemeral_point[0] = 4;
-        sealed.protected = protected_header(&sealed.ephemeral_point).unwrap().into_bytes();
-        assert_eq!(key.open(&sealed), Err(JoseError::NotOnCurve));
+        sealed.protected = protected_header(&sealed.ephemeral_point, RESOURCE).unwrap().into_bytes();
+        assert_eq!(key.open(&sealed, RESOURCE), Err(JoseError::NotOnCurve));
     }
 
     #[test]
@@ -261,29 +269,59 @@ mod tests {
         let other = sealed_to(&key, MARKER);
         sealed.ephemeral_point = other.ephemeral_point;
         sealed.protected = other.protected;
-        assert_eq!(key.open(&sealed), Err(JoseError::ContentKey));
+        assert_eq!(key.open(&sealed, RESOURCE), Err(JoseError::ContentKey));
+    }
+
+    #[test]
+    fn refuses_another_secret_of_the_same_recipient() {
+        let key = RecipientKey::generate().unwrap();
+        let sealed = sealed_to(&key, MARKER);
+        assert_eq!(key.open(&sealed, "desk/secret/signing_key"), Err(JoseError::ProtectedHeader));
+        // Nor does a header that names what was asked for help: it is authenticated.
+        let mut renamed = sealed;
+        let header = protected_header(&renamed.ephemeral_point, "desk/secret/signing_key").unwrap();
+        renamed.protected = header.into_bytes();
+        assert_eq!(key.open(&renamed, "desk/secret/signing_key"), Err(JoseError::Content));
+    }
+
+    #[test]
+    fn refuses_a_path_that_is_none() {
+        let key = RecipientKey::generate().unwrap();
+        for bad in ["", "a/b", "a/b/c\"", "a/b/c/d"] {
+            assert_eq!(seal(&key.jwk(), bad, MARKER).unwrap_err(), JoseError::Resource);
+            assert_eq!(key.open(&sealed_to(&key, MARKER), bad), Err(JoseError::Resource));
+        }
+    }
+
+    #[test]
+    fn the_header_of_the_longest_path_fits() {
+        let part = "a".repeat(128);
+        let path = format!("{part}/{part}/{part}");
+        let header = protected_header(&[4; 65], &path).unwrap();
+        assert!(header.len() <= casemate_protocol::courier::PROTECTED_BYTES_MAX, "{}", header.len());
+        assert_eq!(protected_header(&[4; 65], &format!("{path}a")), Err(JoseError::Resource));
     }
 
     #[test]
     fn refuses_more_than_the_limit_on_both_sides() {
         let key = RecipientKey::generate().unwrap();
         let error = JoseError::TooLong { found: CIPHERTEXT_BYTES_MAX + 1, max: CIPHERTEXT_BYTES_MAX };
-        assert_eq!(seal(&key.jwk(), &vec![0; CIPHERTEXT_BYTES_MAX + 1]).unwrap_err(), error);
+        assert_eq!(seal(&key.jwk(), RESOURCE, &vec![0; CIPHERTEXT_BYTES_MAX + 1]).unwrap_err(), error);
         let mut sealed = sealed_to(&key, MARKER);
         sealed.ciphertext = vec![0; CIPHERTEXT_BYTES_MAX + 1];
-        assert_eq!(key.open(&sealed), Err(error));
+        assert_eq!(key.open(&sealed, RESOURCE), Err(error));
     }
 
     #[test]
     fn refuses_to_seal_to_a_key_that_is_not_for_it() {
         let jwk = crate::SigningKey::generate().unwrap().jwk();
         assert_eq!(
-            seal(&jwk, MARKER).unwrap_err(),
+            seal(&jwk, RESOURCE, MARKER).unwrap_err(),
             JoseError::Recipient(JwkError::Member { member: "alg", expected: ALG_ECDH })
         );
         let mut off_curve = RecipientKey::generate().unwrap().jwk();
         off_curve.y = off_curve.x.clone();
-        assert_eq!(seal(&off_curve, MARKER).unwrap_err(), JoseError::NotOnCurve);
+        assert_eq!(seal(&off_curve, RESOURCE, MARKER).unwrap_err(), JoseError::NotOnCurve);
     }
 
     #[test]

@@ -24,8 +24,13 @@ pub enum JoseError {
     /// A public key is not a point of the curve.
     #[error("public key is not a point of P-256")]
     NotOnCurve,
-    /// The protected header is not the one that belongs to the sender's point.
-    #[error("protected header is not the one of ECDH-ES+A256KW, A256GCM and the sender's point")]
+    /// Not a resource path.
+    #[error("not a resource path")]
+    Resource,
+    /// The protected header is not the one that belongs to the sender's point and the resource asked for.
+    #[error(
+        "protected header is not the one of ECDH-ES+A256KW, A256GCM, the sender's point and this resource"
+    )]
     ProtectedHeader,
     /// The content key does not unwrap: wrong recipient, or an altered message.
     #[error("content key does not unwrap under this recipient's key")]

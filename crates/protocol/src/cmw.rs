@@ -1,9 +1,16 @@
 //! Evidence as a CMW collection in JSON (RFC 9999): labelled records of `[media type, base64url]`.
+//!
+//! What it is: writing a collection, and taking one apart without building a tree of what a stranger sent: members
+//! stay text until their label is known. What it is not: a judge of the parts. Who trusts it: broker, command line.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 /// `__cmwc_t` of our collections.
@@ -70,9 +77,15 @@ pub enum CmwError {
     /// `__cmwc_t` is not ours.
     #[error("collection type is not {COLLECTION_TYPE}")]
     CollectionType,
-    /// A label that is not ours, or twice the same.
+    /// A label that is not ours.
     #[error("unknown part `{label}`")]
     UnknownPart {
+        /// The label.
+        label: String,
+    },
+    /// Twice the same label.
+    #[error("part `{label}` is there more than once")]
+    RepeatedPart {
         /// The label.
         label: String,
     },
@@ -126,38 +139,34 @@ impl Evidence {
         if bytes.len() > COLLECTION_BYTES_MAX {
             return Err(CmwError::TooLong { found: bytes.len() });
         }
-        let value: Value = serde_json::from_slice(bytes).map_err(|_| CmwError::NotAnObject)?;
-        Self::from_json(&value)
-    }
-
-    /// Takes a parsed collection apart.
-    ///
-    /// # Errors
-    /// [`CmwError`].
-    pub fn from_json(value: &Value) -> Result<Self, CmwError> {
-        let object = value.as_object().ok_or(CmwError::NotAnObject)?;
+        let members = Members::parse(bytes).ok_or(CmwError::NotAnObject)?;
+        let shown = |label: &str| label.chars().take(LABEL_CHARS_SHOWN_MAX).collect::<String>();
         let mut parts: BTreeMap<&'static str, Vec<u8>> = BTreeMap::new();
-        let mut typed = false;
-        for (label, member) in object {
+        let mut typed = None;
+        for (label, member) in members.iter() {
             if label == "__cmwc_t" {
-                typed = member.as_str() == Some(COLLECTION_TYPE);
+                let text = serde_json::from_str::<Text<'_>>(member).ok();
+                if typed.replace(text.is_some_and(|text| text.0 == COLLECTION_TYPE)).is_some() {
+                    return Err(CmwError::RepeatedPart { label: shown(label) });
+                }
                 continue;
             }
             let (label, media_type) = TYPES
                 .into_iter()
-                .find(|(known, _)| known == label)
-                .ok_or_else(|| CmwError::UnknownPart { label: label.chars().take(40).collect() })?;
+                .find(|(known, _)| *known == label)
+                .ok_or_else(|| CmwError::UnknownPart { label: shown(label) })?;
             let record = || CmwError::Record { label };
-            let [found_type, content] = member.as_array().map(Vec::as_slice).ok_or_else(record)? else {
-                return Err(record());
-            };
-            if found_type.as_str() != Some(media_type) {
+            let (found_type, content): (Text<'_>, Text<'_>) =
+                serde_json::from_str(member).map_err(|_| record())?;
+            if found_type.0 != media_type {
                 return Err(record());
             }
-            let content = content.as_str().ok_or_else(record)?;
-            parts.insert(label, URL_SAFE_NO_PAD.decode(content).map_err(|_| record())?);
+            let content = URL_SAFE_NO_PAD.decode(content.0.as_bytes()).map_err(|_| record())?;
+            if parts.insert(label, content).is_some() {
+                return Err(CmwError::RepeatedPart { label: shown(label) });
+            }
         }
-        if !typed {
+        if typed != Some(true) {
             return Err(CmwError::CollectionType);
         }
         let mut take = |label: &'static str| parts.remove(label).ok_or(CmwError::Missing { label });
@@ -181,6 +190,58 @@ impl Evidence {
     }
 }
 
+/// Most members of an object that are kept; of a longer one, none of ours is whole.
+const MEMBERS_MAX: usize = 16;
+/// Most characters of a strange label in an error.
+const LABEL_CHARS_SHOWN_MAX: usize = 40;
+
+/// The members of a JSON object in their order, repeated labels included, each still as text: nothing is built of
+/// what a member holds. At most the first 16 are kept.
+pub struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Members<'a> {
+    /// The members, or `None` where `json` is not one JSON object.
+    #[must_use]
+    pub fn parse(json: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice(json).ok()
+    }
+
+    /// Label and JSON text of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &'a str)> {
+        self.0.iter().map(|(label, member)| (&**label, member.get()))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor).map(Members)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while members.len() < MEMBERS_MAX {
+            let Some(label) = map.next_key::<Text<'de>>()? else { return Ok(members) };
+            members.push((label.0, map.next_value()?));
+        }
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(members)
+    }
+}
+
+/// Text, borrowed where it has no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,13 +262,54 @@ mod tests {
         assert_eq!(Evidence::from_json_bytes(&json), Ok(sample()));
     }
 
+    fn parsed(value: &Value) -> Result<Evidence, CmwError> {
+        Evidence::from_json_bytes(&serde_json::to_vec(value).unwrap())
+    }
+
+    #[test]
+    fn refuses_each_part_that_is_there_twice() {
+        let whole = serde_json::to_string(&sample().to_json()).unwrap();
+        for label in ["__cmwc_t", "snp-report", "snp-certificates", "box", "log", "agent", "config"] {
+            let member = &sample().to_json()[label];
+            let twice = format!("{{\"{label}\":{member},{}", &whole[1..]);
+            let error = CmwError::RepeatedPart { label: label.into() };
+            assert_eq!(Evidence::from_json_bytes(twice.as_bytes()), Err(error), "{twice}");
+        }
+    }
+
+    #[test]
+    fn keeps_no_more_members_than_it_can_need() {
+        let many = format!("{{{}\"z\":0}}", "\"a\":[[[0]]],".repeat(100_000));
+        assert_eq!(Members::parse(many.as_bytes()).unwrap().iter().count(), MEMBERS_MAX);
+        assert_eq!(
+            Evidence::from_json_bytes(many.as_bytes()),
+            Err(CmwError::UnknownPart { label: "a".into() })
+        );
+        assert!(Members::parse(b"[]").is_none());
+        assert!(Members::parse(b"{} ,").is_none());
+    }
+
+    #[test]
+    fn refuses_a_collection_over_the_limit() {
+        let long = vec![b' '; COLLECTION_BYTES_MAX + 1];
+        let error = CmwError::TooLong { found: COLLECTION_BYTES_MAX + 1 };
+        assert_eq!(Evidence::from_json_bytes(&long), Err(error));
+    }
+
+    #[test]
+    fn takes_a_label_and_content_with_escapes() {
+        let text = serde_json::to_string(&sample().to_json()).unwrap().replace("\"box\"", "\"\\u0062ox\"");
+        assert!(text.contains("u0062ox"));
+        assert_eq!(Evidence::from_json_bytes(text.as_bytes()), Ok(sample()));
+    }
+
     #[test]
     fn refuses_each_missing_part() {
         let whole = sample().to_json();
         for label in ["snp-report", "snp-certificates", "box", "log", "agent", "config"] {
             let mut value = whole.clone();
             value.as_object_mut().unwrap().remove(label);
-            assert!(matches!(Evidence::from_json(&value), Err(CmwError::Missing { .. })), "{label}");
+            assert!(matches!(parsed(&value), Err(CmwError::Missing { .. })), "{label}");
         }
     }
 
@@ -217,7 +319,7 @@ mod tests {
         let with = |label: &str, member: Value| {
             let mut value = whole.clone();
             value.as_object_mut().unwrap().insert(label.into(), member);
-            Evidence::from_json(&value)
+            parsed(&value)
         };
         assert_eq!(with("extra", json!([])), Err(CmwError::UnknownPart { label: "extra".into() }));
         assert_eq!(with("box", json!(["text/plain", ""])), Err(CmwError::Record { label: "box" }));

@@ -5,11 +5,11 @@
 
 use casemate_frame::{FrameError, Reader, Writer};
 
-use crate::rcar::SECRET_BYTES_MAX;
+use crate::rcar::{REQUEST_BYTES_MAX, SECRET_BYTES_MAX};
 use crate::refusal::{REFUSAL_PART_BYTES_MAX, Refusal};
 
-/// Largest message to the courier in bytes.
-pub const TO_COURIER_BYTES_MAX: usize = 16 << 20;
+/// Largest body of a message to the courier in bytes: what the broker takes.
+pub const TO_COURIER_BYTES_MAX: usize = REQUEST_BYTES_MAX;
 /// Largest message from the courier in bytes.
 pub const FROM_COURIER_BYTES_MAX: usize = SECRET_BYTES_MAX + 8192;
 /// Largest protected header of a sealed secret in bytes (base64url text).

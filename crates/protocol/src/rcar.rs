@@ -1,8 +1,11 @@
 //! Key-broker messages: RCAR ("request, challenge, attestation, response"), protocol version 0.4.0.
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
+use crate::cmw::COLLECTION_BYTES_MAX;
 use crate::jwk::EcJwk;
 
 /// Version that we speak.
@@ -13,8 +16,8 @@ pub const PATH_PREFIX: &str = "/kbs/v0";
 pub const SESSION_COOKIE: &str = "kbs-session-id";
 /// Start of the `type` of every error.
 pub const ERROR_TYPE_PREFIX: &str = "https://github.com/confidential-containers/kbs/errors/";
-/// Largest request body in bytes.
-pub const REQUEST_BYTES_MAX: usize = 16 << 20;
+/// Largest request body in bytes: a collection, and room for what is around it.
+pub const REQUEST_BYTES_MAX: usize = COLLECTION_BYTES_MAX + (1 << 20);
 /// Largest secret in bytes.
 pub const SECRET_BYTES_MAX: usize = 64 << 10;
 
@@ -40,8 +43,8 @@ pub struct Challenge {
     pub extra_params: Value,
 }
 
-/// Body of `POST /kbs/v0/attest`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Body of `POST /kbs/v0/attest`, to be sent. Received, it is a [`ReceivedAttestation`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Attestation {
     /// `null` from our attester: the composition is bound by the hardware field itself.
@@ -62,8 +65,32 @@ pub struct RuntimeData {
     pub tee_pubkey: EcJwk,
 }
 
+/// Body of `POST /kbs/v0/attest` as received: nothing is built of init-data, and the evidence is still text.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ReceivedAttestation<'a> {
+    /// `None` where it is absent or `null`.
+    #[serde(default)]
+    pub init_data: Option<IgnoredAny>,
+    /// What the evidence claims to be bound to.
+    pub runtime_data: RuntimeData,
+    /// The evidence.
+    #[serde(borrow)]
+    pub tee_evidence: ReceivedTeeEvidence<'a>,
+}
+
+/// The evidence as received.
+#[derive(Debug, Deserialize)]
+pub struct ReceivedTeeEvidence<'a> {
+    /// JSON, see [`crate::cmw::Members`].
+    #[serde(borrow)]
+    pub primary_evidence: &'a RawValue,
+    /// Any text.
+    pub additional_evidence: String,
+}
+
 /// The evidence (snake case on the wire, unlike its surroundings).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TeeEvidence {
     /// `{"casemate": <CMW collection>}` from our attester ([`crate::cmw::Evidence::to_json`]).
     pub primary_evidence: Value,
@@ -130,6 +157,28 @@ mod tests {
         for bad in ["", "a/b", "a/b/c/d", "a//c", "../b/c", "a/b/.c", "a/b/c d", "a/b/\u{e9}", "/a/b"] {
             assert!(!is_resource_path(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn receives_what_it_sends_and_builds_nothing_of_init_data() {
+        let key = EcJwk::from_point(crate::jwk::ALG_ECDH, &[4; 65]).unwrap();
+        let sent = Attestation {
+            init_data: None,
+            runtime_data: RuntimeData { nonce: "n".into(), tee_pubkey: key },
+            tee_evidence: TeeEvidence {
+                primary_evidence: serde_json::json!({"a": [1]}),
+                additional_evidence: String::new(),
+            },
+        };
+        let text = serde_json::to_string(&sent).unwrap();
+        let received: ReceivedAttestation<'_> = serde_json::from_str(&text).unwrap();
+        assert!(received.init_data.is_none());
+        assert_eq!(received.runtime_data, sent.runtime_data);
+        assert_eq!(received.tee_evidence.primary_evidence.get(), r#"{"a":[1]}"#);
+        let with = text.replace(r#""init-data":null"#, r#""init-data":{"a":[[0]]}"#);
+        assert!(serde_json::from_str::<ReceivedAttestation<'_>>(&with).unwrap().init_data.is_some());
+        let without = text.replace(r#""init-data":null,"#, "");
+        assert!(serde_json::from_str::<ReceivedAttestation<'_>>(&without).unwrap().init_data.is_none());
     }
 
     #[test]

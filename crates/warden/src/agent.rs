@@ -251,7 +251,7 @@ async fn start(
     enter(Phase::Secrets);
     for secret in &agent.secrets {
         let sealed = session.fetch(&secret.resource).await?;
-        let content = running.key.open(&sealed).map_err(|error| WardenError::Broker {
+        let content = running.key.open(&sealed, &secret.resource).map_err(|error| WardenError::Broker {
             what: format!("secret {} cannot be opened: {error}", secret.resource),
         })?;
         let outer = |inner: u32| running.spec.uid_base.saturating_add(inner);

@@ -9,17 +9,22 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use casemate_protocol::cmw::{Evidence, Platform};
-use casemate_protocol::rcar::{Attestation, REQUEST_BYTES_MAX, TokenResponse};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use casemate_canon::Sha256;
+use casemate_protocol::cmw::{Evidence, Members, Platform};
+use casemate_protocol::jwk::EcJwk;
+use casemate_protocol::rcar::{ReceivedAttestation, TokenResponse};
 use casemate_protocol::{Nonce, Refusal};
-use casemate_verifier::{Appraisal, Claim, UnixTime};
-use serde_json::Value;
+use casemate_verifier::{Appraisal, Claim, UnixTime, Voucher};
 
+use super::auth::RULE_TEE;
 use super::error::ApiError;
-use super::{App, json_answer, place, read_body, session_id, set_session};
+use super::intake::{SessionPlace, discard};
+use super::{App, json_answer, session_id, set_session};
 use crate::attested::Attested;
 use crate::clock::now_s;
-use crate::store::decisions::{Decision, Kind, Outcome};
+use crate::store::decisions::{Decision, Kind, Outcome, Subject};
 use crate::store::sessions::{Session, Spent};
 
 /// `typ` of the result.
@@ -27,35 +32,70 @@ const TOKEN_TYPE: &str = "JWT";
 /// Longest result in bytes: clients send it back in a header.
 const TOKEN_BYTES_MAX: usize = 60 << 10;
 /// Rule of a policy or bundle that cannot be read.
-const RULE_POLICY: &str = "policy";
+pub(super) const RULE_POLICY: &str = "policy";
 /// Rule of the key that answers are sealed to.
 const RULE_AGENT_KEY: &str = "agent.key";
 /// Rule of evidence in a shape that we do not appraise.
 const RULE_EVIDENCE: &str = "evidence.format";
-/// Rule of the announced kind of evidence.
-const RULE_TEE: &str = "evidence.tee";
+/// Most labels of a strange body in a refusal.
+const LABELS_SHOWN_MAX: usize = 4;
 
-/// Appraises evidence; answers with a token.
+/// Appraises evidence; answers with a token. Nothing of a body is kept before its session may send one.
 pub(super) async fn attest(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let id = session_id(&headers)
-        .ok_or(ApiError::Unauthenticated { what: "session cookie is missing or malformed" })?
-        .to_owned();
-    let _held = place(&app.evidence_bodies).await?;
-    let body = read_body(body, REQUEST_BYTES_MAX).await?;
-    let attestation: Attestation = serde_json::from_slice(&body)
-        .map_err(|_| ApiError::Malformed { what: "body is not an attestation with a P-256 key" })?;
-    drop(body);
-
-    let _appraised = place(&app.appraisals).await?;
+    let (id, place) = match admit(&app, &headers).await {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            discard(body).await;
+            return Err(error);
+        }
+    };
+    let taken = app.intake.read(body).await?;
+    let appraising = app.intake.appraisal().await?;
     let cookie = id.clone();
-    let (token, life_s) = app.blocking(move |app| appraise_and_log(app, &id, &attestation)).await?;
+    let work = move |app: &App| {
+        // Held until the work is done, even where the client has gone.
+        let _held = (place, appraising);
+        let attestation: ReceivedAttestation<'_> = serde_json::from_slice(&taken.bytes)
+            .map_err(|_| ApiError::Malformed { what: "body is not an attestation with a P-256 key" })?;
+        appraise_and_log(app, &id, &attestation)
+    };
+    let (token, life_s) = app.blocking(work).await?;
     let mut response = json_answer(&TokenResponse { token })?;
     set_session(&mut response, &cookie, life_s)?;
     Ok(response)
+}
+
+/// The session, where it may send evidence now.
+async fn admit(app: &Arc<App>, headers: &HeaderMap) -> Result<(String, SessionPlace), ApiError> {
+    let id = session_id(headers)
+        .ok_or(ApiError::Unauthenticated { what: "session cookie is missing or malformed" })?
+        .to_owned();
+    let place = app.intake.session(&id)?;
+    let asked = id.clone();
+    app.blocking(move |app| {
+        let now = now_s();
+        let spent = app.store()?.admit(&asked, now)?;
+        match known(spent)? {
+            (_, None) => Ok(()),
+            (session, Some(refusal)) => refuse(app, now, session, NotAffirmed::from(refusal)),
+        }
+    })
+    .await?;
+    Ok((id, place))
+}
+
+/// The session of a nonce, and why it cannot be used.
+fn known(spent: Spent) -> Result<(Session, Option<Refusal>), ApiError> {
+    match spent {
+        Spent::Unknown => Err(ApiError::Unauthenticated { what: "no such session" }),
+        Spent::TooMany => Err(ApiError::TooMany { what: "too many attempts in this session" }),
+        Spent::Refused { session, refusal } => Ok((session, Some(refusal))),
+        Spent::Fresh(session) => Ok((session, None)),
+    }
 }
 
 /// What an appraisal came to.
@@ -67,73 +107,73 @@ struct Affirmed {
 /// What an appraisal failed by, and what is known nevertheless.
 struct NotAffirmed {
     refusal: Refusal,
-    claims: Vec<Claim>,
+    subject: Subject,
+    policy_id: String,
 }
 
 impl From<Refusal> for NotAffirmed {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, claims: Vec::new() }
+        Self { refusal, subject: Subject::default(), policy_id: String::new() }
     }
 }
 
-fn appraise_and_log(app: &App, id: &str, attestation: &Attestation) -> Result<(String, u64), ApiError> {
+fn refuse<T>(app: &App, now: u64, session: Session, not_affirmed: NotAffirmed) -> Result<T, ApiError> {
+    let mut decision = Decision::new(now, Kind::Attest, Outcome::Refused);
+    decision.nonce = session.nonce;
+    decision.refusal = Some(not_affirmed.refusal.clone());
+    decision.subject = not_affirmed.subject;
+    decision.policy_id = not_affirmed.policy_id;
+    app.log(&decision)?;
+    Err(ApiError::Refused(not_affirmed.refusal))
+}
+
+fn appraise_and_log(
+    app: &App,
+    id: &str,
+    attestation: &ReceivedAttestation<'_>,
+) -> Result<(String, u64), ApiError> {
     let now = now_s();
     // A statement of its own: the database is free while the evidence is appraised.
     let spent = app.store()?.spend(id, &attestation.runtime_data.nonce, now)?;
-    let (session, outcome) = match spent {
-        Spent::Unknown => return Err(ApiError::Unauthenticated { what: "no such session" }),
-        Spent::TooMany => return Err(ApiError::TooMany { what: "too many attempts in this session" }),
-        Spent::Refused { session, refusal } => (session, Err(refusal.into())),
-        Spent::Fresh(session) => {
-            let outcome = appraise(app, &session, attestation, now);
-            (session, outcome)
-        }
+    let (session, refusal) = known(spent)?;
+    let outcome = match refusal {
+        Some(refusal) => Err(NotAffirmed::from(refusal)),
+        None => appraise(app, &session, attestation, now),
+    };
+    let Affirmed { appraisal, policy_id } = match outcome {
+        Ok(affirmed) => affirmed,
+        Err(not_affirmed) => return refuse(app, now, session, not_affirmed),
     };
     let mut decision = Decision::new(now, Kind::Attest, Outcome::Affirmed);
-    decision.nonce = session.nonce.clone();
-    match outcome {
-        Err(NotAffirmed { refusal, claims }) => {
-            decision.outcome = Outcome::Refused;
-            decision.refusal = Some(refusal.clone());
-            decision.agent = claim(&claims, "agent", "name");
-            decision.composition = claim(&claims, "box", "composition");
-            app.log(&decision)?;
-            Err(ApiError::Refused(refusal))
-        }
-        Ok(Affirmed { appraisal, policy_id }) => {
-            decision.agent = appraisal.agent().to_string();
-            decision.composition = claim(appraisal.claims(), "box", "composition");
-            let expires_at = appraisal.ear().exp;
-            let token = app.signing.sign_jwt(TOKEN_TYPE, appraisal.ear()).map_err(|error| {
-                tracing::error!("cannot sign the result: {error}");
-                ApiError::Unavailable { what: "the result cannot be signed" }
-            })?;
-            if token.len() > TOKEN_BYTES_MAX {
-                tracing::warn!(
-                    bytes = token.len(),
-                    "result is larger than clients can send back in a header"
-                );
-            }
-            app.log(&decision)?;
-            let attested = Attested {
-                appraisal: Arc::new(appraisal),
-                policy_id,
-                composition: decision.composition,
-                nonce: session.nonce,
-                expires_at,
-            };
-            if !app.attested()?.insert(id.to_owned(), &token, attested, now) {
-                return Err(ApiError::TooMany { what: "too many sessions" });
-            }
-            Ok((token, expires_at.saturating_sub(now)))
-        }
+    decision.nonce.clone_from(&session.nonce);
+    decision.subject = subject(appraisal.claims(), Some(appraisal.agent_key()));
+    decision.policy_id = policy_id.to_string();
+    let expires_at = appraisal.ear().exp;
+    let token = app.signing.sign_jwt(TOKEN_TYPE, appraisal.ear()).map_err(|error| {
+        tracing::error!("cannot sign the result: {error}");
+        ApiError::Unavailable { what: "the result cannot be signed" }
+    })?;
+    if token.len() > TOKEN_BYTES_MAX {
+        tracing::warn!(bytes = token.len(), "result is larger than clients can send back in a header");
     }
+    app.log(&decision)?;
+    let attested = Attested {
+        appraisal: Arc::new(appraisal),
+        policy_id,
+        subject: decision.subject,
+        nonce: session.nonce,
+        expires_at,
+    };
+    if !app.attested()?.insert(id.to_owned(), &token, attested, now) {
+        return Err(ApiError::TooMany { what: "too many sessions" });
+    }
+    Ok((token, expires_at.saturating_sub(now)))
 }
 
 fn appraise(
     app: &App,
     session: &Session,
-    attestation: &Attestation,
+    attestation: &ReceivedAttestation<'_>,
     now: u64,
 ) -> Result<Affirmed, NotAffirmed> {
     let evidence = evidence(attestation)?;
@@ -146,46 +186,107 @@ fn appraise(
     }
     let inputs = |error: crate::inputs::InputsError| {
         tracing::error!("nothing is accepted: {error}");
-        NotAffirmed::from(Refusal::new(RULE_POLICY, "readable policy and bundle", error))
+        NotAffirmed::from(Refusal::new(RULE_POLICY, "readable policy and bundle", error.outward()))
     };
     let policy = app.inputs.policy().map_err(inputs)?;
     let collateral = app.inputs.collateral().map_err(inputs)?;
+    let not_affirmed = |refusal: Refusal, subject: Subject| NotAffirmed {
+        refusal,
+        subject,
+        policy_id: policy.id().to_string(),
+    };
     let nonce: Nonce = session
         .nonce
         .parse()
         .map_err(|_| Refusal::new(crate::store::sessions::RULE_NONCE, "a nonce", &session.nonce))?;
     let appraisal = casemate_verifier::appraise(&evidence, &nonce, &policy, &collateral, UnixTime(now))
-        .map_err(|refused| NotAffirmed { refusal: refused.first(), claims: refused.claims })?;
+        .map_err(|refused| not_affirmed(refused.first(), subject(&refused.claims, None)))?;
     let claimed = &attestation.runtime_data.tee_pubkey;
     if appraisal.agent_key() != claimed {
-        let text = |key: &casemate_protocol::jwk::EcJwk| format!("{} {} {}", key.alg, key.x, key.y);
+        let text = |key: &EcJwk| format!("{} {} {}", key.alg, key.x, key.y);
         let refusal = Refusal::new(RULE_AGENT_KEY, text(appraisal.agent_key()), text(claimed));
-        return Err(NotAffirmed { refusal, claims: appraisal.claims().to_vec() });
+        return Err(not_affirmed(refusal, subject(appraisal.claims(), Some(appraisal.agent_key()))));
     }
     Ok(Affirmed { appraisal, policy_id: *policy.id() })
 }
 
 /// The evidence, where the message holds ours and nothing that would go unchecked.
-fn evidence(attestation: &Attestation) -> Result<Evidence, Refusal> {
+fn evidence(attestation: &ReceivedAttestation<'_>) -> Result<Evidence, Refusal> {
     let unchecked = |what: &str| Err(Refusal::new(RULE_EVIDENCE, "nothing that would go unchecked", what));
-    if attestation.init_data.as_ref().is_some_and(|value| !value.is_null()) {
+    if attestation.init_data.is_some() {
         return unchecked("init-data");
     }
     if !attestation.tee_evidence.additional_evidence.is_empty() {
         return unchecked("additional_evidence");
     }
-    let primary = &attestation.tee_evidence.primary_evidence;
-    let members = primary.as_object().map(|object| object.keys().map(String::as_str).collect::<Vec<_>>());
-    let Some(["casemate"]) = members.as_deref() else {
-        let found = members.map_or_else(|| String::from("no object"), |names| names.join(", "));
-        return Err(Refusal::new(RULE_EVIDENCE, "member `casemate` alone", found));
+    let alone = |found: &str| Refusal::new(RULE_EVIDENCE, "member `casemate` alone", found);
+    let members = Members::parse(attestation.tee_evidence.primary_evidence.get().as_bytes())
+        .ok_or_else(|| alone("no object"))?;
+    let found: Vec<_> = members.iter().collect();
+    let [("casemate", collection)] = found.as_slice() else {
+        let labels: Vec<_> = found.iter().map(|(label, _)| *label).take(LABELS_SHOWN_MAX).collect();
+        return Err(alone(&labels.join(", ")));
     };
-    let collection = primary.get("casemate").unwrap_or(&Value::Null);
-    Evidence::from_json(collection)
+    Evidence::from_json_bytes(collection.as_bytes())
         .map_err(|error| Refusal::new(RULE_EVIDENCE, "a CMW collection of ours", error))
 }
 
-fn claim(claims: &[Claim], part: &str, name: &str) -> String {
-    let found = claims.iter().find(|claim| claim.part == part && claim.name == name);
-    found.map(|claim| claim.value.clone()).unwrap_or_default()
+/// Whom the evidence is about, as far as a platform that was verified vouches for it.
+fn subject(claims: &[Claim], key: Option<&EcJwk>) -> Subject {
+    let vouched = |part: &str, name: &str| {
+        claims.iter().find(|c| c.part == part && c.name == name && c.voucher != Voucher::HostClaimed)
+    };
+    let text = |part: &str, name: &str| vouched(part, name).map(|c| c.value.clone()).unwrap_or_default();
+    Subject {
+        agent: text("agent", "name"),
+        instance: text("agent", "instance").parse().unwrap_or(0),
+        agent_key: key.map(thumbprint).unwrap_or_default(),
+        standing: match vouched("box", "composition").map(|claim| claim.voucher) {
+            Some(Voucher::Hardware) => "genuine",
+            Some(Voucher::Simulated) => "simulated",
+            _ => "",
+        },
+        composition: text("box", "composition"),
+    }
+}
+
+/// JWK thumbprint (RFC 7638): SHA-256 over the required members in their order.
+fn thumbprint(key: &EcJwk) -> String {
+    let members = format!(r#"{{"crv":"{}","kty":"{}","x":"{}","y":"{}"}}"#, key.crv, key.kty, key.x, key.y);
+    URL_SAFE_NO_PAD.encode(Sha256::of(members.as_bytes()).0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(part: &'static str, name: &str, value: &str, voucher: Voucher) -> Claim {
+        Claim { part, name: name.into(), value: value.into(), voucher }
+    }
+
+    #[test]
+    fn names_nobody_for_whom_nothing_vouches() {
+        let alleged = [
+            claim("box", "composition", "sha384:00", Voucher::HostClaimed),
+            claim("agent", "name", "researcher", Voucher::HostClaimed),
+            claim("agent", "instance", "3", Voucher::HostClaimed),
+        ];
+        assert_eq!(subject(&alleged, None), Subject::default());
+    }
+
+    #[test]
+    fn says_what_the_platform_is_worth() {
+        for (voucher, standing) in [(Voucher::Hardware, "genuine"), (Voucher::Simulated, "simulated")] {
+            let claims = [
+                claim("box", "composition", "sha384:00", voucher),
+                claim("agent", "name", "researcher", Voucher::MeasuredRuntime),
+                claim("agent", "instance", "3", Voucher::MeasuredRuntime),
+            ];
+            let subject = subject(&claims, None);
+            assert_eq!(
+                (subject.standing, subject.agent.as_str(), subject.instance),
+                (standing, "researcher", 3)
+            );
+        }
+    }
 }

@@ -98,6 +98,7 @@ impl From<StoreError> for ApiError {
                 StoreError::Locked => "the database is locked",
                 StoreError::Full => "the database cannot be written",
                 StoreError::Vault(_) => "the stored secret is damaged",
+                StoreError::SetBack { .. } => "the stored secret is not the one that was put last",
                 StoreError::Schema { .. }
                 | StoreError::File(_)
                 | StoreError::LogDamaged

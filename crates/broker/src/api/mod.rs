@@ -6,22 +6,19 @@
 mod attest;
 mod auth;
 pub(crate) mod error;
+mod intake;
 mod resource;
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use axum::routing::{get, post};
 use casemate_jose::SigningKey;
 use casemate_protocol::rcar::{PATH_PREFIX, SESSION_COOKIE};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Serialize;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
 
 use crate::attested::AttestedSessions;
 use crate::inputs::InputFiles;
@@ -29,13 +26,8 @@ use crate::store::Store;
 use crate::store::decisions::Decision;
 use crate::vault::Vault;
 use error::ApiError;
+use intake::Intake;
 
-/// Most evidence that is held in memory at a time; each may have a body of the protocol's full size.
-const EVIDENCE_BODIES_MAX: usize = 32;
-/// Most evidence that is appraised at a time.
-const APPRAISALS_MAX: usize = 4;
-/// Time for the body of a request, in seconds: a slow sender holds a place that others wait for.
-const BODY_S_MAX: u64 = 10;
 /// Longest session cookie value in bytes.
 const SESSION_ID_BYTES_MAX: usize = 64;
 
@@ -46,8 +38,7 @@ pub(crate) struct App {
     inputs: InputFiles,
     signing: SigningKey,
     attested: Mutex<AttestedSessions>,
-    evidence_bodies: Semaphore,
-    appraisals: Semaphore,
+    intake: Arc<Intake>,
 }
 
 impl App {
@@ -59,8 +50,7 @@ impl App {
             inputs,
             signing,
             attested: Mutex::new(AttestedSessions::default()),
-            evidence_bodies: Semaphore::new(EVIDENCE_BODIES_MAX),
-            appraisals: Semaphore::new(APPRAISALS_MAX),
+            intake: Intake::new(),
         })
     }
 
@@ -97,7 +87,7 @@ impl App {
         tracing::info!(
             kind = ?decision.kind,
             outcome = ?decision.outcome,
-            agent = decision.agent,
+            agent = decision.subject.agent,
             resource = decision.resource,
             rule = decision.refusal.as_ref().map_or("", |refusal| refusal.rule.as_str()),
             "decision"
@@ -108,30 +98,15 @@ impl App {
 
 /// The routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
+    // Answered by `get` otherwise: a release would be logged, and nothing released.
+    let resource = get(resource::resource).head(|| async { ApiError::Method });
     Router::new()
         .route(&format!("{PATH_PREFIX}/auth"), post(auth::auth))
         .route(&format!("{PATH_PREFIX}/attest"), post(attest::attest))
-        .route(&format!("{PATH_PREFIX}/resource/{{repository}}/{{kind}}/{{tag}}"), get(resource::resource))
+        .route(&format!("{PATH_PREFIX}/resource/{{repository}}/{{kind}}/{{tag}}"), resource)
         .fallback(|| async { ApiError::NoRoute })
         .method_not_allowed_fallback(|| async { ApiError::Method })
         .with_state(app)
-}
-
-async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, ApiError> {
-    places.acquire().await.map_err(|_| ApiError::Unavailable { what: "the broker is stopping" })
-}
-
-async fn read_body(body: Body, max: usize) -> Result<Bytes, ApiError> {
-    let reading = timeout(Duration::from_secs(BODY_S_MAX), Limited::new(body, max).collect());
-    let whole = reading.await.map_err(|_| ApiError::Malformed { what: "body takes too long" })?;
-    let whole = whole.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            ApiError::TooLong { max }
-        } else {
-            ApiError::Malformed { what: "body ended early" }
-        }
-    })?;
-    Ok(whole.to_bytes())
 }
 
 /// The session cookie, where there is a plain one.

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -12,6 +13,7 @@ use casemate_protocol::Refusal;
 use casemate_protocol::rcar::{Jwe, is_resource_path};
 use casemate_verifier::Grant;
 
+use super::attest::RULE_POLICY;
 use super::error::ApiError;
 use super::{App, bearer_token, json_answer, session_id};
 use crate::attested::{Attested, Credential, NotAttested};
@@ -21,14 +23,16 @@ use crate::store::decisions::{Decision, Kind, Outcome};
 /// Answers with the sealed secret.
 pub(super) async fn resource(
     State(app): State<Arc<App>>,
-    Path((repository, kind, tag)): Path<(String, String, String)>,
+    path: Result<Path<(String, String, String)>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     // Not attested comes before malformed: a stock client's first request is to be answered by 401.
     let attested = attested(&app, &headers)?;
+    let malformed = ApiError::Malformed { what: "not a resource path" };
+    let Ok(Path((repository, kind, tag))) = path else { return Err(malformed) };
     let resource = format!("{repository}/{kind}/{tag}");
     if !is_resource_path(&resource) {
-        return Err(ApiError::Malformed { what: "not a resource path" });
+        return Err(malformed);
     }
     let jwe = app.blocking(move |app| release(app, &attested, &resource)).await?;
     json_answer(&jwe)
@@ -52,23 +56,29 @@ fn attested(app: &App, headers: &HeaderMap) -> Result<Attested, ApiError> {
 }
 
 fn release(app: &App, attested: &Attested, resource: &str) -> Result<Jwe, ApiError> {
+    let mut decision = Decision::new(now_s(), Kind::Resource, Outcome::Released);
+    decision.subject.clone_from(&attested.subject);
+    decision.resource = resource.to_owned();
+    decision.policy_id = attested.policy_id.to_string();
+    decision.nonce.clone_from(&attested.nonce);
+
     // An edited policy ends the appraisals that rest on the old one: the agent has to attest again.
     let current = app.inputs.policy().map(|policy| *policy.id());
     if !matches!(current, Ok(id) if id == attested.policy_id) {
+        let found = current.map_or_else(|_| "a policy that cannot be read".into(), |id| id.to_string());
+        decision.outcome = Outcome::Refused;
+        decision.refusal = Some(Refusal::new(RULE_POLICY, attested.policy_id, found));
+        app.log(&decision)?;
         return Err(ApiError::Unauthenticated { what: "the policy has changed: attest again" });
     }
-    let mut decision = Decision::new(now_s(), Kind::Resource, Outcome::Released);
-    decision.agent = attested.appraisal.agent().to_string();
-    decision.resource = resource.to_owned();
-    decision.composition.clone_from(&attested.composition);
-    decision.nonce.clone_from(&attested.nonce);
 
     let grant = match attested.appraisal.grant(resource) {
         Ok(grant) => grant,
         Err(refusal) => return refused(app, decision, refusal),
     };
     match seal(app, grant)? {
-        Some(jwe) => {
+        Some((version, jwe)) => {
+            decision.secret_version = version;
             // On disk first: what cannot be logged is not released.
             app.log(&decision)?;
             Ok(jwe)
@@ -88,13 +98,13 @@ fn refused<T>(app: &App, mut decision: Decision, refusal: Refusal) -> Result<T, 
     Err(ApiError::Refused(refusal))
 }
 
-/// Consumes the grant: the stored secret, sealed to the key that the grant names.
-fn seal(app: &App, grant: Grant) -> Result<Option<Jwe>, ApiError> {
+/// Consumes the grant: the stored secret and its version, sealed to the key that the grant names.
+fn seal(app: &App, grant: Grant) -> Result<Option<(i64, Jwe)>, ApiError> {
     let (resource, _, key) = grant.into_parts();
     let Some(secret) = app.store()?.get_secret(&app.vault, &resource)? else { return Ok(None) };
-    let jwe = casemate_jose::seal(&key, &secret).map_err(|error| {
+    let jwe = casemate_jose::seal(&key, &resource, &secret.plaintext).map_err(|error| {
         tracing::error!("cannot seal: {error}");
         ApiError::Unavailable { what: "the secret cannot be sealed to this key" }
     })?;
-    Ok(Some(jwe))
+    Ok(Some((secret.version, jwe)))
 }

@@ -29,7 +29,14 @@ pub(crate) fn run(state: &Path, json: bool) -> Result<ExitCode, Failure> {
 
 fn print_line(out: &mut impl io::Write, row: &Row) -> io::Result<()> {
     write!(out, "{:>6} {} {:<8} {:<8}", row.seq, row.time, row.kind, row.decision)?;
-    for (name, value) in [("agent", &row.agent), ("resource", &row.resource)] {
+    let number = |number: i64| if number == 0 { String::new() } else { number.to_string() };
+    for (name, value) in [
+        ("agent", &row.agent),
+        ("instance", &number(row.instance)),
+        ("resource", &row.resource),
+        ("version", &number(row.secret_version)),
+        ("standing", &row.standing),
+    ] {
         if !value.is_empty() {
             write!(out, " {name}={value}")?;
         }

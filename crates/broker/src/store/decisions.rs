@@ -6,7 +6,7 @@
 
 use casemate_canon::{Sha384, to_canonical_json};
 use casemate_protocol::Refusal;
-use rusqlite::{OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use serde::Serialize;
 
 use super::{Store, StoreError};
@@ -17,8 +17,6 @@ const GENESIS: &str = "casemate:decisions/1";
 /// What was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A challenge.
-    Auth,
     /// Evidence.
     Attest,
     /// A request for a resource.
@@ -30,8 +28,6 @@ pub(crate) enum Kind {
 /// How it was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Challenge issued.
-    Issued,
     /// Evidence affirmed.
     Affirmed,
     /// Secret released.
@@ -46,6 +42,21 @@ pub(crate) enum Outcome {
     Removed,
 }
 
+/// Whom a decision is about: only what verified evidence vouches for; the rest is empty, or 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Subject {
+    /// Agent name.
+    pub(crate) agent: String,
+    /// Which start of the agent, from 1.
+    pub(crate) instance: i64,
+    /// JWK thumbprint (RFC 7638) of the agent's key.
+    pub(crate) agent_key: String,
+    /// `genuine` or `simulated`: what the platform's signature leads to.
+    pub(crate) standing: &'static str,
+    /// Composition digest.
+    pub(crate) composition: String,
+}
+
 /// One decision, before it has a place in the log.
 #[derive(Debug, Clone)]
 pub(crate) struct Decision {
@@ -55,14 +66,16 @@ pub(crate) struct Decision {
     pub(crate) kind: Kind,
     /// How.
     pub(crate) outcome: Outcome,
-    /// Agent name, as far as known.
-    pub(crate) agent: String,
+    /// About whom.
+    pub(crate) subject: Subject,
     /// Resource path.
     pub(crate) resource: String,
+    /// Version of the secret; 0 where there is none.
+    pub(crate) secret_version: i64,
     /// The rule that refused.
     pub(crate) refusal: Option<Refusal>,
-    /// Composition digest, as far as known.
-    pub(crate) composition: String,
+    /// Digest of the policy that was applied; empty where there was none.
+    pub(crate) policy_id: String,
     /// Nonce of the session.
     pub(crate) nonce: String,
 }
@@ -74,10 +87,11 @@ impl Decision {
             time,
             kind,
             outcome,
-            agent: String::new(),
+            subject: Subject::default(),
             resource: String::new(),
+            secret_version: 0,
             refusal: None,
-            composition: String::new(),
+            policy_id: String::new(),
             nonce: String::new(),
         }
     }
@@ -94,8 +108,14 @@ pub(crate) struct Row {
     pub(crate) kind: String,
     /// Agent name.
     pub(crate) agent: String,
+    /// Which start of the agent.
+    pub(crate) instance: i64,
+    /// Thumbprint of the agent's key.
+    pub(crate) agent_key: String,
     /// Resource path.
     pub(crate) resource: String,
+    /// Version of the secret.
+    pub(crate) secret_version: i64,
     /// How it was decided.
     pub(crate) decision: String,
     /// The rule that refused.
@@ -104,6 +124,10 @@ pub(crate) struct Row {
     pub(crate) expected: String,
     /// What it found.
     pub(crate) found: String,
+    /// Digest of the policy.
+    pub(crate) policy_id: String,
+    /// `genuine` or `simulated`.
+    pub(crate) standing: String,
     /// Composition digest.
     pub(crate) composition: String,
     /// Nonce of the session.
@@ -150,8 +174,9 @@ impl Store {
         let (mut seq, mut previous) = (0, genesis());
         {
             let mut statement = transaction.prepare(
-                "SELECT seq, time, kind, agent, resource, decision, rule, expected, found, composition, nonce,
-                        previous, hash FROM decisions ORDER BY seq",
+                "SELECT seq, time, kind, agent, instance, agent_key, resource, secret_version, decision, rule,
+                        expected, found, policy_id, standing, composition, nonce, previous, hash
+                 FROM decisions ORDER BY seq",
             )?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
@@ -192,30 +217,41 @@ pub(super) fn append(transaction: &Transaction<'_>, decision: &Decision) -> Resu
         seq: last.checked_add(1).ok_or(StoreError::LogDamaged)?,
         time: i64::try_from(decision.time).unwrap_or(i64::MAX),
         kind: decision.kind.name().into(),
-        agent: plain(&decision.agent),
+        agent: plain(&decision.subject.agent),
+        instance: decision.subject.instance,
+        agent_key: plain(&decision.subject.agent_key),
         resource: plain(&decision.resource),
+        secret_version: decision.secret_version,
         decision: decision.outcome.name().into(),
         rule: refusal.rule,
         expected: refusal.expected,
         found: refusal.found,
-        composition: plain(&decision.composition),
+        policy_id: plain(&decision.policy_id),
+        standing: plain(decision.subject.standing),
+        composition: plain(&decision.subject.composition),
         nonce: plain(&decision.nonce),
         previous,
         hash: String::new(),
     };
     row.hash = hash(&row)?;
     transaction.execute(
-        "INSERT INTO decisions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        "INSERT INTO decisions VALUES
+         (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         params![
             row.seq,
             row.time,
             row.kind,
             row.agent,
+            row.instance,
+            row.agent_key,
             row.resource,
+            row.secret_version,
             row.decision,
             row.rule,
             row.expected,
             row.found,
+            row.policy_id,
+            row.standing,
             row.composition,
             row.nonce,
             row.previous,
@@ -228,6 +264,24 @@ pub(super) fn append(transaction: &Transaction<'_>, decision: &Decision) -> Resu
         params![row.seq, row.hash],
     )?;
     Ok(())
+}
+
+/// The version that was last put under this path; `None` where the last change removed it, or there was none.
+pub(super) fn last_put(connection: &Connection, resource: &str) -> Result<Option<i64>, StoreError> {
+    Ok(last_change(connection, resource)?
+        .filter(|(decision, _)| decision == Outcome::Stored.name())
+        .map(|(_, version)| version))
+}
+
+/// The version of the last change of this path, whatever it was.
+pub(super) fn last_version(connection: &Connection, resource: &str) -> Result<Option<i64>, StoreError> {
+    Ok(last_change(connection, resource)?.map(|(_, version)| version))
+}
+
+fn last_change(connection: &Connection, resource: &str) -> Result<Option<(String, i64)>, StoreError> {
+    let sql = "SELECT decision, secret_version FROM decisions WHERE kind = 'secret' AND resource = ?1
+               ORDER BY seq DESC LIMIT 1";
+    Ok(connection.query_row(sql, [resource], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }
 
 fn head(transaction: &Transaction<'_>) -> Result<(i64, String), StoreError> {
@@ -252,22 +306,26 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
         time: row.get(1)?,
         kind: row.get(2)?,
         agent: row.get(3)?,
-        resource: row.get(4)?,
-        decision: row.get(5)?,
-        rule: row.get(6)?,
-        expected: row.get(7)?,
-        found: row.get(8)?,
-        composition: row.get(9)?,
-        nonce: row.get(10)?,
-        previous: row.get(11)?,
-        hash: row.get(12)?,
+        instance: row.get(4)?,
+        agent_key: row.get(5)?,
+        resource: row.get(6)?,
+        secret_version: row.get(7)?,
+        decision: row.get(8)?,
+        rule: row.get(9)?,
+        expected: row.get(10)?,
+        found: row.get(11)?,
+        policy_id: row.get(12)?,
+        standing: row.get(13)?,
+        composition: row.get(14)?,
+        nonce: row.get(15)?,
+        previous: row.get(16)?,
+        hash: row.get(17)?,
     })
 }
 
 impl Kind {
     fn name(self) -> &'static str {
         match self {
-            Self::Auth => "auth",
             Self::Attest => "attest",
             Self::Resource => "resource",
             Self::Secret => "secret",
@@ -278,7 +336,6 @@ impl Kind {
 impl Outcome {
     fn name(self) -> &'static str {
         match self {
-            Self::Issued => "issued",
             Self::Affirmed => "affirmed",
             Self::Released => "released",
             Self::Refused => "refused",
@@ -335,8 +392,9 @@ mod tests {
             "UPDATE decisions SET decision = 'released' WHERE seq = 2",
             "DELETE FROM decisions WHERE seq = 5",
             "DELETE FROM decisions_head",
-            "INSERT INTO decisions SELECT 9, time, kind, agent, resource, decision, rule, expected, found,
-             composition, nonce, previous, hash FROM decisions WHERE seq = 5",
+            "INSERT INTO decisions SELECT 9, time, kind, agent, instance, agent_key, resource, secret_version,
+             decision, rule, expected, found, policy_id, standing, composition, nonce, previous, hash
+             FROM decisions WHERE seq = 5",
         ] {
             let error = store.connection.execute_batch(sql).unwrap_err();
             assert!(error.to_string().contains("appended only"), "{sql}: {error}");
@@ -349,11 +407,16 @@ mod tests {
             "time = time + 1",
             "kind = 'x'",
             "agent = 'x'",
+            "instance = 7",
+            "agent_key = 'x'",
             "resource = 'x'",
+            "secret_version = 7",
             "decision = 'x'",
             "rule = 'x'",
             "expected = 'x'",
             "found = 'x'",
+            "policy_id = 'x'",
+            "standing = 'x'",
             "composition = 'x'",
             "nonce = 'x'",
         ] {

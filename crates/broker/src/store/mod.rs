@@ -19,7 +19,7 @@ use crate::vault::VaultError;
 /// Database file.
 pub(crate) const DATABASE_FILE: &str = "broker.db";
 /// Form of the tables.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// How long to wait for another writer.
 const BUSY_MS_MAX: u64 = 2_000;
 
@@ -31,6 +31,14 @@ pub(crate) enum StoreError {
     Schema {
         /// Form found.
         found: i64,
+    },
+    /// A stored secret is not the one that was put last, or was removed.
+    #[error("stored secret has version {found}, and {last} is the last that the log knows")]
+    SetBack {
+        /// Version of the row.
+        found: i64,
+        /// Version last put; 0 where it was removed, or never put.
+        last: i64,
     },
     /// A stored secret does not open.
     #[error(transparent)]
@@ -123,6 +131,16 @@ pub(crate) mod tests {
         store.connection.pragma_update(None, "user_version", 9).unwrap();
         drop(store);
         assert!(matches!(Store::open(&state), Err(StoreError::Schema { found: 9 })));
+    }
+
+    #[test]
+    fn refuses_a_database_of_the_schema_before_this_one() {
+        let root = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&root.path().join("state")).unwrap();
+        let old = Connection::open(state.file(DATABASE_FILE)).unwrap();
+        old.execute_batch("CREATE TABLE decisions (seq INTEGER); PRAGMA user_version = 1").unwrap();
+        drop(old);
+        assert!(matches!(Store::open(&state), Err(StoreError::Schema { found: 1 })));
     }
 
     #[test]

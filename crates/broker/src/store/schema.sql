@@ -1,4 +1,4 @@
--- Schema 1 of the broker's database. Times are seconds since 1970.
+-- Schema 2 of the broker's database. Times are seconds since 1970.
 
 CREATE TABLE sessions (
     id         TEXT PRIMARY KEY,
@@ -21,20 +21,27 @@ CREATE TABLE secrets (
 
 -- Each row's hash covers its content and the hash of the row before.
 CREATE TABLE decisions (
-    seq         INTEGER PRIMARY KEY,
-    time        INTEGER NOT NULL,
-    kind        TEXT NOT NULL,
-    agent       TEXT NOT NULL,
-    resource    TEXT NOT NULL,
-    decision    TEXT NOT NULL,
-    rule        TEXT NOT NULL,
-    expected    TEXT NOT NULL,
-    found       TEXT NOT NULL,
-    composition TEXT NOT NULL,
-    nonce       TEXT NOT NULL,
-    previous    TEXT NOT NULL,
-    hash        TEXT NOT NULL
+    seq            INTEGER PRIMARY KEY,
+    time           INTEGER NOT NULL,
+    kind           TEXT NOT NULL,
+    agent          TEXT NOT NULL,
+    instance       INTEGER NOT NULL,
+    agent_key      TEXT NOT NULL,
+    resource       TEXT NOT NULL,
+    secret_version INTEGER NOT NULL,
+    decision       TEXT NOT NULL,
+    rule           TEXT NOT NULL,
+    expected       TEXT NOT NULL,
+    found          TEXT NOT NULL,
+    policy_id      TEXT NOT NULL,
+    standing       TEXT NOT NULL,
+    composition    TEXT NOT NULL,
+    nonce          TEXT NOT NULL,
+    previous       TEXT NOT NULL,
+    hash           TEXT NOT NULL
 ) STRICT;
+-- What was last done to a secret: asked at each release.
+CREATE INDEX decisions_of_secrets ON decisions (resource, seq) WHERE kind = 'secret';
 
 -- Where the chain ends, so that rows missing at its end show.
 CREATE TABLE decisions_head (

@@ -6,7 +6,7 @@
 use rusqlite::{OptionalExtension as _, params};
 use zeroize::Zeroizing;
 
-use super::decisions::{Decision, Kind, Outcome, append};
+use super::decisions::{Decision, Kind, Outcome, append, last_put, last_version};
 use super::{Store, StoreError};
 use crate::vault::{Encrypted, Vault};
 
@@ -21,8 +21,17 @@ pub(crate) struct Listed {
     pub(crate) updated_at: i64,
 }
 
+/// A secret in clear.
+pub(crate) struct Opened {
+    /// Its version.
+    pub(crate) version: i64,
+    /// Content; zeroized when dropped.
+    pub(crate) plaintext: Zeroizing<Vec<u8>>,
+}
+
 impl Store {
-    /// Stores a secret, replacing one of the same path. Returns its version.
+    /// Stores a secret, replacing one of the same path. Returns its version: one more than any before under this
+    /// path, removed ones included, so that no row of an earlier one passes for it.
     pub(crate) fn put_secret(
         &mut self,
         vault: &Vault,
@@ -34,7 +43,8 @@ impl Store {
         let old: Option<i64> = transaction
             .query_row("SELECT version FROM secrets WHERE resource = ?1", [resource], |row| row.get(0))
             .optional()?;
-        let version = old.unwrap_or(0).saturating_add(1);
+        let known = last_version(&transaction, resource)?;
+        let version = old.max(known).unwrap_or(0).saturating_add(1);
         let encrypted = vault.encrypt(resource, version, plaintext)?;
         transaction.execute(
             "INSERT INTO secrets (resource, version, iv, ciphertext, updated_at) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -48,25 +58,27 @@ impl Store {
                 i64::try_from(now).unwrap_or(i64::MAX)
             ],
         )?;
-        append(&transaction, &change(resource, Outcome::Stored, now))?;
+        append(&transaction, &change(resource, Outcome::Stored, version, now))?;
         transaction.commit()?;
         Ok(version)
     }
 
-    /// A secret in clear; `None` where there is none.
-    pub(crate) fn get_secret(
-        &self,
-        vault: &Vault,
-        resource: &str,
-    ) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        let row = self
-            .connection
+    /// A secret in clear; `None` where there is none. A row that is not the one that the log knows as put last is
+    /// an error: somebody brought an earlier, or a removed, one back.
+    pub(crate) fn get_secret(&mut self, vault: &Vault, resource: &str) -> Result<Option<Opened>, StoreError> {
+        // One read transaction: a change in between cannot part row and log.
+        let transaction = self.connection.transaction()?;
+        let row = transaction
             .query_row("SELECT version, iv, ciphertext FROM secrets WHERE resource = ?1", [resource], |row| {
                 Ok((row.get::<_, i64>(0)?, Encrypted { iv: row.get(1)?, ciphertext: row.get(2)? }))
             })
             .optional()?;
         let Some((version, encrypted)) = row else { return Ok(None) };
-        Ok(Some(vault.decrypt(resource, version, &encrypted)?))
+        let last = last_put(&transaction, resource)?;
+        if last != Some(version) {
+            return Err(StoreError::SetBack { found: version, last: last.unwrap_or(0) });
+        }
+        Ok(Some(Opened { version, plaintext: vault.decrypt(resource, version, &encrypted)? }))
     }
 
     /// Every path, in order.
@@ -84,15 +96,17 @@ impl Store {
         let transaction = self.write()?;
         let removed = transaction.execute("DELETE FROM secrets WHERE resource = ?1", [resource])? > 0;
         if removed {
-            append(&transaction, &change(resource, Outcome::Removed, now))?;
+            let version = last_version(&transaction, resource)?.unwrap_or(0);
+            append(&transaction, &change(resource, Outcome::Removed, version, now))?;
         }
         transaction.commit()?;
         Ok(removed)
     }
 }
 
-fn change(resource: &str, outcome: Outcome, now: u64) -> Decision {
+fn change(resource: &str, outcome: Outcome, version: i64, now: u64) -> Decision {
     let mut decision = Decision::new(now, Kind::Secret, outcome);
+    decision.secret_version = version;
     decision.resource = resource.to_owned();
     decision
 }
@@ -109,28 +123,75 @@ mod tests {
         let vault = Vault::new(&[1; 32]).unwrap();
         assert_eq!(store.put_secret(&vault, "a/b/c", b"one", 5).unwrap(), 1);
         assert_eq!(store.put_secret(&vault, "a/b/c", b"two", 6).unwrap(), 2);
-        assert_eq!(store.get_secret(&vault, "a/b/c").unwrap().unwrap().as_slice(), b"two");
+        let opened = store.get_secret(&vault, "a/b/c").unwrap().unwrap();
+        assert_eq!((opened.version, opened.plaintext.as_slice()), (2, &b"two"[..]));
         let listed = Listed { resource: "a/b/c".into(), version: 2, updated_at: 6 };
         assert_eq!(store.list_secrets().unwrap(), vec![listed]);
         assert!(store.remove_secret("a/b/c", 7).unwrap());
         assert!(!store.remove_secret("a/b/c", 7).unwrap());
-        assert_eq!(store.get_secret(&vault, "a/b/c").unwrap(), None);
+        assert!(store.get_secret(&vault, "a/b/c").unwrap().is_none());
         let mut decisions = Vec::new();
-        store.walk_log(|row| decisions.push(row.decision.clone())).unwrap();
-        assert_eq!(decisions, ["stored", "stored", "removed"]);
+        store.walk_log(|row| decisions.push(format!("{} {}", row.decision, row.secret_version))).unwrap();
+        assert_eq!(decisions, ["stored 1", "stored 2", "removed 2"]);
+    }
+
+    /// A store with `a/b/c` put once, and that row kept aside.
+    fn with_backup() -> (tempfile::TempDir, Store, Vault) {
+        let (root, _, mut store) = temporary();
+        let vault = Vault::new(&[1; 32]).unwrap();
+        store.put_secret(&vault, "a/b/c", b"old", 5).unwrap();
+        store.connection.execute_batch("CREATE TABLE backup AS SELECT * FROM secrets").unwrap();
+        (root, store, vault)
+    }
+
+    fn restored(store: &mut Store, vault: &Vault) -> (i64, i64) {
+        let sql = "DELETE FROM secrets; INSERT INTO secrets SELECT * FROM backup";
+        store.connection.execute_batch(sql).unwrap();
+        match store.get_secret(vault, "a/b/c") {
+            Err(StoreError::SetBack { found, last }) => (found, last),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("released"),
+        }
     }
 
     #[test]
-    fn a_row_that_was_moved_or_set_back_does_not_open() {
-        for sql in ["UPDATE secrets SET resource = 'x/y/z'", "UPDATE secrets SET version = 1"] {
-            let (_root, _, mut store) = temporary();
-            let vault = Vault::new(&[1; 32]).unwrap();
-            store.put_secret(&vault, "a/b/c", b"one", 5).unwrap();
-            store.put_secret(&vault, "a/b/c", b"two", 5).unwrap();
-            store.connection.execute_batch(sql).unwrap();
-            let resource = store.list_secrets().unwrap()[0].resource.clone();
-            let error = store.get_secret(&vault, &resource).unwrap_err();
-            assert!(matches!(error, StoreError::Vault(VaultError::Altered)), "{error}");
-        }
+    fn a_rotated_secret_does_not_come_back_with_its_row() {
+        let (_root, mut store, vault) = with_backup();
+        store.put_secret(&vault, "a/b/c", b"new", 6).unwrap();
+        assert_eq!(restored(&mut store, &vault), (1, 2));
+    }
+
+    #[test]
+    fn a_removed_secret_does_not_come_back_with_its_row() {
+        let (_root, mut store, vault) = with_backup();
+        store.remove_secret("a/b/c", 6).unwrap();
+        assert_eq!(restored(&mut store, &vault), (1, 0));
+        // Put again, it does not take the number of the one that was removed.
+        store.connection.execute_batch("DELETE FROM secrets").unwrap();
+        assert_eq!(store.put_secret(&vault, "a/b/c", b"new", 7).unwrap(), 2);
+        assert_eq!(restored(&mut store, &vault), (1, 2));
+    }
+
+    #[test]
+    fn a_row_that_was_moved_or_renumbered_does_not_open() {
+        let (_root, _, mut store) = temporary();
+        let vault = Vault::new(&[1; 32]).unwrap();
+        store.put_secret(&vault, "a/b/c", b"one", 5).unwrap();
+        store.put_secret(&vault, "x/y/z", b"other", 5).unwrap();
+        let moved = "UPDATE secrets SET (iv, ciphertext) =
+                     (SELECT iv, ciphertext FROM secrets WHERE resource = 'x/y/z') WHERE resource = 'a/b/c'";
+        store.connection.execute_batch(moved).unwrap();
+        let error = store.get_secret(&vault, "a/b/c").err().unwrap();
+        assert!(matches!(error, StoreError::Vault(VaultError::Altered)), "{error}");
+        store.put_secret(&vault, "a/b/c", b"two", 6).unwrap();
+        store.connection.execute_batch("UPDATE secrets SET version = 1 WHERE resource = 'a/b/c'").unwrap();
+        let error = store.get_secret(&vault, "a/b/c").err().unwrap();
+        assert!(matches!(error, StoreError::SetBack { found: 1, last: 2 }), "{error}");
+        store
+            .connection
+            .execute_batch("UPDATE secrets SET resource = 'm/o/v' WHERE resource = 'x/y/z'")
+            .unwrap();
+        let error = store.get_secret(&vault, "m/o/v").err().unwrap();
+        assert!(matches!(error, StoreError::SetBack { found: 1, last: 0 }), "{error}");
     }
 }

@@ -4,9 +4,8 @@
 //! of an appraisal, which lives in memory only (`attested`). Who trusts it: the API.
 
 use casemate_protocol::Refusal;
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use super::decisions::{Decision, Kind, Outcome, append};
 use super::{Store, StoreError};
 
 /// Most sessions at a time.
@@ -18,10 +17,10 @@ pub(crate) const ATTEMPTS_MAX: i64 = 8;
 /// Rule of a nonce that is not this session's fresh one.
 pub(crate) const RULE_NONCE: &str = "nonce";
 
-/// What became of a session's nonce.
+/// What a session's nonce is worth.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Spent {
-    /// It was fresh, is spent now, and this is the session.
+    /// It is fresh (or was, and is spent now), and this is the session.
     Fresh(Session),
     /// It cannot be used; the rule says why.
     Refused {
@@ -46,7 +45,7 @@ pub(crate) struct Session {
 }
 
 impl Store {
-    /// Opens a session and logs that.
+    /// Opens a session. Not logged: anyone may ask for a challenge, as often as they like.
     pub(crate) fn issue(&mut self, id: &str, nonce: &str, tee: &str, now: u64) -> Result<(), StoreError> {
         let transaction = self.write()?;
         // Kept for one life longer than valid: an old nonce is then named as such, and not unknown.
@@ -64,50 +63,75 @@ impl Store {
             "INSERT INTO sessions (id, nonce, tee, issued_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![id, nonce, tee, seconds(now), expires],
         )?;
-        let mut decision = Decision::new(now, Kind::Auth, Outcome::Issued);
-        decision.nonce = nonce.to_owned();
-        append(&transaction, &decision)?;
         Ok(transaction.commit()?)
+    }
+
+    /// Whether session `id` may send evidence now; counts the attempt. Nothing is spent yet.
+    pub(crate) fn admit(&mut self, id: &str, now: u64) -> Result<Spent, StoreError> {
+        let transaction = self.write()?;
+        let Some(found) = find(&transaction, id)? else { return Ok(Spent::Unknown) };
+        if found.attempts >= ATTEMPTS_MAX {
+            return Ok(Spent::TooMany);
+        }
+        transaction.execute("UPDATE sessions SET attempts = attempts + 1 WHERE id = ?1", [id])?;
+        transaction.commit()?;
+        Ok(found.judged(now))
     }
 
     /// Spends the nonce of session `id`, which evidence claims to be `claimed`.
     pub(crate) fn spend(&mut self, id: &str, claimed: &str, now: u64) -> Result<Spent, StoreError> {
         let transaction = self.write()?;
-        let row = transaction
-            .query_row(
-                "SELECT nonce, tee, expires_at, used_at, attempts FROM sessions WHERE id = ?1",
-                [id],
-                |row| {
-                    let session = Session { nonce: row.get(0)?, tee: row.get(1)? };
-                    Ok((session, row.get::<_, i64>(2)?, row.get::<_, Option<i64>>(3)?, row.get::<_, i64>(4)?))
-                },
-            )
-            .optional()?;
-        let Some((session, expires_at, used_at, attempts)) = row else { return Ok(Spent::Unknown) };
-        if attempts >= ATTEMPTS_MAX {
-            return Ok(Spent::TooMany);
-        }
+        let Some(found) = find(&transaction, id)? else { return Ok(Spent::Unknown) };
         transaction.execute(
-            "UPDATE sessions SET used_at = COALESCE(used_at, ?2), attempts = attempts + 1 WHERE id = ?1",
+            "UPDATE sessions SET used_at = COALESCE(used_at, ?2) WHERE id = ?1",
             params![id, seconds(now)],
         )?;
         transaction.commit()?;
-        let refusal = if used_at.is_some() {
-            Some(Refusal::new(RULE_NONCE, "a nonce that was not used before", "a nonce that was used"))
-        } else if expires_at < seconds(now) {
-            let age = seconds(now).saturating_sub(expires_at).saturating_add(seconds(NONCE_LIFE_S));
-            let expected = format!("a nonce of at most {NONCE_LIFE_S} s");
-            Some(Refusal::new(RULE_NONCE, expected, format_args!("one of {age} s")))
-        } else if session.nonce != claimed {
-            Some(Refusal::new(RULE_NONCE, &session.nonce, claimed))
-        } else {
-            None
-        };
-        Ok(match refusal {
-            Some(refusal) => Spent::Refused { session, refusal },
-            None => Spent::Fresh(session),
+        Ok(match found.judged(now) {
+            Spent::Fresh(session) if session.nonce != claimed => {
+                let refusal = Refusal::new(RULE_NONCE, &session.nonce, claimed);
+                Spent::Refused { session, refusal }
+            }
+            judged => judged,
         })
     }
+}
+
+/// A session as stored.
+struct Found {
+    session: Session,
+    expires_at: i64,
+    used_at: Option<i64>,
+    attempts: i64,
+}
+
+impl Found {
+    /// What its nonce is worth at this time.
+    fn judged(self, now: u64) -> Spent {
+        let refusal = if self.used_at.is_some() {
+            Refusal::new(RULE_NONCE, "a nonce that was not used before", "a nonce that was used")
+        } else if self.expires_at < seconds(now) {
+            let age = seconds(now).saturating_sub(self.expires_at).saturating_add(seconds(NONCE_LIFE_S));
+            let expected = format!("a nonce of at most {NONCE_LIFE_S} s");
+            Refusal::new(RULE_NONCE, expected, format_args!("one of {age} s"))
+        } else {
+            return Spent::Fresh(self.session);
+        };
+        Spent::Refused { session: self.session, refusal }
+    }
+}
+
+fn find(transaction: &Transaction<'_>, id: &str) -> Result<Option<Found>, StoreError> {
+    let sql = "SELECT nonce, tee, expires_at, used_at, attempts FROM sessions WHERE id = ?1";
+    let found = transaction.query_row(sql, [id], |row| {
+        Ok(Found {
+            session: Session { nonce: row.get(0)?, tee: row.get(1)? },
+            expires_at: row.get(2)?,
+            used_at: row.get(3)?,
+            attempts: row.get(4)?,
+        })
+    });
+    Ok(found.optional()?)
 }
 
 fn seconds(time: u64) -> i64 {
@@ -155,13 +179,34 @@ mod tests {
     }
 
     #[test]
+    fn admits_only_a_known_session_whose_nonce_is_fresh() {
+        let (_root, _, mut store) = temporary();
+        store.issue("s", "n1", "tdx", 100).unwrap();
+        store.issue("late", "n2", "tdx", 100).unwrap();
+        assert_eq!(store.admit("t", 101).unwrap(), Spent::Unknown);
+        assert!(matches!(store.admit("s", 101).unwrap(), Spent::Fresh(_)));
+        assert_eq!(rule(store.admit("late", 101 + NONCE_LIFE_S).unwrap()).found, "one of 301 s");
+        store.spend("s", "n1", 102).unwrap();
+        assert_eq!(rule(store.admit("s", 103).unwrap()).found, "a nonce that was used");
+    }
+
+    #[test]
+    fn a_challenge_leaves_no_row_in_the_log() {
+        let (_root, _, mut store) = temporary();
+        store.issue("s", "n1", "tdx", 100).unwrap();
+        let mut rows = 0;
+        store.walk_log(|_| rows += 1).unwrap();
+        assert_eq!(rows, 0);
+    }
+
+    #[test]
     fn attempts_are_counted_and_old_sessions_swept() {
         let (_root, _, mut store) = temporary();
         store.issue("s", "n1", "tdx", 100).unwrap();
         for _ in 0..ATTEMPTS_MAX {
-            store.spend("s", "n0", 101).unwrap();
+            assert!(matches!(store.admit("s", 101).unwrap(), Spent::Fresh(_)));
         }
-        assert_eq!(store.spend("s", "n1", 101).unwrap(), Spent::TooMany);
+        assert_eq!(store.admit("s", 101).unwrap(), Spent::TooMany);
         store.issue("t", "n2", "tdx", 101 + 2 * NONCE_LIFE_S).unwrap();
         assert_eq!(store.spend("s", "n1", 101).unwrap(), Spent::Unknown);
     }

@@ -22,6 +22,9 @@ pub const BROKER: &str = env!("CARGO_BIN_EXE_casemate-broker");
 /// How long anything may take.
 pub const WAIT: Duration = Duration::from_secs(20);
 
+/// A TLS connection of a client.
+pub type TlsStream = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
+
 /// A running broker; ended when dropped.
 pub struct Broker {
     child: Child,
@@ -109,8 +112,8 @@ impl Broker {
         std::fs::read(&self.certificate).unwrap()
     }
 
-    /// Sends bytes over a TLS connection of their own and reads to its end.
-    pub fn raw(&self, request: &[u8]) -> Answer {
+    /// A connection that trusts this broker alone.
+    pub fn tls(&self) -> TlsStream {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&self.pem()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -124,7 +127,24 @@ impl Broker {
         let tcp = TcpStream::connect(self.address).unwrap();
         tcp.set_read_timeout(Some(WAIT)).unwrap();
         tcp.set_write_timeout(Some(WAIT)).unwrap();
-        let mut stream = rustls::StreamOwned::new(tls, tcp);
+        rustls::StreamOwned::new(tls, tcp)
+    }
+
+    /// The most memory that the process has had, in KiB.
+    pub fn memory_peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// The limits of the process, as the kernel lists them.
+    pub fn limits(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).unwrap()
+    }
+
+    /// Sends bytes over a TLS connection of their own and reads to its end.
+    pub fn raw(&self, request: &[u8]) -> Answer {
+        let mut stream = self.tls();
         // A broker that refuses early may close before it has read everything: the answer counts.
         let _ = stream.write_all(request);
         let _ = stream.flush();
