@@ -1,15 +1,61 @@
 //! Standard output and bounded reading of lines: what is printed, and what is taken from a socket or a file.
 
-use std::io::{BufRead, Read as _, Write as _};
+use std::io::{BufRead, ErrorKind, Read as _, Write as _};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use casemate_protocol::refusal::printable_line;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::failure::Failure;
 
 /// Longest line that is read from another program, in bytes: evidence of 8 MiB fits.
 pub(crate) const LINE_BYTES_MAX: u64 = 16 << 20;
 
-/// Prints a line. A closed standard output is not an error: the reader has seen what it wanted.
+/// Time between two looks whether standard output still takes anything.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The first error of standard output.
+static OUTPUT_ERROR: OnceLock<std::io::Error> = OnceLock::new();
+
+/// Prints a line. An error is remembered: see [`output_ended`] and [`output_failure`].
 pub(crate) fn print(line: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    print_bytes(format!("{line}\n").as_bytes());
+}
+
+/// Prints whole lines. An error is remembered likewise.
+pub(crate) fn print_bytes(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    if OUTPUT_ERROR.get().is_none()
+        && let Err(error) = out.write_all(bytes).and_then(|()| out.flush())
+    {
+        let _ = OUTPUT_ERROR.set(error);
+    }
+}
+
+/// Whether standard output takes nothing more: a write failed, or nobody reads the pipe any more (poll(2), `POLLERR`).
+pub(crate) fn output_ended() -> bool {
+    let stdout = std::io::stdout();
+    let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+    let unread = poll(&mut fds, Some(&Timespec::default())).is_ok()
+        && fds.iter().any(|fd| fd.revents().contains(PollFlags::ERR));
+    unread || OUTPUT_ERROR.get().is_some()
+}
+
+/// Waits until standard output takes nothing more.
+pub(crate) async fn until_output_ends() {
+    while !output_ended() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The failure that lost output is. A closed pipe is none: the reader has seen what it wanted.
+pub(crate) fn output_failure() -> Option<Failure> {
+    let error = OUTPUT_ERROR.get().filter(|error| error.kind() != ErrorKind::BrokenPipe)?;
+    let what = rustix::io::Errno::from_io_error(error)
+        .filter(|errno| *errno == rustix::io::Errno::NOSPC)
+        .map_or_else(|| error.to_string(), |_| "No space left on device".to_owned());
+    Some(Failure::environment(format!("standard output: {what}"), "free some space, or write elsewhere"))
 }
 
 /// Prints a line on standard error.

@@ -14,9 +14,13 @@ mod supervisor;
 
 use std::process::ExitCode;
 
+use failure::{Failure, Kind};
+
 fn main() -> ExitCode {
-    match cli::run() {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => failure.report(),
+    match (cli::run(), lines::output_failure()) {
+        (Ok(_) | Err(Failure { kind: Kind::Interrupted, .. }), Some(failure)) | (Err(failure), _) => {
+            failure.report()
+        }
+        (Ok(code), None) => ExitCode::from(code),
     }
 }

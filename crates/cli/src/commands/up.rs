@@ -116,7 +116,14 @@ struct Start<'a> {
 impl Start<'_> {
     async fn run(&self, display: &mut Display) -> Outcome<()> {
         // One for the whole time: a signal between two looks must not be lost.
-        let mut interrupt = std::pin::pin!(interrupted()?);
+        let signals = interrupted()?;
+        let mut interrupt = std::pin::pin!(async {
+            tokio::select! {
+                () = signals => {}
+                // Nobody sees any more what the agents do: as with Ctrl-C.
+                () = lines::until_output_ends(), if !self.args.detach => {}
+            }
+        });
         let agents: Vec<AgentName> = self.lock.agents.keys().cloned().collect();
         // From here on: what earlier runs wrote stays in the files and is not shown.
         let follower = Follower::new(self.project, &agents, Some(0));
