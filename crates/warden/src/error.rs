@@ -85,11 +85,15 @@ impl WardenError {
         }
     }
 
-    /// Prints two lines and gives the exit code: 2 for bad input, 1 for all else.
+    /// Prints two lines and gives the exit code, as `casemate` has them: 1 refused, 2 bad input, 3 all else.
     pub(crate) fn explain(&self) -> ExitCode {
         eprintln!("error: {self}");
-        eprintln!("  do: {}", self.todo());
-        ExitCode::from(if matches!(self, Self::Input { .. }) { 2 } else { 1 })
+        eprintln!("to do: {}", self.todo());
+        ExitCode::from(match self {
+            Self::Refused(_) => 1,
+            Self::Input { .. } => 2,
+            _ => 3,
+        })
     }
 
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
