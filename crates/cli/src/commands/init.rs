@@ -22,14 +22,16 @@ pub(crate) fn run(global: &Global, _args: &InitArgs) -> Outcome {
     if path.exists() {
         return Err(Failure::input(
             format!("{}: there is a file already", path.display()),
-            "name another with `-f FILE`",
+            "name another with `casemate -f FILE init`",
         ));
     }
     inputs::write_file(&path, EXAMPLE.as_bytes())?;
-    lines::print(format!(
-        "wrote {}; next: `casemate image import`, `casemate policy write`, `casemate up`",
-        path.display()
-    ));
+    let flag = global.file.as_ref().map_or_else(String::new, |file| format!(" -f {}", file.display()));
+    lines::print(format!("wrote {}; next:", path.display()));
+    lines::print("  casemate image import localhost/python:1 --tar FILE");
+    for next in ["policy write", "secret put greeting < FILE", "up"] {
+        lines::print(format!("  casemate{flag} {next}"));
+    }
     Ok(0)
 }
 
