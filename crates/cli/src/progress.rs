@@ -1,7 +1,6 @@
 //! Shows how a start goes: one line per part of the box and per agent, on a terminal, as plain lines, or as JSON.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use casemate_composition::lock::AgentName;
@@ -123,8 +122,9 @@ impl Display {
                 json!({"type": "summary", "agents": agents, "elapsed_ms": elapsed_ms, "composition": composition, "simulated": true}),
             ),
             _ => lines::print(format!(
-                "{agents} agents run, each attested as itself on simulated hardware, after {}; composition {}",
-                seconds(elapsed_ms),
+                "{}, each attested as itself on simulated hardware, after {}; composition {}",
+                if agents == 1 { "1 agent runs".to_owned() } else { format!("{agents} agents run") },
+                seconds(elapsed_ms).trim_start(),
                 shortened(composition),
             )),
         }
@@ -141,10 +141,16 @@ impl Display {
         }
     }
 
-    /// Leaves the lines as they are, and the cursor below them.
+    /// Ends the lines of what did not come to its end, and leaves the cursor below them.
     fn finish(&mut self) {
+        let width = self.width;
         if let DisplayKind::Tty { bars, .. } = &self.kind {
-            bars.values().filter(|bar| !bar.is_finished()).for_each(ProgressBar::abandon);
+            for (part, bar) in bars.iter().filter(|(_, bar)| !bar.is_finished()) {
+                if let Ok(style) = ProgressStyle::with_template("- {wide_msg}") {
+                    bar.set_style(style);
+                }
+                bar.abandon_with_message(format!("{part:width$}  stopped"));
+            }
         }
     }
 
@@ -158,7 +164,7 @@ impl Display {
                     bar
                 });
                 let template = match mark {
-                    Mark::Busy => "{spinner} {wide_msg} {elapsed}",
+                    Mark::Busy => "{spinner} {wide_msg}",
                     Mark::Good => "\u{2713} {wide_msg}",
                     Mark::Bad => "\u{2717} {wide_msg}",
                 };
@@ -200,19 +206,14 @@ impl AgentTrack {
         }
     }
 
+    /// The time, the phase that runs, and those that are done with the time each took. What runs comes first, since a
+    /// terminal cuts the end off; what took no time is left out.
     fn text(&self) -> String {
-        let mut text = seconds(self.elapsed_ms);
-        // Waiting for nobody is no step.
-        for (phase, took_ms) in self.done.iter().filter(|(phase, took)| *phase != Phase::Waiting || *took > 0)
-        {
-            let separator = if text.contains("  ") { " \u{b7} " } else { "  " };
-            let _ = write!(text, "{separator}{} {took_ms} ms", phase_name(*phase));
-        }
-        if let Some(phase) = self.now {
-            let separator = if text.contains("  ") { " \u{b7} " } else { "  " };
-            let _ = write!(text, "{separator}{} \u{2026}", phase_name(phase));
-        }
-        text
+        let now = self.now.map(|phase| format!("{} \u{2026}", phase_name(phase)));
+        let took = self.done.iter().filter(|(_, took_ms)| *took_ms > 0);
+        let took = took.map(|(phase, took_ms)| format!("{} {took_ms} ms", phase_name(*phase)));
+        let parts: Vec<String> = now.into_iter().chain(took).collect();
+        format!("{}  {}", seconds(self.elapsed_ms), parts.join(" \u{b7} ")).trim_end().to_owned()
     }
 }
 
@@ -272,7 +273,9 @@ mod tests {
         ] {
             track.note(&progress(phase, state, elapsed_ms));
         }
-        assert_eq!(track.text(), " 0.025 s  rootfs 5 ms \u{b7} compartment 20 ms \u{b7} measure \u{2026}");
+        assert_eq!(track.text(), " 0.025 s  measure \u{2026} \u{b7} rootfs 5 ms \u{b7} compartment 20 ms");
+        track.note(&progress(Phase::Measure, StepState::Done, 25));
+        assert_eq!(track.text(), " 0.025 s  rootfs 5 ms \u{b7} compartment 20 ms");
     }
 
     #[test]
