@@ -2,20 +2,25 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
     attest, completions, down, events, image, init, lock, logs, policy, ps, secret, up, verify, why,
 };
-use crate::failure::{EXIT_CODES, Outcome};
+use crate::failure::{EXIT_CODES, Failure, Outcome};
 use crate::supervisor;
+
+/// A command line without a command is answered with the help.
+const HELP_FOR_LACK_OF_A_COMMAND: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
 
 /// Runs agents that do not trust each other in one confidential VM, each attested as itself.
 #[derive(Parser)]
 #[command(
     name = "casemate",
     version,
-    before_help = "Example: casemate init && casemate image import NAME --tar rootfs.tar && casemate policy write && casemate up",
+    before_help = "Example: casemate init && casemate image import localhost/python:1 --tar rootfs.tar \
+        && casemate policy write && casemate secret put greeting < greeting.txt && casemate up",
     after_help = EXIT_CODES,
     disable_help_subcommand = true
 )]
@@ -29,13 +34,13 @@ struct Cli {
 /// What all subcommands take.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Global {
-    /// Compose file [default: compose.yaml in this folder]
+    /// Compose file, before the command [default: compose.yaml, compose.yml or docker-compose.yaml/.yml in this folder]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Project name [default: `name:` of the Compose file, else its folder]
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", global = true)]
     pub(crate) project: Option<String>,
-    /// Answer in JSON where the command has an answer
+    /// Answer in JSON: lock, image ls, image import, up, down, ps, logs, verify, why, events; evidence is JSON always
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -78,7 +83,15 @@ enum Command {
 
 /// Reads the command line and does what it says.
 pub(crate) fn run() -> Outcome {
-    let Cli { global, command } = Cli::parse();
+    let Cli { global, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version; nothing is to be said about them that clap does not say.
+        Err(error) if !error.use_stderr() || error.kind() == HELP_FOR_LACK_OF_A_COMMAND => error.exit(),
+        Err(error) => {
+            let words = std::env::args_os().filter_map(|word| word.into_string().ok());
+            return Err(unusable(&error.render().to_string(), words));
+        }
+    };
     match command {
         Command::Init(args) => init::run(&global, &args),
         Command::Lock(args) => lock::run(&global, &args),
@@ -99,10 +112,56 @@ pub(crate) fn run() -> Outcome {
     }
 }
 
+/// What clap says of a command line, in two lines: its first paragraph, and its tip or where to look.
+fn unusable(said: &str, mut words: impl Iterator<Item = String>) -> Failure {
+    let joined = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let what = said.split("\n\n").next().unwrap_or(said).trim_start_matches("error: ");
+    let is_command = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
+    let command = match said.lines().find_map(|line| line.strip_prefix("Usage: ")) {
+        Some(usage) => usage.split_whitespace().take_while(is_command).collect::<Vec<_>>().join(" "),
+        None => words
+            .find(|word| Cli::command().find_subcommand(word).is_some())
+            .map_or_else(|| "casemate".to_owned(), |word| format!("casemate {word}")),
+    };
+    let todo = if what.contains("'-f'") || what.contains("'--file'") {
+        "name the Compose file before the command: `casemate -f FILE COMMAND`".to_owned()
+    } else {
+        let tip = said.lines().find_map(|line| line.trim_start().strip_prefix("tip: "));
+        tip.map_or_else(String::new, |tip| format!("{tip}; ")) + &format!("see `{command} --help`")
+    };
+    Failure::input(joined(what), todo)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
+
+    fn refused(arguments: &[&str]) -> String {
+        let words = || std::iter::once("casemate").chain(arguments.iter().copied()).map(str::to_owned);
+        let error = Cli::try_parse_from(words()).err().unwrap();
+        unusable(&error.render().to_string(), words()).to_string()
+    }
+
+    #[test]
+    fn an_unusable_command_line_is_two_lines() {
+        assert_eq!(
+            refused(&["up", "-f", "x"]),
+            "error: unexpected argument '-f' found\n\
+             to do: name the Compose file before the command: `casemate -f FILE COMMAND`\n"
+        );
+        assert_eq!(
+            refused(&["upp"]),
+            "error: unrecognized subcommand 'upp'\n\
+             to do: a similar subcommand exists: 'up'; see `casemate --help`\n"
+        );
+        assert_eq!(
+            refused(&["attest", "a"]),
+            "error: the following required arguments were not provided: --nonce <NONCE>\n\
+             to do: see `casemate attest --help`\n"
+        );
+        assert!(refused(&["up", "--platform", "x"]).ends_with("to do: see `casemate up --help`\n"));
+        assert_eq!(refused(&["up", "--wait-timeout", "\u{1b}[2J"]).lines().count(), 2);
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

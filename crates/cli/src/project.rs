@@ -32,12 +32,15 @@ impl ComposeFile {
             None => COMPOSE_NAMES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
                 Failure::input(
                     "no compose.yaml in this folder",
-                    "name one with `-f FILE`, or write one with `casemate init`",
+                    "name one with `casemate -f FILE COMMAND`, or write one with `casemate init`",
                 )
             })?,
         };
-        let text =
-            inputs::read_text(&path, inputs::COMPOSE_BYTES_MAX, "name the Compose file with `-f FILE`")?;
+        let text = inputs::read_text(
+            &path,
+            inputs::COMPOSE_BYTES_MAX,
+            "name the Compose file with `-f FILE` before the command",
+        )?;
         Ok(Self { path, text })
     }
 
@@ -45,7 +48,10 @@ impl ComposeFile {
     pub(crate) fn folder(&self) -> Outcome<PathBuf> {
         let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         folder.canonicalize().map_err(|error| {
-            Failure::input(format!("{}: {error}", folder.display()), "name the Compose file with `-f FILE`")
+            Failure::input(
+                format!("{}: {error}", folder.display()),
+                "name the Compose file with `-f FILE` before the command",
+            )
         })
     }
 }
