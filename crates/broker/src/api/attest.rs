@@ -107,13 +107,13 @@ struct Affirmed {
 /// What an appraisal failed by, and what is known nevertheless.
 struct NotAffirmed {
     refusal: Refusal,
-    subject: Subject,
+    subject: Box<Subject>,
     policy_id: String,
 }
 
 impl From<Refusal> for NotAffirmed {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, subject: Subject::default(), policy_id: String::new() }
+        Self { refusal, subject: Box::default(), policy_id: String::new() }
     }
 }
 
@@ -121,7 +121,7 @@ fn refuse<T>(app: &App, now: u64, session: Session, not_affirmed: NotAffirmed) -
     let mut decision = Decision::new(now, Kind::Attest, Outcome::Refused);
     decision.nonce = session.nonce;
     decision.refusal = Some(not_affirmed.refusal.clone());
-    decision.subject = not_affirmed.subject;
+    decision.subject = *not_affirmed.subject;
     decision.policy_id = not_affirmed.policy_id;
     app.log(&decision)?;
     Err(ApiError::Refused(not_affirmed.refusal))
@@ -192,7 +192,7 @@ fn appraise(
     let collateral = app.inputs.collateral().map_err(inputs)?;
     let not_affirmed = |refusal: Refusal, subject: Subject| NotAffirmed {
         refusal,
-        subject,
+        subject: Box::new(subject),
         policy_id: policy.id().to_string(),
     };
     let nonce: Nonce = session

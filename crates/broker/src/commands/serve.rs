@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
                 }
             }
         });
-        let serving = server::serve(listener, identity.config, api::router(app), stopped);
+        let serving = server::serve(listener, identity.config, api::router(app), server::LIMITS, stopped);
         tokio::pin!(serving);
         tokio::select! {
             () = &mut serving => {}
