@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use casemate_composition::lock::AgentName;
+use serde_json::json;
 
+use crate::cli::Global;
 use crate::failure::Outcome;
 use crate::lines;
 use crate::project::Project;
@@ -23,6 +25,31 @@ const SHOWN_LINE_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct Follower {
     logs: BTreeMap<AgentName, Log>,
     width: usize,
+    style: LineStyle,
+}
+
+/// How a line of an agent is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LineStyle {
+    /// Behind the agent's name.
+    Text,
+    /// As a JSON object.
+    Json,
+}
+
+impl LineStyle {
+    /// As the command line asks.
+    pub(crate) const fn of(global: &Global) -> Self {
+        if global.json { Self::Json } else { Self::Text }
+    }
+
+    fn print(self, agent: &AgentName, line: &[u8], width: usize) {
+        let text = lines::printable(line);
+        match self {
+            Self::Text => lines::print(format!("{agent:width$} | {text}")),
+            Self::Json => lines::print(json!({"agent": agent, "line": text})),
+        }
+    }
 }
 
 struct Log {
@@ -33,7 +60,12 @@ struct Log {
 
 impl Follower {
     /// From the end of each file, after its last `tail` lines; from its beginning where `tail` is none.
-    pub(crate) fn new(project: &Project, agents: &[AgentName], tail: Option<usize>) -> Self {
+    pub(crate) fn new(
+        project: &Project,
+        agents: &[AgentName],
+        tail: Option<usize>,
+        style: LineStyle,
+    ) -> Self {
         let log = |agent: &AgentName| {
             let path = project.agent_log(agent);
             let offset = tail.map_or(0, |lines| offset_of_last(&path, lines));
@@ -42,6 +74,7 @@ impl Follower {
         Self {
             logs: agents.iter().map(|agent| (agent.clone(), log(agent))).collect(),
             width: agents.iter().map(|agent| agent.as_str().len()).max().unwrap_or(0),
+            style,
         }
     }
 
@@ -51,7 +84,7 @@ impl Follower {
         for (agent, log) in &mut self.logs {
             for line in log.new_lines() {
                 any = true;
-                lines::print(format!("{agent:width$} | {}", lines::printable(&line), width = self.width));
+                self.style.print(agent, &line, self.width);
             }
         }
         any
@@ -62,7 +95,7 @@ impl Follower {
         for (agent, log) in &mut self.logs {
             if !log.partial.is_empty() {
                 let line = std::mem::take(&mut log.partial);
-                lines::print(format!("{agent:width$} | {}", lines::printable(&line), width = self.width));
+                self.style.print(agent, &line, self.width);
             }
         }
     }

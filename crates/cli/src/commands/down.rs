@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::json;
 
 use crate::cli::Global;
 use crate::failure::{Failure, Outcome};
@@ -30,7 +31,7 @@ pub(crate) struct DownArgs {
 pub(crate) fn run(global: &Global, args: &DownArgs) -> Outcome {
     let project = Project::find(global)?;
     if !project.dir.exists() {
-        lines::print(format!("project {} does not run", project.name));
+        answer(global, &project, false);
         return Ok(0);
     }
     project.create_dirs()?;
@@ -44,12 +45,17 @@ pub(crate) fn run(global: &Global, args: &DownArgs) -> Outcome {
         Project::remove(&project.volumes())?;
     }
     drop(lease);
-    lines::print(if ran {
-        format!("project {} is stopped", project.name)
-    } else {
-        format!("project {} does not run", project.name)
-    });
+    answer(global, &project, ran);
     Ok(0)
+}
+
+fn answer(global: &Global, project: &Project, ran: bool) {
+    let name = &project.name;
+    match (global.json, ran) {
+        (true, _) => lines::print(json!({"project": name, "stopped": ran})),
+        (false, true) => lines::print(format!("project {name} is stopped")),
+        (false, false) => lines::print(format!("project {name} does not run")),
+    }
 }
 
 /// Stops the supervisor and waits for the lease.

@@ -55,7 +55,7 @@ pub(crate) fn run(global: &Global, args: ImageArgs) -> Outcome {
     inputs::make_dir(&home.0)?;
     let store = inputs::open_store(&home)?;
     match args.command {
-        ImageCommand::Import(args) => inputs::import_image(&store, &args),
+        ImageCommand::Import(args) => inputs::import_image(global, &store, &args),
         ImageCommand::Ls => list(global, &store),
         ImageCommand::Rm { reference } => {
             store.remove(&reference).map_err(|error| inputs::image_failure(&error))?;

@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::cli::Global;
 use crate::failure::Outcome;
-use crate::follow::{Follower, POLL, chosen_agents};
+use crate::follow::{Follower, LineStyle, POLL, chosen_agents};
 use crate::lines;
 use crate::project::Project;
 use crate::supervisor::Lease;
@@ -29,7 +29,7 @@ pub(crate) struct LogsArgs {
 pub(crate) fn run(global: &Global, args: &LogsArgs) -> Outcome {
     let project = Project::find(global)?;
     let agents = chosen_agents(&project, &args.agents)?;
-    let mut follower = Follower::new(&project, &agents, args.tail);
+    let mut follower = Follower::new(&project, &agents, args.tail, LineStyle::of(global));
     while follower.print_new() && !lines::output_ended() {}
     while args.follow && !lines::output_ended() && Lease::take(&project)?.is_none() {
         std::thread::sleep(POLL);

@@ -18,7 +18,7 @@ use crate::commands::policy::control_named;
 use crate::commands::{down, verify};
 use crate::control;
 use crate::failure::{Failure, Outcome};
-use crate::follow::{Follower, POLL};
+use crate::follow::{Follower, LineStyle, POLL};
 use crate::inputs::{self, LockChange};
 use crate::lines::{self, LINE_BYTES_MAX};
 use crate::programs::{Program, own_path};
@@ -84,7 +84,14 @@ pub(crate) fn run(global: &Global, args: &UpArgs) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         Failure::environment(format!("event loop: {error}"), "free some descriptors, then try again")
     })?;
-    let start = Start { project: &project, args, lock: &lock, policy: policy.as_deref(), begun };
+    let start = Start {
+        project: &project,
+        args,
+        lock: &lock,
+        policy: policy.as_deref(),
+        begun,
+        lines: LineStyle::of(global),
+    };
     let outcome = runtime.block_on(start.run(&mut display));
     if let Err(failure) = &outcome {
         display.failed(failure);
@@ -111,6 +118,7 @@ struct Start<'a> {
     lock: &'a Lock,
     policy: Option<&'a Path>,
     begun: Instant,
+    lines: LineStyle,
 }
 
 impl Start<'_> {
@@ -126,7 +134,7 @@ impl Start<'_> {
         });
         let agents: Vec<AgentName> = self.lock.agents.keys().cloned().collect();
         // From here on: what earlier runs wrote stays in the files and is not shown.
-        let follower = Follower::new(self.project, &agents, Some(0));
+        let follower = Follower::new(self.project, &agents, Some(0), self.lines);
         let mut supervisor = self.spawn_supervisor()?;
         let bound = Duration::from_secs(self.args.wait_timeout);
         let started = tokio::select! {

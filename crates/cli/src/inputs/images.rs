@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use casemate_images::{ImageError, ImportOptions, ListedImage, Store};
 use serde_json::{Value, json};
 
+use crate::cli::Global;
 use crate::commands::image::{ImportArgs, no_archive};
 use crate::failure::{Failure, Outcome};
 use crate::lines;
@@ -30,7 +31,7 @@ pub(crate) fn image_failure(error: &ImageError) -> Failure {
 }
 
 /// Imports an archive.
-pub(crate) fn import_image(store: &Store, args: &ImportArgs) -> Outcome {
+pub(crate) fn import_image(global: &Global, store: &Store, args: &ImportArgs) -> Outcome {
     let mut tar = std::fs::File::open(&args.tar).map_err(|error| no_archive(&args.tar, &error))?;
     if tar.metadata().is_ok_and(|metadata| metadata.is_dir()) {
         return Err(no_archive(&args.tar, &std::io::ErrorKind::IsADirectory.into()));
@@ -45,10 +46,15 @@ pub(crate) fn import_image(store: &Store, args: &ImportArgs) -> Outcome {
         working_dir: "/".to_owned(),
         user: casemate_composition::lock::User { uid: 0, gid: 0 },
     };
-    let info = store
-        .import_rootfs(&args.reference, &mut tar, &options, &mut |_| {})
-        .map_err(|error| image_failure(&error))?;
-    lines::print(format!("{}@{}", args.reference, info.manifest));
+    let info = store.import_rootfs(&args.reference, &mut tar, &options, &mut |_| {}).map_err(|error| {
+        let failure = image_failure(&error);
+        Failure { what: format!("{}: {}", args.tar.display(), failure.what), ..failure }
+    })?;
+    if global.json {
+        lines::print(json!({"reference": args.reference, "manifest": info.manifest}));
+    } else {
+        lines::print(format!("{}@{}", args.reference, info.manifest));
+    }
     Ok(0)
 }
 
