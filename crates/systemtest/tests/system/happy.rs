@@ -54,7 +54,22 @@ fn works_on(platform: &str) {
         assert!(verdict.stdout.contains("SIMULATED"), "{}", verdict.stdout);
         let last = "verdict: warning (SIMULATED: worth nothing outside development)";
         assert!(verdict.stdout.contains(last), "{}", verdict.stdout);
+        let verdict = |more: &[&str]| -> serde_json::Value {
+            let args = [&["--json", "verify", "e.json", "--nonce", "nonce-of-the-test"], more].concat();
+            serde_json::from_str(&project.run(&args).stdout).unwrap()
+        };
+        let own = verdict(&[]);
+        assert_eq!((&own["verdict"], &own["simulated"]), (&"warning".into(), &true.into()), "{own}");
+        assert!(own["collateral"].as_array().is_some_and(|parts| parts.len() >= 3), "{own}");
+        // Nobody vouches for it, so nobody can say what it is.
+        let strict = verdict(&["--roots", "production"]);
+        assert_eq!(strict["verdict"], "contraindicated", "{strict}");
+        assert!(strict["simulated"].is_null(), "{strict}");
+        assert_eq!(strict["policy"]["roots"], "production", "{strict}");
     }
+    let written = project.run(&["policy", "write", "--force", "--platform", platform]);
+    written.assert_ok();
+    assert!(written.stderr.contains("warning: this policy trusts SIMULATED hardware"), "{}", written.stderr);
     let census = project.census();
     assert!(
         census.processes.len() >= 8 && !census.cgroups.is_empty() && !census.run.is_empty(),
