@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use casemate_composition::lock::AgentName;
 use casemate_protocol::agent_token::{Control, ControlStatus};
-use casemate_protocol::control::{AgentStatus, ControlRequest, Reply, StepState};
+use casemate_protocol::control::{AgentStatus, ControlRequest, Phase, Reply, StepState};
 use clap::Args;
 
 use crate::cli::Global;
@@ -32,7 +32,12 @@ pub(crate) fn run(global: &Global, args: &PsArgs) -> Outcome {
         return Ok(0);
     }
     let Reply::Status { composition, agents } = reply else { return Err(control::unexpected_reply()) };
-    lines::print(format!("project {}  composition {}", project.name, shortened(&composition.to_string())));
+    // A box of this program always stands on the emulator.
+    lines::print(format!(
+        "project {}  SIMULATED hardware  composition {}",
+        project.name,
+        shortened(&composition.to_string())
+    ));
     print_table(&agents);
     if args.controls {
         print_controls(&agents);
@@ -68,15 +73,19 @@ fn print_table(agents: &BTreeMap<AgentName, AgentStatus>) {
 }
 
 fn state(agent: &AgentStatus) -> String {
-    let mut state = match agent.state {
-        StepState::Failed => format!("failed at {}", phase_name(agent.phase)),
-        StepState::Started => format!("{} \u{2026}", phase_name(agent.phase)),
-        StepState::Done => phase_name(agent.phase).to_owned(),
+    let ended = agent.exit_status.filter(|_| agent.pid.is_none());
+    let mut state = match (agent.state, agent.phase) {
+        (StepState::Failed, phase) => format!("failed at {}", phase_name(phase)),
+        (StepState::Started, phase) => format!("{} \u{2026}", phase_name(phase)),
+        (StepState::Done, Phase::Healthy) if ended.is_some() => phase_name(Phase::Exited).to_owned(),
+        // Without a health check nobody knows more.
+        (StepState::Done, Phase::Healthy) if agent.health.is_none() => "running".to_owned(),
+        (StepState::Done, phase) => phase_name(phase).to_owned(),
     };
     if let Some(health) = agent.health.as_deref().filter(|health| *health != state) {
         state = format!("{state} ({health})");
     }
-    if let (None, Some(status)) = (agent.pid, agent.exit_status) {
+    if let Some(status) = ended {
         state = format!("{state} ({status})");
     }
     if agent.tainted { format!("{state}, tainted") } else { state }
@@ -90,7 +99,7 @@ fn summary(controls: &BTreeMap<Control, ControlStatus>) -> String {
         .filter(|(_, status)| **status != ControlStatus::Enforced)
         .map(|(control, status)| format!("{} {}", control.name(), status_name(*status)))
         .collect();
-    let count = format!("{enforced}/{} enforced", Control::ALL.len());
+    let count = format!("{enforced}/{}", Control::ALL.len());
     if others.is_empty() { count } else { format!("{count}; {}", others.join("; ")) }
 }
 
@@ -122,8 +131,22 @@ mod tests {
         let mut controls: BTreeMap<Control, ControlStatus> =
             Control::ALL.into_iter().map(|control| (control, ControlStatus::Enforced)).collect();
         let all = Control::ALL.len();
-        assert_eq!(summary(&controls), format!("{all}/{all} enforced"));
+        assert_eq!(summary(&controls), format!("{all}/{all}"));
         controls.insert(Control::CgroupCpu, ControlStatus::NotEnforced);
-        assert_eq!(summary(&controls), format!("{}/{all} enforced; cgroup-cpu NOT ENFORCED", all - 1));
+        assert_eq!(summary(&controls), format!("{}/{all}; cgroup-cpu NOT ENFORCED", all - 1));
+    }
+    #[test]
+    fn an_agent_without_a_health_check_is_running_until_it_ended() {
+        let mut agent: AgentStatus = serde_json::from_value(serde_json::json!({
+            "phase": "healthy", "state": "done", "instance": 1, "pid": 7, "uptime_s": 3, "exit_status": null,
+            "health": null, "measurement": casemate_canon::Sha384::of(b"").to_string(), "controls": {}, "secrets": [],
+            "tainted": false,
+        }))
+        .unwrap();
+        assert_eq!(state(&agent), "running");
+        agent.health = Some("healthy".into());
+        assert_eq!(state(&agent), "healthy");
+        (agent.health, agent.pid, agent.exit_status) = (None, None, Some(3));
+        assert_eq!(state(&agent), "exited (3)");
     }
 }
