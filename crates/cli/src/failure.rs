@@ -36,7 +36,7 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    refused: a rule did not hold; it is printed with what was expected and found
-  2    unusable input: an argument or a file; also where `lock --check` or `up --locked` finds another lock
+  2    unusable input, or `lock --check` or `up --locked` found that the lock would change
   3    the machine or another program did not do its part
   130  interrupted; all that was started is stopped";
 

@@ -135,6 +135,9 @@ impl Log {
 
 /// The agents to show: those named, or all of the lock that runs.
 pub(crate) fn chosen_agents(project: &Project, named: &[AgentName]) -> Outcome<Vec<AgentName>> {
+    if !project.lock_file().exists() {
+        return Err(project.never_run());
+    }
     let lock = crate::inputs::read_lock(&project.lock_file())?;
     let all: Vec<AgentName> = lock.agents.into_keys().collect();
     for agent in named {

@@ -195,6 +195,11 @@ impl Project {
         self.dir.join("volumes")
     }
 
+    /// The failure where something is asked of a project that was never started.
+    pub(crate) fn never_run(&self) -> Failure {
+        Failure::environment(format!("project {} has never run", self.name), "start it with `casemate up`")
+    }
+
     /// Removes a file or folder of the project that may not be there.
     pub(crate) fn remove(path: &Path) -> Outcome<()> {
         let removed = match fs::symlink_metadata(path) {

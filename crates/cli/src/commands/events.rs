@@ -21,6 +21,9 @@ pub(crate) fn run(global: &Global, _args: &EventsArgs) -> Outcome {
     let project = Project::find(global)?;
     let path = project.events();
     let file = std::fs::File::open(&path).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            return project.never_run();
+        }
         Failure::input(format!("{}: {error}", path.display()), "start the project with `casemate up`")
     })?;
     let mut reader = BufReader::new(file);

@@ -9,8 +9,9 @@ use clap::{Args, Subcommand};
 use crate::cli::Global;
 use crate::failure::{Failure, Outcome};
 use crate::inputs;
+use crate::lines;
 use crate::programs::Program;
-use crate::project::Project;
+use crate::project::{ComposeFile, Project};
 
 /// What `secret` takes.
 #[derive(Args, Debug)]
@@ -46,7 +47,10 @@ pub(crate) fn run(global: &Global, args: SecretArgs) -> Outcome {
     inputs::make_dir(&project.broker())?;
     let mut arguments: Vec<OsString> = vec!["secret".into()];
     match args.command {
-        SecretCommand::Put { name } => arguments.extend(["put".into(), resource(&project, &name)?]),
+        SecretCommand::Put { name } => {
+            arguments.extend(["put".into(), resource(&project, &name)?]);
+            warn_where_nobody_gets(global, &project, &name);
+        }
         SecretCommand::Ls => arguments.push("ls".into()),
         SecretCommand::Rm { name } => arguments.extend(["rm".into(), resource(&project, &name)?]),
     }
@@ -57,6 +61,18 @@ pub(crate) fn run(global: &Global, args: SecretArgs) -> Outcome {
         format!("{}: {error}", program.display()),
         "build all programs with `cargo xtask dist`",
     ))
+}
+
+/// Says so where the lock gives the secret to no agent: the name may be mistyped.
+fn warn_where_nobody_gets(global: &Global, project: &Project, name: &str) {
+    let Some(lock) = ComposeFile::find(global).ok().and_then(|file| inputs::read_lock_beside(&file)) else {
+        return;
+    };
+    let resource = format!("{}/secret/{name}", project.name);
+    if !lock.agents.values().flat_map(|agent| &agent.secrets).any(|secret| secret.resource == resource) {
+        lines::note(format!("warning: casemate.lock gives the secret `{name}` to no agent"));
+        lines::note("to do: check the name; after a change of the Compose file, run `casemate lock`");
+    }
 }
 
 fn resource(project: &Project, name: &str) -> Outcome<OsString> {

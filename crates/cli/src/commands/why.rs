@@ -14,7 +14,7 @@ use crate::project::{ComposeFile, Project};
 
 /// What `why` takes.
 #[derive(Args, Debug)]
-#[command(before_help = "Example: casemate why planner scribe:8090")]
+#[command(before_help = "Example: casemate why asker answerer:8080")]
 pub(crate) struct WhyArgs {
     /// Who calls
     agent: AgentName,
@@ -28,7 +28,7 @@ pub(crate) fn run(global: &Global, args: &WhyArgs) -> Outcome {
     let Some((host, port)) = args.endpoint.rsplit_once(':') else {
         return Err(Failure::input(
             format!("`{}` is not HOST:PORT", one_line(&args.endpoint)),
-            "write it as `researcher:8080`",
+            "write it as `answerer:8080`",
         ));
     };
     let port: u16 = port.parse().map_err(|_| {
@@ -47,6 +47,10 @@ pub(crate) fn run(global: &Global, args: &WhyArgs) -> Outcome {
             Ok(0)
         }
         Err(refusal) => {
+            let todo = match refusal.rule {
+                "agent.declared" => "name an agent of the Compose file",
+                _ => "declare it under `x-casemate: talks-to` for an agent, or `egress` for an outside host",
+            };
             let refusal = Refusal::new(refusal.rule, refusal.expected, refusal.found);
             if global.json {
                 lines::print(json!({"allowed": false, "refusal": refusal}));
@@ -55,7 +59,7 @@ pub(crate) fn run(global: &Global, args: &WhyArgs) -> Outcome {
             Err(Failure::refused(
                 format!("{} may not reach {}", args.agent, one_line(&args.endpoint)),
                 refusal,
-                "declare it under `x-casemate: talks-to` for an agent, or `egress` for an outside host",
+                todo,
             ))
         }
     }

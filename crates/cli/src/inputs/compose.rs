@@ -140,6 +140,11 @@ pub(crate) fn read_lock(path: &Path) -> Outcome<Lock> {
     Lock::from_json(&bytes).map_err(|error| Failure::input(format!("{}: {error}", path.display()), todo))
 }
 
+/// The lock beside the Compose file, where there is one that can be read.
+pub(crate) fn read_lock_beside(file: &ComposeFile) -> Option<Lock> {
+    read_lock(&lock_beside(file).ok()?).ok()
+}
+
 /// The longest grace time of an agent of the lock that runs.
 pub(crate) fn longest_grace_ms(project: &Project) -> u64 {
     read_lock(&project.lock_file())

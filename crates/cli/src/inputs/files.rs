@@ -104,6 +104,9 @@ fn create_beside(path: &Path, mode: u32) -> std::io::Result<(PathBuf, File)> {
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    if error.kind() == ErrorKind::NotFound {
+        return Failure::input(format!("{}: {error}", path.display()), "name a file in a folder that exists");
+    }
     Failure::environment(
         format!("{}: {error}", path.display()),
         "free some space, or make the folder writable",
@@ -150,6 +153,16 @@ mod tests {
         std::fs::create_dir(&target).unwrap();
         assert_eq!(write_file(&target, b"x").unwrap_err().kind, Kind::Environment);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_in_a_folder_that_does_not_exist_is_unusable_input() {
+        let dir = tempfile::tempdir().unwrap();
+        let failure = write_file(&dir.path().join("none/evidence.json"), b"x").unwrap_err();
+        assert_eq!(
+            (failure.kind, failure.todo.as_str()),
+            (Kind::Input, "name a file in a folder that exists")
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Global;
 use crate::commands::image::{ImportArgs, no_archive};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Kind, Outcome};
 use crate::lines;
 use crate::project::Home;
 
@@ -48,6 +48,9 @@ pub(crate) fn import_image(global: &Global, store: &Store, args: &ImportArgs) ->
     };
     let info = store.import_rootfs(&args.reference, &mut tar, &options, &mut |_| {}).map_err(|error| {
         let failure = image_failure(&error);
+        if matches!(error, ImageError::Reference { .. }) || failure.kind != Kind::Input {
+            return failure;
+        }
         Failure { what: format!("{}: {}", args.tar.display(), failure.what), ..failure }
     })?;
     if global.json {
