@@ -177,7 +177,7 @@ fn carries_sessions_side_by_side_from_challenge_to_sealed_secret() {
     let FromCourier::Sealed { session: 1, sealed } = courier.ask(&fetch(1, RESEARCHER_SECRET)) else {
         panic!("no secret")
     };
-    assert_eq!(desk.agent_key.open(&sealed).unwrap().as_slice(), SECRET);
+    assert_eq!(desk.agent_key.open(&sealed, RESEARCHER_SECRET).unwrap().as_slice(), SECRET);
     let FromCourier::Refused { session: 2, refusal } = courier.ask(&fetch(2, RESEARCHER_SECRET)) else {
         panic!("no refusal")
     };
@@ -185,7 +185,7 @@ fn carries_sessions_side_by_side_from_challenge_to_sealed_secret() {
     let FromCourier::Refused { session: 2, refusal } = courier.ask(&fetch(2, SCRIBE_SECRET)) else {
         panic!("no refusal")
     };
-    assert_eq!(refusal.rule, "broker");
+    assert_eq!(refusal.rule, "secret.stored");
 
     courier.send(&ToCourier::End { session: 1 });
     assert!(matches!(courier.ask(&fetch(1, RESEARCHER_SECRET)), FromCourier::Failed { session: 1, .. }));
