@@ -128,6 +128,10 @@ fn a_secret_that_was_rotated_is_not_released_again_with_its_row() {
     let answer = broker.get(RESEARCHER_SECRET, &[("Cookie", &cookie)]);
     let detail = "the stored secret is not the one that was put last";
     assert_eq!((answer.status, answer.error().detail.as_str()), (503, detail));
+    let (rows, _) = broker.log();
+    let last = rows.last().unwrap();
+    assert_eq!([&last["decision"], &last["rule"]], ["refused", "secret.intact"]);
+    assert!(last["found"].as_str().unwrap().contains("version 1, and 2"), "{last}");
 }
 
 #[test]

@@ -18,7 +18,11 @@ use super::error::ApiError;
 use super::{App, bearer_token, json_answer, session_id};
 use crate::attested::{Attested, Credential, NotAttested};
 use crate::clock::now_s;
+use crate::store::StoreError;
 use crate::store::decisions::{Decision, Kind, Outcome};
+
+/// Rule of a stored secret that is not the one that was put: in the log only.
+const RULE_INTACT: &str = "secret.intact";
 
 /// Answers with the sealed secret.
 pub(super) async fn resource(
@@ -76,7 +80,19 @@ fn release(app: &App, attested: &Attested, resource: &str) -> Result<Jwe, ApiErr
         Ok(grant) => grant,
         Err(refusal) => return refused(app, decision, refusal),
     };
-    match seal(app, grant)? {
+    let sealed = match seal(app, grant) {
+        Ok(sealed) => sealed,
+        Err(SealFailure::Api(error)) => return Err(error),
+        Err(SealFailure::Store(error)) => {
+            if matches!(error, StoreError::SetBack { .. } | StoreError::Vault(_)) {
+                decision.outcome = Outcome::Refused;
+                decision.refusal = Some(Refusal::new(RULE_INTACT, "the secret that was put last", &error));
+                app.log(&decision)?;
+            }
+            return Err(error.into());
+        }
+    };
+    match sealed {
         Some((version, jwe)) => {
             decision.secret_version = version;
             // On disk first: what cannot be logged is not released.
@@ -98,8 +114,26 @@ fn refused<T>(app: &App, mut decision: Decision, refusal: Refusal) -> Result<T, 
     Err(ApiError::Refused(refusal))
 }
 
+/// Why a secret that may be released is not.
+enum SealFailure {
+    Store(StoreError),
+    Api(ApiError),
+}
+
+impl From<StoreError> for SealFailure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<ApiError> for SealFailure {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
 /// Consumes the grant: the stored secret and its version, sealed to the key that the grant names.
-fn seal(app: &App, grant: Grant) -> Result<Option<(i64, Jwe)>, ApiError> {
+fn seal(app: &App, grant: Grant) -> Result<Option<(i64, Jwe)>, SealFailure> {
     let (resource, _, key) = grant.into_parts();
     let Some(secret) = app.store()?.get_secret(&app.vault, &resource)? else { return Ok(None) };
     let jwe = casemate_jose::seal(&key, &resource, &secret.plaintext).map_err(|error| {
