@@ -78,7 +78,8 @@ pub(crate) fn identity(state: &StateDir, names: &[String]) -> Result<Identity, T
     let certificate = state.file(CERTIFICATE_FILE);
     let lock = state.lock_for_making()?;
     let (der, key) = match (state.read_private(KEY_FILE)?, certificate.exists()) {
-        (None, false) => make(state, names)?,
+        // A key without a certificate is what a broker leaves that was ended while it made them: nobody pins it yet.
+        (_, false) => make(state, names)?,
         (Some(key), true) => {
             let der = CertificateDer::from_pem_file(&certificate).map_err(|_| TlsError::Damaged)?;
             (der, key)

@@ -76,11 +76,7 @@ pub(crate) fn run(global: &Global, args: &UpArgs) -> Outcome {
 
     let agents: Vec<AgentName> = lock.agents.keys().cloned().collect();
     let mut display = Display::new(if global.json { Style::Json } else { args.progress }, &agents);
-    display.part_done(
-        "lock",
-        elapsed_ms(begun),
-        &format!("composition {}", shortened(&inputs::digest(&lock)?.to_string())),
-    );
+    let composition = format!("composition {}", shortened(&inputs::digest(&lock)?.to_string()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         Failure::environment(format!("event loop: {error}"), "free some descriptors, then try again")
     })?;
@@ -90,6 +86,7 @@ pub(crate) fn run(global: &Global, args: &UpArgs) -> Outcome {
         lock: &lock,
         policy: policy.as_deref(),
         begun,
+        composition,
         lines: LineStyle::of(global),
     };
     let outcome = runtime.block_on(start.run(&mut display));
@@ -118,6 +115,7 @@ struct Start<'a> {
     lock: &'a Lock,
     policy: Option<&'a Path>,
     begun: Instant,
+    composition: String,
     lines: LineStyle,
 }
 
@@ -125,6 +123,8 @@ impl Start<'_> {
     async fn run(&self, display: &mut Display) -> Outcome<()> {
         // One for the whole time: a signal between two looks must not be lost.
         let signals = interrupted()?;
+        // From the first line on, Ctrl-C is answered.
+        display.part_done("lock", elapsed_ms(self.begun), &self.composition);
         let mut interrupt = std::pin::pin!(async {
             tokio::select! {
                 () = signals => {}

@@ -16,7 +16,7 @@ fn a_box_on_another_platform_than_the_policy_names_is_refused() {
     let output = project.try_up(&["--platform", "snp"]);
     assert_eq!(output.status.code(), Some(1), "{}{}", output.stdout, output.stderr);
     let rule = output.report().get(1).map(|line| line.trim().to_owned()).unwrap_or_default();
-    assert!(rule.starts_with("rule      platform."), "{}", output.stderr);
+    assert_eq!(rule, "rule      evidence.tee", "{}", output.stderr);
     assert!(!project.logs("one").contains("here"));
     project.assert_nothing_left();
     project.up_with(&["--platform", "tdx"]);
