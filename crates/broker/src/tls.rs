@@ -146,6 +146,9 @@ mod tests {
         assert!(matches!(error, Some(TlsError::NameMissing { name }) if name == "other.example"));
         let error = identity(&state, &["not a name".into()]).err();
         assert!(matches!(error, Some(TlsError::Name { .. })));
+        // As a broker leaves them that was ended between the two files.
+        std::fs::remove_file(state.file(CERTIFICATE_FILE)).unwrap();
+        assert_ne!(std::fs::read(identity(&state, &[]).unwrap().certificate).unwrap(), pem);
         std::fs::remove_file(state.file(KEY_FILE)).unwrap();
         assert!(matches!(identity(&state, &[]).err(), Some(TlsError::Damaged)));
     }
