@@ -33,6 +33,7 @@ fn root() -> Root {
     ] {
         std::os::unix::fs::symlink("busybox", tree.join("bin").join(applet)).unwrap();
     }
+    std::os::unix::fs::symlink("/run", tree.join("link")).unwrap();
     for file in ["hosts", "hostname", "resolv.conf"] {
         std::fs::write(tree.join("etc").join(file), "").unwrap();
     }
@@ -118,7 +119,7 @@ fn shell(root: &Root, script: &str) -> (String, i32) {
 fn runs_a_program_as_its_user_with_nothing_else_in_sight() {
     let root = root();
     let (output, status) = shell(&root, "id -u; hostname; ls /proc | grep -c '^[0-9]'; ls /; exit 7");
-    assert_eq!(output, "1000\ninside\n3\nbin\ndata\ndev\netc\nproc\nrun\ntmp\n", "{status}");
+    assert_eq!(output, "1000\ninside\n3\nbin\ndata\ndev\netc\nlink\nproc\nrun\ntmp\n", "{status}");
     assert_eq!(status, 7);
 }
 
@@ -330,4 +331,21 @@ fn other_protocols_than_tcp_and_udp_do_not_open() {
     let seen = seen.join().unwrap();
     assert_eq!(&seen[..2], [Ok(()), Ok(())]);
     assert!(seen[2..].iter().all(|outcome| *outcome == Err(rustix::io::Errno::NOSYS)), "{seen:?}");
+}
+
+#[test]
+fn a_mount_target_behind_a_symbolic_link_is_refused() {
+    let root = root();
+    let volume = tempfile::tempdir().unwrap();
+    let mut over_secrets = spec(&root, &["true"]);
+    over_secrets.volumes = vec![Volume {
+        source: volume.path().display().to_string(),
+        target: "/link/secrets".into(),
+        read_only: 0,
+    }];
+    assert!(matches!(
+        launch(&root, &over_secrets).0,
+        Err(LaunchError::Step { step, errno, .. })
+            if step.contains("/link/secrets") && errno == rustix::io::Errno::LOOP
+    ));
 }

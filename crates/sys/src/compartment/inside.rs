@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, makedev, mknodat, open};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, makedev, mknodat, open, openat2};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount, mount_bind, mount_change,
     mount_remount, move_mount, unmount,
@@ -64,6 +64,10 @@ pub(super) fn mounts(spec: &Spec, root: OwnedFd, volumes: Vec<OwnedFd>) -> Step<
             other => Err(other),
         })
         .named(CONTROL, || "mount memory for secrets".into())?;
+    let targets = spec.tmpfs.iter().map(|t| &t.target).chain(spec.volumes.iter().map(|v| &v.target));
+    for target in targets {
+        require_plain(target)?;
+    }
     for tmpfs in &spec.tmpfs {
         let options = format!("size={},mode={:o}", tmpfs.size_bytes, tmpfs.mode);
         let options = super::outside::c_string(&options)?;
@@ -96,6 +100,15 @@ pub(super) fn mounts(spec: &Spec, root: OwnedFd, volumes: Vec<OwnedFd>) -> Step<
         .named(CONTROL, || format!("make {target} read-only"))?;
     }
     Ok(())
+}
+
+/// A mount target that goes through a symbolic link of the image could lie over anything, the secrets among it.
+fn require_plain(target: &str) -> Step<()> {
+    openat2(CWD, target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+        .map(drop)
+        .named("private-root", || {
+            format!("look at mount target {target} (the image must have it, and no symbolic link on the way)")
+        })
 }
 
 fn attach(mount: &OwnedFd, target: &str) -> Result<(), rustix::io::Errno> {
