@@ -55,6 +55,19 @@ impl<'a> Crl<'a> {
         self.revoked.len()
     }
 
+    /// Common name of whoever says to have issued it.
+    pub(crate) fn issuer_common_name(&self) -> String {
+        common_name(self.issuer)
+    }
+
+    /// The number that its issuer counts up (RFC 5280 section 5.2.3), in hexadecimal digits. Not verified.
+    pub(crate) fn number(&self) -> Option<String> {
+        match self.extensions.get(&CRL_NUMBER)? {
+            [0x02, length, number @ ..] if usize::from(*length) == number.len() => Some(hex::encode(number)),
+            _ => None,
+        }
+    }
+
     /// That `issuer`, which may sign CRLs, issued this one, and that it holds at `now`.
     pub(crate) fn require_issued_by(&self, issuer: &Certificate<'_>, now: UnixTime) -> Result<(), X509Error> {
         issuer.require_crl_role()?;

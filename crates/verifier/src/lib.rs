@@ -14,6 +14,7 @@ mod collateral;
 mod crl;
 mod dates;
 mod ear;
+mod facts;
 mod hex_text;
 mod json;
 mod jwt;
@@ -32,6 +33,10 @@ pub use appraisal::{Appraisal, Grant, Refused};
 pub use appraise::appraise;
 pub use collateral::{Collateral, SnpCollateral, TdxCollateral};
 pub use dates::{CollateralPart, DatesError, collateral_dates};
+pub use facts::{
+    CollateralFact, FactsError, PckCa, PckFacts, SnpSecurityVersions, collateral_facts, pck_facts,
+    product_of_processor, security_versions, vek_product,
+};
 pub use jwt::{JWT_BYTES_MAX, verify_jwt};
 pub use ledger::{Claim, RuleResult, Voucher};
 pub use policy::{

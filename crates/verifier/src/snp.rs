@@ -11,3 +11,4 @@ pub use vek::SnpProduct;
 
 pub(crate) use expectations::{claim_all, require_expectations};
 pub(crate) use report::verify;
+pub(crate) use vek::{TcbVersion, VekExtensions};

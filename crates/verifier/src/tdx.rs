@@ -17,4 +17,5 @@ pub use tcb_info::TcbStatus;
 
 pub(crate) use chains::{require_root, require_self_signed};
 pub(crate) use expectations::{claim_all, require_expectations};
+pub(crate) use pck::SgxExtension;
 pub(crate) use quote::verify;
