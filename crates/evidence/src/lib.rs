@@ -1,4 +1,5 @@
-//! Views over hardware evidence: Intel TDX quotes, AMD SEV-SNP reports and their certificate tables.
+//! Views over hardware evidence: Intel TDX quotes, AMD SEV-SNP reports and their certificate tables, TPM quotes and
+//! keys, Azure's HCL reports.
 //!
 //! What it is: parsers from bytes to borrowed views that check framing and nothing else; every field of a view is
 //! an allegation. What it is not: verification; no cryptography, no policy, no clock.
@@ -9,12 +10,19 @@
 extern crate alloc;
 
 mod cursor;
+pub mod hcl;
 pub mod snp;
 pub mod snp_table;
 pub mod tdx;
 pub mod tdx_body;
+pub mod tpm;
+pub mod tpm_public;
+mod tpm_wire;
 
+pub use hcl::{HclError, HclHardware, HclReport, TdReportStruct, parse_hcl_report};
 pub use snp::{SNP_REPORT_BYTES, SigningKey, SnpReport, SnpReportError, parse_snp_report};
 pub use snp_table::{CertificateKind, CertificateTableError, TableEntry, parse_certificate_table};
 pub use tdx::{QUOTE_BYTES_MAX, TdxQuote, TdxQuoteError, parse_tdx_quote};
 pub use tdx_body::{QeReport, TdReport};
+pub use tpm::{TpmError, TpmHash, TpmQuote, TpmSignature, parse_tpm_quote, parse_tpm_signature};
+pub use tpm_public::{TpmPublic, parse_tpm_public, parse_tpm2b_public};
