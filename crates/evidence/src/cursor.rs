@@ -23,6 +23,11 @@ impl<'a> Cursor<'a> {
         self.rest
     }
 
+    /// How many bytes were read.
+    pub(crate) const fn offset(&self) -> usize {
+        self.total.saturating_sub(self.rest.len())
+    }
+
     pub(crate) fn array<const N: usize>(&mut self) -> Result<&'a [u8; N], Truncated> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Truncated { found: self.total })?;
         self.rest = rest;

@@ -1,5 +1,5 @@
 //! Views over hardware evidence: Intel TDX quotes, AMD SEV-SNP reports and their certificate tables, TPM quotes and
-//! keys, Azure's HCL reports.
+//! keys, Azure's HCL reports, and the event logs of firmware.
 //!
 //! What it is: parsers from bytes to borrowed views that check framing and nothing else; every field of a view is
 //! an allegation. What it is not: verification; no cryptography, no policy, no clock.
@@ -9,6 +9,8 @@
 
 extern crate alloc;
 
+pub mod boot_event;
+pub mod boot_log;
 mod cursor;
 pub mod hcl;
 pub mod snp;
@@ -19,6 +21,11 @@ pub mod tpm;
 pub mod tpm_public;
 mod tpm_wire;
 
+pub use boot_event::EventType;
+pub use boot_log::{
+    BOOT_LOG_BYTES_MAX, BOOT_LOG_EVENTS_MAX, Bank, BootEvent, BootLog, BootLogError, LogFormat,
+    parse_boot_log,
+};
 pub use hcl::{HclError, HclHardware, HclReport, TdReportStruct, parse_hcl_report};
 pub use snp::{SNP_REPORT_BYTES, SigningKey, SnpReport, SnpReportError, parse_snp_report};
 pub use snp_table::{CertificateKind, CertificateTableError, TableEntry, parse_certificate_table};
