@@ -8,7 +8,7 @@ use casemate_protocol::ear::Ear;
 use casemate_protocol::jwk::EcJwk;
 use casemate_protocol::{Nonce, Refusal};
 
-use crate::ear;
+use crate::ear::{self, Challenge, Frame};
 use crate::ledger::{Claim, RuleResult};
 use crate::platform::Standing;
 use crate::policy::Policy;
@@ -41,7 +41,8 @@ impl Appraisal {
         nonce: &Nonce,
         now: UnixTime,
     ) -> Self {
-        let ear = ear::build(&passed, &claims, policy, nonce, now);
+        let frame = Frame { policy, challenge: Challenge::Nonce(nonce), now };
+        let ear = ear::build(&passed, &claims, frame);
         Self {
             agent: passed.token.sub,
             agent_key: passed.token.cnf.jwk,

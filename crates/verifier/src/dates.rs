@@ -1,5 +1,6 @@
 //! What the parts of collateral say of their own dates, for people. Nothing here is verified.
 
+use casemate_canon::Sha256;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -13,6 +14,8 @@ use crate::x509::{Certificate, read_pem_chain};
 pub struct CollateralPart {
     /// Where it stands in a bundle, e.g. `tdx.tcb_info`.
     pub name: &'static str,
+    /// Digest of its bytes as given.
+    pub sha256: Sha256,
     /// From when until when it holds, both included.
     pub dates: Result<(UnixTime, UnixTime), DatesError>,
 }
@@ -29,24 +32,25 @@ pub struct DatesError {
 #[must_use]
 pub fn collateral_dates(collateral: &Collateral) -> Vec<CollateralPart> {
     let mut parts = Vec::new();
-    let mut add = |name, window: Result<Window, DatesError>| {
-        parts.push(CollateralPart { name, dates: window.map(|window| (window.from, window.until)) });
+    let mut add = |name, bytes: &[u8], read: fn(&[u8]) -> Result<Window, DatesError>| {
+        let dates = read(bytes).map(|window| (window.from, window.until));
+        parts.push(CollateralPart { name, sha256: Sha256::of(bytes), dates });
     };
     if let Some(tdx) = &collateral.tdx {
-        add("tdx.root_ca_crl", crl(&tdx.root_ca_crl));
-        add("tdx.pck_crl", crl(&tdx.pck_crl));
-        add("tdx.pck_crl_chain", chain(&tdx.pck_crl_chain));
-        add("tdx.tcb_info", document(&tdx.tcb_info));
-        add("tdx.tcb_info_chain", chain(&tdx.tcb_info_chain));
-        add("tdx.qe_identity", document(&tdx.qe_identity));
-        add("tdx.qe_identity_chain", chain(&tdx.qe_identity_chain));
+        add("tdx.root_ca_crl", &tdx.root_ca_crl, crl);
+        add("tdx.pck_crl", &tdx.pck_crl, crl);
+        add("tdx.pck_crl_chain", &tdx.pck_crl_chain, chain);
+        add("tdx.tcb_info", &tdx.tcb_info, document);
+        add("tdx.tcb_info_chain", &tdx.tcb_info_chain, chain);
+        add("tdx.qe_identity", &tdx.qe_identity, document);
+        add("tdx.qe_identity_chain", &tdx.qe_identity_chain, chain);
     }
     if let Some(snp) = &collateral.snp {
-        add("snp.ark", certificate(&snp.ark));
-        add("snp.ask", certificate(&snp.ask));
-        add("snp.crl", crl(&snp.crl));
+        add("snp.ark", &snp.ark, certificate);
+        add("snp.ask", &snp.ask, certificate);
+        add("snp.crl", &snp.crl, crl);
         if let Some(vek) = &snp.vek {
-            add("snp.vek", certificate(vek));
+            add("snp.vek", vek, certificate);
         }
     }
     parts

@@ -1,21 +1,26 @@
 //! The result of an appraisal as EAR claims, with an honest trust vector.
 //!
-//! Values: AR4SI (draft-ietf-rats-ar4si), section 2.3; status and members: draft-ietf-rats-ear. A member that nothing
+//! Values: AR4SI (draft-ietf-rats-ar4si), section 2.3; status and members: draft-ietf-rats-ear-04. A member that nothing
 //! was appraised for is left out, which AR4SI reads as "no claim". Under simulated hardware no value affirms: what is
 //! known to be weak stays in the vectors, everything else is left out, and the status is `warning`: the policy names the
-//! development root, so it is not contraindicated.
+//! development root, so it is not contraindicated. A part that was refused affirms nothing either, and repeats nothing
+//! of what the evidence said: it names the rules that did not hold.
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use casemate_protocol::Nonce;
 use casemate_protocol::agent_token::{AgentToken, Control, ControlStatus};
-use casemate_protocol::ear::{EAR_PROFILE, Ear, Submodule, VerifierId};
+use casemate_protocol::ear::{EAR_PROFILE, Ear, PLATFORM_SUBMODULE, Submodule, Tier, VerifierId};
 use serde_json::{Value, json};
 
-use crate::appraisal::Passed;
-use crate::ledger::Claim;
+use crate::appraisal::{Passed, Refused};
+use crate::dates::CollateralPart;
+use crate::ledger::{Claim, RuleResult, Voucher};
 use crate::platform::Standing;
 use crate::policy::Policy;
+use crate::roots::Roots;
 use crate::tdx::TcbStatus;
 use crate::time::UnixTime;
 
@@ -23,51 +28,285 @@ use crate::time::UnixTime;
 const EAR_VALIDITY_SECONDS: u64 = 300;
 /// From this value on the tier is "warning".
 const TIER_WARNING_MIN: i8 = 32;
+/// Most rules that did not hold in one result; the first say why.
+const RULES_SHOWN_MAX: usize = 32;
+/// Lengths of a nonce in bytes (RFC 9711, section 4.1).
+const NONCE_BYTES: std::ops::RangeInclusive<usize> = 8..=64;
 
 /// `configuration`: approved.
 const CONFIGURATION_APPROVED: i8 = 2;
 /// `configuration`: with known weaknesses.
 const CONFIGURATION_UNSAFE: i8 = 32;
+/// `configuration`: not supportable.
+const CONFIGURATION_UNSUPPORTABLE: i8 = 96;
 /// `executables`: only approved ones, during and after boot.
 const EXECUTABLES_APPROVED_RUNTIME: i8 = 2;
 /// `executables`: only approved ones during boot.
 const EXECUTABLES_APPROVED_BOOT: i8 = 3;
 /// `executables`: some that are not recognised.
 const EXECUTABLES_UNRECOGNISED: i8 = 33;
+/// `executables`: some that may not run.
+const EXECUTABLES_CONTRAINDICATED: i8 = 96;
 /// `file-system`: only approved content.
 const FILE_SYSTEM_APPROVED: i8 = 2;
 /// `hardware`: genuine, without known weakness.
 const HARDWARE_GENUINE: i8 = 2;
 /// `hardware`: genuine, with known weaknesses.
 const HARDWARE_UNSAFE: i8 = 32;
+/// `hardware`: genuine, and not to be trusted.
+const HARDWARE_CONTRAINDICATED: i8 = 96;
+/// `hardware`: not one that the verifier can judge.
+const HARDWARE_UNRECOGNISED: i8 = 97;
+/// `instance-identity`: not the one that was asked.
+const INSTANCE_UNRECOGNISED: i8 = 97;
 /// `runtime-opaque`: memory is encrypted and closed to the host.
 const RUNTIME_ENCRYPTED: i8 = 2;
+/// `runtime-opaque`: memory is open to the host.
+const RUNTIME_VISIBLE: i8 = 96;
+/// Any category: cryptographic validation failed.
+const CRYPTO_VALIDATION_FAILED: i8 = 99;
 
-pub(crate) fn build(passed: &Passed, claims: &[Claim], policy: &Policy, nonce: &Nonce, now: UnixTime) -> Ear {
-    let simulated = passed.standing == Standing::Simulated;
-    let submodule = |vector: BTreeMap<String, i8>, parts: &[&str]| Submodule {
-        status: status(&vector, passed.standing).to_owned(),
-        trustworthiness: vector,
-        policy_id: policy.id().to_string(),
-        claims: claims_of(claims, parts, simulated),
-    };
-    let platform = submodule(platform_vector(passed.standing), &["platform", "box"]);
-    let agent = submodule(agent_vector(&passed.token, passed.standing), &["agent"]);
-    Ear {
-        eat_profile: EAR_PROFILE.to_owned(),
-        iat: now.0,
-        exp: now.0.saturating_add(EAR_VALIDITY_SECONDS),
-        verifier_id: VerifierId {
-            developer: "https://casemate.dev".to_owned(),
-            build: concat!("casemate-verifier ", env!("CARGO_PKG_VERSION")).to_owned(),
-        },
-        eat_nonce: nonce.to_string(),
-        tee_pubkey: passed.token.cnf.jwk.clone(),
-        submods: BTreeMap::from([
-            ("platform".to_owned(), platform),
-            (format!("agent/{}", passed.token.sub), agent),
-        ]),
+/// What the evidence was asked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Challenge<'a> {
+    /// A nonce in box claims and agent token.
+    Nonce(&'a Nonce),
+    /// Report data of a quote or report.
+    ReportData(&'a [u8; 64]),
+    /// Extra data of a TPM quote.
+    ExtraData(&'a [u8]),
+}
+
+impl Challenge<'_> {
+    fn eat_nonce(self) -> Option<String> {
+        let bytes = match self {
+            Self::Nonce(nonce) => nonce.as_str().as_bytes(),
+            Self::ReportData(data) => data.as_slice(),
+            Self::ExtraData(data) => data,
+        };
+        NONCE_BYTES.contains(&bytes.len()).then(|| URL_SAFE_NO_PAD.encode(bytes))
     }
+
+    fn claim(self) -> (String, Value) {
+        match self {
+            Self::Nonce(nonce) => ("nonce".to_owned(), json!(nonce.as_str())),
+            Self::ReportData(data) => ("report-data".to_owned(), json!(hex::encode(data))),
+            Self::ExtraData(data) => ("extra-data".to_owned(), json!(hex::encode(data))),
+        }
+    }
+}
+
+/// Which policy judged what was asked with what, and when: the same for every part of a result.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) challenge: Challenge<'a>,
+    pub(crate) now: UnixTime,
+}
+
+/// The result for an agent that passed.
+pub(crate) fn build(passed: &Passed, claims: &[Claim], frame: Frame<'_>) -> Ear {
+    let platform = frame.platform(passed.standing, claims);
+    let agent =
+        frame.passed(agent_vector(&passed.token, passed.standing), passed.standing, claims, Part::Agent);
+    let mut ear = frame.ear(BTreeMap::from([
+        (PLATFORM_SUBMODULE.to_owned(), platform),
+        (format!("agent/{}", passed.token.sub), agent),
+    ]));
+    ear.tee_pubkey = Some(passed.token.cnf.jwk.clone());
+    ear
+}
+
+/// The result for a platform's statement that passed, with no agent in it.
+#[expect(dead_code, reason = "raw statements have no appraisal yet")]
+pub(crate) fn build_platform(standing: Standing, claims: &[Claim], frame: Frame<'_>) -> Ear {
+    frame.ear(BTreeMap::from([(PLATFORM_SUBMODULE.to_owned(), frame.platform(standing, claims))]))
+}
+
+impl Refused {
+    /// The refusal as EAR claims: `contraindicated`, with a vector that says where, and nothing affirmed but what is
+    /// about a platform that passed by itself.
+    #[must_use]
+    pub fn ear(&self, policy: &Policy, challenge: Challenge<'_>, now: UnixTime) -> Ear {
+        let frame = Frame { policy, challenge, now };
+        let failed = |of_agent| {
+            let failed = self.rules.iter().filter(|rule| !rule.passed);
+            failed.filter(|rule| (part_of(rule) == Part::Agent) == of_agent).collect::<Vec<_>>()
+        };
+        let (of_platform, of_agent) = (failed(false), failed(true));
+        let standing = standing(&self.claims);
+        if !of_platform.is_empty() || of_agent.is_empty() || standing == Standing::Unverified {
+            let vector = refused_platform_vector(&of_platform, standing);
+            let refused = frame.refused(vector, &of_platform);
+            // What an agent says counts for nothing without a platform.
+            return frame.ear(BTreeMap::from([(PLATFORM_SUBMODULE.to_owned(), refused)]));
+        }
+        let name = self.claims.iter().find(|claim| claim.part == "agent" && claim.name == "name");
+        let label = name.map_or_else(|| "agent".to_owned(), |name| format!("agent/{}", name.value));
+        frame.ear(BTreeMap::from([
+            (PLATFORM_SUBMODULE.to_owned(), frame.platform(standing, &self.claims)),
+            (label, frame.refused(refused_agent_vector(&of_agent), &of_agent)),
+        ]))
+    }
+}
+
+/// Adds to each part of a result which endorsements it rests on: name, dates, and digest of the bytes given.
+pub fn name_collateral(ear: &mut Ear, parts: &[CollateralPart]) {
+    let described = |part: &CollateralPart| match &part.dates {
+        Ok((from, until)) => json!({
+            "part": part.name, "sha256": hex::encode(part.sha256.0),
+            "from": from.to_string(), "until": until.to_string(),
+        }),
+        Err(error) => {
+            json!({"part": part.name, "sha256": hex::encode(part.sha256.0), "error": error.to_string()})
+        }
+    };
+    let parts = Value::Array(parts.iter().map(described).collect());
+    for submodule in ear.submods.values_mut() {
+        submodule.verifier_claims.insert("collateral".to_owned(), parts.clone());
+    }
+}
+
+/// Whose part a claim or a rule is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Hardware, firmware, boot and box.
+    Platform,
+    /// One agent.
+    Agent,
+}
+
+fn part_of(rule: &RuleResult) -> Part {
+    let name = rule.detail.rule.as_str();
+    let of_agent = name.starts_with("agent.") || name == "log.head" || name == "log.agent-launched";
+    if of_agent { Part::Agent } else { Part::Platform }
+}
+
+impl Frame<'_> {
+    fn ear(&self, submods: BTreeMap<String, Submodule>) -> Ear {
+        Ear {
+            eat_profile: EAR_PROFILE.to_owned(),
+            status: submods.values().map(|part| part.status).max().unwrap_or(Tier::Contraindicated),
+            iat: self.now.0,
+            exp: self.now.0.saturating_add(EAR_VALIDITY_SECONDS),
+            verifier_id: VerifierId {
+                developer: "https://casemate.dev".to_owned(),
+                build: concat!("casemate-verifier ", env!("CARGO_PKG_VERSION")).to_owned(),
+            },
+            eat_nonce: self.challenge.eat_nonce(),
+            tee_pubkey: None,
+            submods,
+        }
+    }
+
+    fn platform(&self, standing: Standing, claims: &[Claim]) -> Submodule {
+        self.passed(platform_vector(standing), standing, claims, Part::Platform)
+    }
+
+    fn passed(
+        &self,
+        vector: BTreeMap<String, i8>,
+        standing: Standing,
+        claims: &[Claim],
+        part: Part,
+    ) -> Submodule {
+        Submodule {
+            status: status(&vector, standing),
+            trustworthiness: vector,
+            policy_ids: vec![self.policy.id().to_string()],
+            attester_claims: claims_of(claims, part, standing),
+            verifier_claims: self.verifier_claims(&[]),
+        }
+    }
+
+    fn refused(&self, vector: BTreeMap<String, i8>, failed: &[&RuleResult]) -> Submodule {
+        Submodule {
+            status: Tier::Contraindicated,
+            trustworthiness: vector,
+            policy_ids: vec![self.policy.id().to_string()],
+            attester_claims: BTreeMap::new(),
+            verifier_claims: self.verifier_claims(failed),
+        }
+    }
+
+    fn verifier_claims(&self, failed: &[&RuleResult]) -> BTreeMap<String, Value> {
+        let roots = match self.policy.values().roots {
+            Roots::Production => "production",
+            Roots::Development(_) => "development",
+        };
+        let rules = failed.iter().take(RULES_SHOWN_MAX).map(|rule| {
+            let detail = &rule.detail;
+            json!({"rule": detail.rule, "expected": detail.expected, "found": detail.found})
+        });
+        BTreeMap::from([
+            ("time".to_owned(), json!(self.now.to_string())),
+            ("roots".to_owned(), json!(roots)),
+            ("rules-failed".to_owned(), Value::Array(rules.collect())),
+            self.challenge.claim(),
+        ])
+    }
+}
+
+/// What stands behind the platform's statement, by the claims that only verification adds.
+fn standing(claims: &[Claim]) -> Standing {
+    let platform = |name: &str| claims.iter().find(|claim| claim.part == "platform" && claim.name == name);
+    let Some(simulated) = platform("simulated") else { return Standing::Unverified };
+    match (simulated.voucher, simulated.value.as_str()) {
+        (Voucher::Hardware, "false") => {
+            let status = platform("tcb-status").map(|claim| claim.value.as_str());
+            Standing::Genuine(TcbStatus::ALL.into_iter().find(|known| status == Some(known.name())))
+        }
+        (Voucher::Simulated, _) => Standing::Simulated,
+        _ => Standing::Unverified,
+    }
+}
+
+/// Where a refused platform fails. At least one value is contraindicated.
+fn refused_platform_vector(failed: &[&RuleResult], standing: Standing) -> BTreeMap<String, i8> {
+    let named = |name: &str| failed.iter().any(|rule| rule.detail.rule == name);
+    if standing == Standing::Unverified {
+        let unknown = named("platform.tee") || named("collateral.present");
+        let value = if unknown { HARDWARE_UNRECOGNISED } else { CRYPTO_VALIDATION_FAILED };
+        return BTreeMap::from([("hardware".to_owned(), value)]);
+    }
+    worst(failed, |rule| {
+        let has = |part: &str| rule.contains(part);
+        if rule == "nonce" || has("report-data") || has("extra-data") {
+            ("instance-identity", INSTANCE_UNRECOGNISED)
+        } else if has("debug") {
+            ("runtime-opaque", RUNTIME_VISIBLE)
+        } else if ["mrtd", "rtmr", "measurement", "pcr", "log."].into_iter().any(has) {
+            ("executables", EXECUTABLES_CONTRAINDICATED)
+        } else if ["tcb", "product", "chip", "ppid", "fmspc", "collateral"].into_iter().any(has) {
+            ("hardware", HARDWARE_CONTRAINDICATED)
+        } else {
+            ("configuration", CONFIGURATION_UNSUPPORTABLE)
+        }
+    })
+}
+
+fn refused_agent_vector(failed: &[&RuleResult]) -> BTreeMap<String, i8> {
+    worst(failed, |rule| match rule {
+        "agent.token" => ("instance-identity", CRYPTO_VALIDATION_FAILED),
+        "agent.name" | "agent.membership" | "agent.key" | "agent.profile" => {
+            ("instance-identity", INSTANCE_UNRECOGNISED)
+        }
+        "agent.measurement" | "agent.taint" | "log.head" | "log.agent-launched" => {
+            ("executables", EXECUTABLES_CONTRAINDICATED)
+        }
+        _ => ("configuration", CONFIGURATION_UNSUPPORTABLE),
+    })
+}
+
+/// For each category the worst value that a failed rule gives it.
+fn worst(failed: &[&RuleResult], value_of: impl Fn(&str) -> (&'static str, i8)) -> BTreeMap<String, i8> {
+    let mut vector = BTreeMap::new();
+    for rule in failed {
+        let (category, value) = value_of(&rule.detail.rule);
+        let worst = vector.entry(category.to_owned()).or_insert(value);
+        *worst = value.max(*worst);
+    }
+    vector
 }
 
 fn platform_vector(standing: Standing) -> BTreeMap<String, i8> {
@@ -101,24 +340,25 @@ fn named(vector: Vec<(&str, i8)>, standing: Standing) -> BTreeMap<String, i8> {
 }
 
 /// The worst tier of the vector, and never better than "warning" for what is simulated.
-fn status(vector: &BTreeMap<String, i8>, standing: Standing) -> &'static str {
+fn status(vector: &BTreeMap<String, i8>, standing: Standing) -> Tier {
     let weak = vector.values().any(|value| *value >= TIER_WARNING_MIN);
-    if weak || !matches!(standing, Standing::Genuine(_)) { "warning" } else { "affirming" }
+    if weak || !matches!(standing, Standing::Genuine(_)) { Tier::Warning } else { Tier::Affirming }
 }
 
-fn claims_of(claims: &[Claim], parts: &[&str], simulated: bool) -> BTreeMap<String, Value> {
-    let mut members: BTreeMap<String, Value> = claims
-        .iter()
-        .filter(|claim| parts.contains(&claim.part))
-        .map(|claim| {
-            let value = match claim.value.as_str() {
-                "true" => json!(true),
-                "false" => json!(false),
-                text => json!(text),
-            };
-            (claim.name.clone(), json!({ "value": value, "vouched-by": claim.voucher.name() }))
-        })
-        .collect();
+/// The claims of one part. Those of hardware, boot and box stand together: a name that is taken gets its part before it.
+fn claims_of(claims: &[Claim], part: Part, standing: Standing) -> BTreeMap<String, Value> {
+    let mut members = BTreeMap::new();
+    for claim in claims.iter().filter(|claim| (claim.part == "agent") == (part == Part::Agent)) {
+        let value = match claim.value.as_str() {
+            "true" => json!(true),
+            "false" => json!(false),
+            text => json!(text),
+        };
+        let taken = members.contains_key(&claim.name);
+        let name = if taken { format!("{}.{}", claim.part, claim.name) } else { claim.name.clone() };
+        members.insert(name, json!({ "value": value, "vouched-by": claim.voucher.name() }));
+    }
+    let simulated = standing == Standing::Simulated;
     let voucher = if simulated { "simulated" } else { "hardware" };
     members.insert("simulated".to_owned(), json!({ "value": simulated, "vouched-by": voucher }));
     members
@@ -126,6 +366,8 @@ fn claims_of(claims: &[Claim], parts: &[&str], simulated: bool) -> BTreeMap<Stri
 
 #[cfg(test)]
 mod tests {
+    use casemate_protocol::Refusal;
+
     use super::*;
 
     #[test]
@@ -138,15 +380,77 @@ mod tests {
                 status(&vector, standing),
             )
         };
-        let clean = (Some(HARDWARE_GENUINE), Some(RUNTIME_ENCRYPTED), "affirming");
+        let clean = (Some(HARDWARE_GENUINE), Some(RUNTIME_ENCRYPTED), Tier::Affirming);
         assert_eq!(judged(Standing::Genuine(Some(TcbStatus::UpToDate))), clean);
         assert_eq!(judged(Standing::Genuine(None)), clean);
         for status in TcbStatus::ALL.into_iter().skip(1) {
-            let weak = (Some(HARDWARE_UNSAFE), Some(RUNTIME_ENCRYPTED), "warning");
+            let weak = (Some(HARDWARE_UNSAFE), Some(RUNTIME_ENCRYPTED), Tier::Warning);
             assert_eq!(judged(Standing::Genuine(Some(status))), weak, "{status}");
         }
-        assert_eq!(judged(Standing::Simulated), (None, None, "warning"));
+        assert_eq!(judged(Standing::Simulated), (None, None, Tier::Warning));
         assert_eq!(platform_vector(Standing::Simulated), BTreeMap::new());
-        assert_eq!(judged(Standing::Unverified), (None, None, "warning"));
+        assert_eq!(judged(Standing::Unverified), (None, None, Tier::Warning));
+    }
+
+    fn failed(names: &[&str]) -> Vec<RuleResult> {
+        let detail = |name: &&str| Refusal::new(name, "e", "f");
+        names.iter().map(|name| RuleResult { passed: false, detail: detail(name) }).collect()
+    }
+
+    #[test]
+    fn a_refused_platform_says_where_it_fails() {
+        let vector = |names: &[&str], standing| {
+            let rules = failed(names);
+            let rules: Vec<&RuleResult> = rules.iter().collect();
+            refused_platform_vector(&rules, standing).into_iter().collect::<Vec<_>>()
+        };
+        let genuine = Standing::Genuine(None);
+        for (names, category, value) in [
+            (["snp.measurement"], "executables", 96),
+            (["tdx.rtmr2"], "executables", 96),
+            (["log.chain"], "executables", 96),
+            (["tdx.tcb-status"], "hardware", 96),
+            (["collateral.age"], "hardware", 96),
+            (["tdx.debug"], "runtime-opaque", 96),
+            (["snp.vmpl"], "configuration", 96),
+            (["box.report-data"], "instance-identity", 97),
+            (["nonce"], "instance-identity", 97),
+        ] {
+            assert_eq!(vector(&names, genuine), [(category.to_owned(), value)], "{names:?}");
+        }
+        assert_eq!(
+            vector(&["tdx.mrtd", "tdx.tcb-status", "tdx.rtmr0"], genuine),
+            [("executables".to_owned(), 96), ("hardware".to_owned(), 96)]
+        );
+        assert_eq!(vector(&["platform.tee"], Standing::Unverified), [("hardware".to_owned(), 97)]);
+        assert_eq!(vector(&["tdx.quote"], Standing::Unverified), [("hardware".to_owned(), 99)]);
+        assert_eq!(vector(&[], Standing::Unverified), [("hardware".to_owned(), 99)]);
+    }
+
+    #[test]
+    fn only_what_verification_claimed_gives_a_standing() {
+        let claim = |name: &str, value: &str, voucher| Claim {
+            part: "platform",
+            name: name.into(),
+            value: value.into(),
+            voucher,
+        };
+        assert_eq!(standing(&[]), Standing::Unverified);
+        assert_eq!(standing(&[claim("simulated", "false", Voucher::HostClaimed)]), Standing::Unverified);
+        assert_eq!(standing(&[claim("simulated", "true", Voucher::Simulated)]), Standing::Simulated);
+        let genuine = claim("simulated", "false", Voucher::Hardware);
+        assert_eq!(standing(std::slice::from_ref(&genuine)), Standing::Genuine(None));
+        let status = claim("tcb-status", "OutOfDate", Voucher::Hardware);
+        assert_eq!(standing(&[genuine, status]), Standing::Genuine(Some(TcbStatus::OutOfDate)));
+    }
+
+    #[test]
+    fn a_challenge_that_is_no_nonce_is_named_and_not_echoed() {
+        let long: Nonce = "n".repeat(88).parse().unwrap();
+        assert_eq!(Challenge::Nonce(&long).eat_nonce(), None);
+        assert_eq!(Challenge::Nonce(&long).claim().1, json!("n".repeat(88)));
+        assert_eq!(Challenge::ReportData(&[0; 64]).eat_nonce().map(|text| text.len()), Some(86));
+        assert_eq!(Challenge::ExtraData(&[1; 7]).eat_nonce(), None);
+        assert_eq!(Challenge::ExtraData(&[1; 8]).eat_nonce().as_deref(), Some("AQEBAQEBAQE"));
     }
 }

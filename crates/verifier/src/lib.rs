@@ -33,6 +33,7 @@ pub use appraisal::{Appraisal, Grant, Refused};
 pub use appraise::appraise;
 pub use collateral::{Collateral, SnpCollateral, TdxCollateral};
 pub use dates::{CollateralPart, DatesError, collateral_dates};
+pub use ear::{Challenge, name_collateral};
 pub use facts::{
     CollateralFact, FactsError, PckCa, PckFacts, SnpSecurityVersions, collateral_facts, pck_facts,
     product_of_processor, security_versions, vek_product,

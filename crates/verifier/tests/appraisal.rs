@@ -2,15 +2,18 @@
 
 mod world;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use casemate_canon::Sha384;
 use casemate_protocol::agent_token::{AGENT_TOKEN_TYP, Control, ControlStatus};
 use casemate_protocol::cmw::Platform;
+use casemate_protocol::ear::{Ear, Tier};
 use casemate_protocol::event::Event;
 use casemate_protocol::jwk::{ALG_ECDH, ALG_ES256, EcJwk};
 use casemate_testkit::{CollateralSpec, DevPki, Revoked, Tee};
 use casemate_verifier::{
-    Measurement, Policy, Roots, SeptVeDisable, Smt, SnpCollateral, SnpProduct, Taint, TcbStatus,
-    TdxCollateral, UnixTime, Voucher, appraise,
+    Challenge, Measurement, Policy, Roots, SeptVeDisable, Smt, SnpCollateral, SnpProduct, Taint, TcbStatus,
+    TdxCollateral, UnixTime, Voucher, appraise, collateral_dates, name_collateral,
 };
 use world::{NOW, World, agent, collateral_of, enforced, header, name, new_key, pki};
 
@@ -34,14 +37,95 @@ fn accepts_good_evidence_and_says_that_it_is_simulated() {
         assert!(appraisal.claims().iter().all(|claim| claim.voucher != Voucher::Hardware));
         let ear = appraisal.ear();
         assert_eq!((ear.iat, ear.exp), (NOW.0, NOW.0 + 300));
-        assert_eq!(ear.eat_nonce, world.nonce.to_string());
+        let nonce = URL_SAFE_NO_PAD.encode(world.nonce.as_str());
+        assert_eq!((ear.status, ear.eat_nonce.as_ref()), (Tier::Warning, Some(&nonce)));
         for part in ["platform", "agent/researcher"] {
             let submodule = &ear.submods[part];
-            assert_eq!(submodule.status, "warning", "{part}");
-            assert_eq!(submodule.claims["simulated"]["value"], true, "{part}");
-            assert_eq!(submodule.policy_id, world.policy().id().to_string());
+            assert_eq!(submodule.status, Tier::Warning, "{part}");
+            assert_eq!(submodule.attester_claims["simulated"]["value"], true, "{part}");
+            assert_eq!(submodule.policy_ids, [world.policy().id().to_string()]);
+            assert_eq!(submodule.verifier_claims["time"], NOW.to_string());
+            assert_eq!(submodule.verifier_claims["nonce"], world.nonce.as_str());
+            assert_eq!(submodule.verifier_claims["roots"], "development");
         }
         assert!(!ear.submods["platform"].trustworthiness.contains_key("hardware"));
+    }
+}
+
+/// The result of a refusal.
+#[expect(clippy::unwrap_used, reason = "a test helper")]
+fn refused_ear(world: &World) -> Ear {
+    world.appraise().unwrap_err().ear(&world.policy(), Challenge::Nonce(&world.nonce), world.now)
+}
+
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test helper")]
+fn rules_failed(ear: &Ear, part: &str) -> Vec<String> {
+    let rules = ear.submods[part].verifier_claims["rules-failed"].as_array().unwrap();
+    rules.iter().map(|rule| rule["rule"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_result_of_a_refused_platform_affirms_nothing_and_repeats_no_claim() {
+    for tee in BOTH {
+        let mut world = World::new(tee);
+        world.nonce = "another-nonce".parse().unwrap();
+        let ear = refused_ear(&world);
+        assert_eq!(ear.status, Tier::Contraindicated);
+        assert_eq!(ear.tee_pubkey, None);
+        assert_eq!(ear.submods.keys().collect::<Vec<_>>(), ["platform"]);
+        let platform = &ear.submods["platform"];
+        assert_eq!(platform.status, Tier::Contraindicated);
+        assert_eq!(
+            platform.trustworthiness.clone().into_iter().collect::<Vec<_>>(),
+            [("instance-identity".to_owned(), 97)]
+        );
+        assert!(platform.attester_claims.is_empty());
+        assert_eq!(rules_failed(&ear, "platform"), ["nonce", "nonce"]);
+        assert_eq!(platform.verifier_claims["nonce"], "another-nonce");
+    }
+}
+
+#[test]
+fn the_result_for_a_statement_without_a_root_says_that_its_cryptography_failed() {
+    for tee in BOTH {
+        let mut world = World::new(tee);
+        world.policy.roots = Roots::Production;
+        let ear = refused_ear(&world);
+        assert_eq!(ear.submods["platform"].trustworthiness, [("hardware".to_owned(), 99)].into());
+        assert!(ear.submods["platform"].attester_claims.is_empty());
+        assert_eq!(ear.submods["platform"].verifier_claims["roots"], "production");
+    }
+}
+
+#[test]
+fn the_result_for_a_refused_agent_keeps_what_holds_of_its_platform() {
+    for tee in BOTH {
+        let mut world = World::new(tee);
+        world.policy.agents.get_mut(&name("researcher")).unwrap().measurement = Sha384::of(b"other");
+        let ear = refused_ear(&world);
+        assert_eq!(ear.status, Tier::Contraindicated);
+        assert_eq!(ear.submods["platform"].status, Tier::Warning);
+        assert!(ear.submods["platform"].attester_claims.contains_key("tee"));
+        let agent = &ear.submods["agent/researcher"];
+        assert_eq!(agent.trustworthiness, [("executables".to_owned(), 96)].into());
+        assert!(agent.attester_claims.is_empty());
+        assert_eq!(rules_failed(&ear, "agent/researcher"), ["agent.measurement"]);
+        assert_eq!(rules_failed(&ear, "platform"), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_result_names_the_collateral_that_it_rests_on() {
+    let world = World::new(Tee::Tdx);
+    let mut ear = world.appraise().unwrap().ear().clone();
+    name_collateral(&mut ear, &collateral_dates(&world.collateral));
+    for submodule in ear.submods.values() {
+        let parts = submodule.verifier_claims["collateral"].as_array().unwrap();
+        assert_eq!(parts.len(), 7);
+        assert_eq!(parts[3]["part"], "tdx.tcb_info");
+        let bytes = &world.collateral.tdx.as_ref().unwrap().tcb_info;
+        assert_eq!(parts[3]["sha256"], hex::encode(casemate_canon::Sha256::of(bytes).0));
+        assert_eq!(parts[3]["until"], UnixTime(NOW.0 + casemate_testkit::COLLATERAL_SECONDS).to_string());
     }
 }
 
@@ -777,9 +861,9 @@ fn nothing_is_affirmed_of_what_is_simulated() {
         let appraisal = World::new(tee).appraise().unwrap();
         for (part, submodule) in &appraisal.ear().submods {
             assert!(submodule.trustworthiness.values().all(|value| *value >= 32), "{tee} {part}");
-            assert_eq!(submodule.status, "warning", "{tee} {part}");
+            assert_eq!(submodule.status, Tier::Warning, "{tee} {part}");
             let written = serde_json::to_value(submodule).unwrap();
-            assert_eq!(written.get("ear.trustworthiness-vector"), None, "{tee} {part}");
+            assert_eq!(written.get("ear_trustworthiness_vector"), None, "{tee} {part}");
         }
     }
 }

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use casemate_protocol::Nonce;
 use casemate_protocol::cmw::{COLLECTION_BYTES_MAX, Evidence};
-use casemate_protocol::ear::Ear;
 use casemate_verifier::{
     Claim, CollateralPart, Policy, RuleResult, UnixTime, Voucher, appraise, collateral_dates,
 };
@@ -84,7 +83,7 @@ pub(crate) fn run(global: &Global, args: &VerifyArgs) -> Outcome {
     let context = Context { policy: &policy, now, collateral: collateral_dates(&collateral) };
     match appraise(&evidence, &args.nonce, &policy, &collateral, now) {
         Ok(appraisal) => {
-            show(global, verdict(appraisal.ear()), &context, appraisal.claims(), appraisal.rules());
+            show(global, appraisal.ear().status.name(), &context, appraisal.claims(), appraisal.rules());
             Ok(0)
         }
         Err(refused) => {
@@ -138,12 +137,6 @@ impl Context<'_> {
         };
         self.collateral.iter().map(dates).collect()
     }
-}
-
-/// The worst status of the result's parts. One that is not known is no affirmation.
-fn verdict(ear: &Ear) -> &'static str {
-    let affirming = !ear.submods.is_empty() && ear.submods.values().all(|part| part.status == "affirming");
-    if affirming { "affirming" } else { "warning" }
 }
 
 /// Whether the platform is simulated. None where nothing that was verified says so.
@@ -337,33 +330,6 @@ mod tests {
     }
 
     #[test]
-    fn the_verdict_is_the_worst_status_of_the_result() {
-        let ear = |statuses: &[&str]| -> Ear {
-            let submods: serde_json::Map<String, Value> = statuses
-                .iter()
-                .enumerate()
-                .map(|(index, status)| {
-                    let part = json!({
-                        "ear.status": status, "ear.trustworthiness-vector": {},
-                        "ear.appraisal-policy-id": "", "ear.casemate.claims": {},
-                    });
-                    (index.to_string(), part)
-                })
-                .collect();
-            let key = json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "x": "", "y": ""});
-            serde_json::from_value(json!({
-                "eat_profile": "", "iat": 0, "exp": 0, "eat_nonce": "", "tee-pubkey": key,
-                "ear.verifier-id": {"developer": "", "build": ""}, "submods": submods,
-            }))
-            .unwrap()
-        };
-        assert_eq!(verdict(&ear(&["affirming", "affirming"])), "affirming");
-        assert_eq!(verdict(&ear(&["affirming", "warning"])), "warning");
-        assert_eq!(verdict(&ear(&["affirming", "none"])), "warning");
-        assert_eq!(verdict(&ear(&[])), "warning");
-    }
-
-    #[test]
     fn the_last_line_says_what_simulated_evidence_is_worth() {
         let simulated = last_line("warning", Some(true));
         assert_eq!(simulated, "verdict: warning (SIMULATED: worth nothing outside development)");
@@ -373,7 +339,8 @@ mod tests {
     #[test]
     fn policy_time_and_dates_of_collateral_stand_above_the_claims() {
         let policy = policy();
-        let part = CollateralPart { name: "snp.crl", dates: Ok((UnixTime(0), UnixTime(86_400))) };
+        let sha256 = casemate_canon::Sha256::of(b"");
+        let part = CollateralPart { name: "snp.crl", sha256, dates: Ok((UnixTime(0), UnixTime(86_400))) };
         let context = Context { policy: &policy, now: UnixTime(86_400), collateral: vec![part] };
         assert_eq!(
             context.lines(),
