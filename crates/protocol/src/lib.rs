@@ -18,6 +18,7 @@ pub mod jwk;
 pub mod nonce;
 pub mod rcar;
 pub mod refusal;
+pub mod vtpm;
 
 pub use nonce::Nonce;
 pub use refusal::Refusal;
