@@ -12,6 +12,7 @@ mod image;
 mod inputs;
 mod interrupts;
 mod limits;
+mod offline;
 mod platform;
 mod project;
 mod refusals;
