@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use casemate_canon::Sha256;
 use clap::{Args, Parser, Subcommand};
 
 /// Verifies evidence, decides by policy and releases secrets.
@@ -57,6 +58,10 @@ pub(crate) struct Serve {
     /// Endorsements, read anew for each evidence.
     #[arg(long, value_name = "JSON")]
     pub(crate) bundle: PathBuf,
+    /// Use only bundles signed by this key: `sha256:` over its public key, as `casemate bundle keygen` prints it. Repeat
+    /// for each. Without it any bundle is used: its parts are signed by the vendors, and are verified whoever made it.
+    #[arg(long = "bundle-signer", value_name = "SHA256")]
+    pub(crate) bundle_signers: Vec<Sha256>,
     /// Further name or address in the certificate made at first run.
     #[arg(long = "name", value_name = "NAME")]
     pub(crate) names: Vec<String>,

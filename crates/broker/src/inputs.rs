@@ -7,7 +7,9 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use casemate_canon::Sha256;
 use casemate_endorsements::{BUNDLE_BYTES_MAX, BundleError, Collateral};
+use casemate_protocol::Refusal;
 use casemate_verifier::{Policy, PolicyError};
 
 /// Largest policy file in bytes.
@@ -31,6 +33,14 @@ pub(crate) enum InputsError {
         path: PathBuf,
         /// What is wrong.
         error: BundleError,
+    },
+    /// Nobody who may signed the bundle.
+    #[error("{}: {refusal}", path.display())]
+    Signer {
+        /// File.
+        path: PathBuf,
+        /// By rule `collateral.signer`.
+        refusal: Refusal,
     },
     /// Not UTF-8.
     #[error("{}:1:1: not UTF-8 text", path.display())]
@@ -62,6 +72,7 @@ impl InputsError {
         match self {
             Self::Policy { .. } => "a malformed policy",
             Self::Bundle { .. } => "a malformed bundle",
+            Self::Signer { .. } => "a bundle of another signer",
             Self::NotText { .. } | Self::TooLong { .. } | Self::Io { .. } => "a file that cannot be read",
         }
     }
@@ -70,7 +81,10 @@ impl InputsError {
     pub(crate) fn todo(&self) -> &str {
         match self {
             Self::Policy { error, .. } => &error.todo,
-            Self::Bundle { .. } => "make the bundle anew with `casemate bundle`",
+            Self::Bundle { .. } => "make the bundle anew with `casemate bundle create`",
+            Self::Signer { .. } => {
+                "make the bundle anew with `casemate bundle create --sign-key`, or name its signer"
+            }
             Self::NotText { .. } | Self::TooLong { .. } => "give a policy file and a bundle",
             Self::Io { .. } => "check path and permissions",
         }
@@ -84,6 +98,8 @@ pub(crate) struct InputFiles {
     pub(crate) policy: PathBuf,
     /// Bundle (JSON).
     pub(crate) bundle: PathBuf,
+    /// Who may have signed the bundle; empty where anybody may have made it.
+    pub(crate) bundle_signers: Vec<Sha256>,
 }
 
 impl InputFiles {
@@ -99,7 +115,11 @@ impl InputFiles {
     pub(crate) fn collateral(&self) -> Result<Collateral, InputsError> {
         let path = &self.bundle;
         let bytes = read_bounded(path, BUNDLE_BYTES_MAX)?;
-        casemate_endorsements::read(&bytes).map_err(|error| InputsError::Bundle { path: path.clone(), error })
+        let bundle = casemate_endorsements::read(&bytes)
+            .map_err(|error| InputsError::Bundle { path: path.clone(), error })?;
+        bundle
+            .accept(&[&self.bundle_signers])
+            .map_err(|refusal| InputsError::Signer { path: path.clone(), refusal })
     }
 }
 

@@ -34,6 +34,7 @@ fn reference_values_and_bundle_are_written_without_mounting_and_stay_the_same() 
         assert_eq!(values.keys().collect::<Vec<_>>(), members);
         assert_eq!(values["tee"], platform);
         let bundle = casemate_endorsements::read(&fs::read(state.join("bundle.json")).unwrap()).unwrap();
+        let bundle = bundle.contents();
         assert_eq!((bundle.tdx.is_some(), bundle.snp.is_some()), (platform == "tdx", platform == "snp"));
 
         let again = run(&state, platform, &arguments);

@@ -1,11 +1,17 @@
-//! The bundle file: `{"version":1,"tdx":{..},"snp":{..}}`, every member standard base64 of the bytes as served.
+//! The bundle file. Unsigned: `{"version":1,"tdx":{..},"snp":{..}}`, every member standard base64 of the bytes as
+//! served. Signed: a JWS in flattened JSON form whose payload are the bytes of an unsigned one (see `signature`).
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use casemate_canon::Sha256;
+use casemate_protocol::Refusal;
 use casemate_verifier::{Collateral, SnpCollateral, TdxCollateral};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::signature::{self, BundleSignature, SignatureError};
 
 /// Version of the file form.
 pub const BUNDLE_VERSION: u32 = 1;
@@ -37,17 +43,71 @@ pub enum BundleError {
     /// Neither TDX nor SNP collateral.
     #[error("bundle holds collateral for no platform")]
     Empty,
+    /// It is signed, and the signature does not hold.
+    #[error("signature of the bundle: {0}")]
+    Signature(#[from] SignatureError),
 }
 
-/// The collateral in `bytes`.
+/// A bundle whose signature, where it has one, holds. What it holds is untrusted until the verifier has checked it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    contents: Collateral,
+    signature: Option<BundleSignature>,
+}
+
+impl Bundle {
+    /// Who signed it and when, as the signer says.
+    #[must_use]
+    pub const fn signature(&self) -> Option<&BundleSignature> {
+        self.signature.as_ref()
+    }
+
+    /// What it holds, for showing. For verification use [`Bundle::accept`].
+    #[must_use]
+    pub const fn contents(&self) -> &Collateral {
+        &self.contents
+    }
+
+    /// What it holds, if its signer is in each of these lists that is not empty. Empty lists ask for no signature: each
+    /// part is signed by its vendor, and is verified whoever put it here.
+    ///
+    /// # Errors
+    /// A [`Refusal`] by rule `collateral.signer`.
+    pub fn accept(self, lists: &[&[Sha256]]) -> Result<Collateral, Refusal> {
+        for list in lists.iter().filter(|list| !list.is_empty()) {
+            let named: Vec<String> = list.iter().map(ToString::to_string).collect();
+            let expected = format!("a bundle signed by {}", named.join(" or "));
+            match &self.signature {
+                Some(BundleSignature { signer, .. }) if list.contains(signer) => {}
+                Some(BundleSignature { signer, .. }) => {
+                    return Err(Refusal::new(SIGNER_RULE, expected, format_args!("one signed by {signer}")));
+                }
+                None => return Err(Refusal::new(SIGNER_RULE, expected, "one without a signature")),
+            }
+        }
+        Ok(self.contents)
+    }
+}
+
+const SIGNER_RULE: &str = "collateral.signer";
+
+/// The bundle in `bytes`, signed or not.
 ///
 /// # Errors
-/// [`BundleError`].
-pub fn read(bytes: &[u8]) -> Result<Collateral, BundleError> {
+/// [`BundleError`]: a signature that does not hold is one, whether or not anybody asked for it.
+pub fn read(bytes: &[u8]) -> Result<Bundle, BundleError> {
     if bytes.len() > BUNDLE_BYTES_MAX {
         return Err(BundleError::TooLong { found: bytes.len() });
     }
-    let shape = |error: serde_json::Error| BundleError::Shape { reason: error.to_string() };
+    let form: Form = serde_json::from_slice(bytes).map_err(shape)?;
+    if form.payload.is_none() {
+        return Ok(Bundle { contents: read_unsigned(bytes)?, signature: None });
+    }
+    let (payload, signature) = signature::verify(bytes)?;
+    Ok(Bundle { contents: read_unsigned(&payload)?, signature: Some(signature) })
+}
+
+fn read_unsigned(bytes: &[u8]) -> Result<Collateral, BundleError> {
     let Versioned { version } = serde_json::from_slice(bytes).map_err(shape)?;
     if version != BUNDLE_VERSION {
         return Err(BundleError::Version { found: version });
@@ -59,7 +119,11 @@ pub fn read(bytes: &[u8]) -> Result<Collateral, BundleError> {
     Ok(Collateral { tdx: file.tdx.map(Into::into), snp: file.snp.map(Into::into) })
 }
 
-/// The file form of `collateral`.
+fn shape(error: serde_json::Error) -> BundleError {
+    BundleError::Shape { reason: error.to_string() }
+}
+
+/// The unsigned file form of `collateral`.
 #[must_use]
 pub fn write(collateral: &Collateral) -> Vec<u8> {
     let file = File {
@@ -73,7 +137,13 @@ pub fn write(collateral: &Collateral) -> Vec<u8> {
     bytes
 }
 
-/// Read first, so that a bundle of a later version is refused by its version and not by its members.
+/// Read first, to tell a signed bundle from an unsigned one.
+#[derive(Deserialize)]
+struct Form {
+    payload: Option<IgnoredAny>,
+}
+
+/// Read next, so that a bundle of a later version is refused by its version and not by its members.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
@@ -188,6 +258,8 @@ impl From<&SnpCollateral> for SnpFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use casemate_jose::SigningKey;
+    use casemate_verifier::UnixTime;
     use serde_json::{Value, json};
 
     fn sample() -> Collateral {
@@ -205,21 +277,25 @@ mod tests {
         }
     }
 
+    fn read_contents(bytes: &[u8]) -> Result<Collateral, BundleError> {
+        read(bytes).map(|bundle| bundle.accept(&[]).unwrap())
+    }
+
     fn changed(change: impl FnOnce(&mut Value)) -> Result<Collateral, BundleError> {
         let mut value: Value = serde_json::from_slice(&write(&sample())).unwrap();
         change(&mut value);
-        read(&serde_json::to_vec(&value).unwrap())
+        read_contents(&serde_json::to_vec(&value).unwrap())
     }
 
     #[test]
     fn reads_back_what_it_writes() {
-        assert_eq!(read(&write(&sample())), Ok(sample()));
+        assert_eq!(read_contents(&write(&sample())), Ok(sample()));
         let mut without_vek = sample();
         without_vek.tdx = None;
         if let Some(snp) = &mut without_vek.snp {
             snp.vek = None;
         }
-        assert_eq!(read(&write(&without_vek)), Ok(without_vek));
+        assert_eq!(read_contents(&write(&without_vek)), Ok(without_vek));
     }
 
     #[test]
@@ -260,5 +336,73 @@ mod tests {
         for length in 0..=end {
             assert!(matches!(read(&bytes[..length]), Err(BundleError::Shape { .. })), "{length}");
         }
+    }
+
+    fn signed(key: &SigningKey) -> Vec<u8> {
+        crate::sign(&write(&sample()), key, UnixTime(7)).unwrap()
+    }
+
+    #[test]
+    fn a_signed_bundle_says_who_signed_it_and_holds_the_same() {
+        let key = SigningKey::generate().unwrap();
+        let bundle = read(&signed(&key)).unwrap();
+        let signer = crate::signer_id(&key).unwrap();
+        assert_eq!(bundle.signature(), Some(&BundleSignature { signer, signed_at: UnixTime(7) }));
+        assert_eq!(bundle.contents(), &sample());
+        assert_eq!(bundle.accept(&[&[], &[signer]]), Ok(sample()));
+    }
+
+    #[test]
+    fn refuses_by_rule_a_bundle_that_nobody_or_somebody_else_signed() {
+        let key = SigningKey::generate().unwrap();
+        let wanted = Sha256::of(b"wanted");
+        let refusal = read(&write(&sample())).unwrap().accept(&[&[wanted]]).unwrap_err();
+        assert_eq!(
+            (refusal.rule.as_str(), refusal.found.as_str()),
+            ("collateral.signer", "one without a signature")
+        );
+        let signer = crate::signer_id(&key).unwrap();
+        let refusal = read(&signed(&key)).unwrap().accept(&[&[signer], &[wanted]]).unwrap_err();
+        assert_eq!(refusal.rule, "collateral.signer");
+        assert_eq!(refusal.expected, format!("a bundle signed by {wanted}"));
+        assert_eq!(refusal.found, format!("one signed by {signer}"));
+        assert_eq!(read(&signed(&key)).unwrap().accept(&[&[wanted, signer]]), Ok(sample()));
+    }
+
+    #[test]
+    fn refuses_every_changed_byte_of_a_signed_bundle_and_truncation_at_every_offset() {
+        let bytes = signed(&SigningKey::generate().unwrap());
+        let end = bytes.iter().rposition(|b| *b == b'}').unwrap();
+        for at in 0..=end {
+            assert!(read(&bytes[..at]).is_err(), "{at}");
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            // White space between members is outside what is signed.
+            if !bytes[at].is_ascii_whitespace() || !changed[at].is_ascii_whitespace() {
+                assert!(read(&changed).is_err(), "{at}: {:?}", bytes[at] as char);
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_members_beside_and_within_a_signed_bundle() {
+        let key = SigningKey::generate().unwrap();
+        let change = |change: &dyn Fn(&mut Value)| {
+            let mut value: Value = serde_json::from_slice(&signed(&key)).unwrap();
+            change(&mut value);
+            read(&serde_json::to_vec(&value).unwrap()).unwrap_err()
+        };
+        let form = |error: &BundleError| matches!(error, BundleError::Signature(SignatureError::Form { .. }));
+        for member in ["header", "version", "tdx"] {
+            assert!(form(&change(&|v| v[member] = json!(1))), "{member}");
+        }
+        for member in ["protected", "signature"] {
+            let error = change(&|v| drop(v.as_object_mut().unwrap().remove(member)));
+            assert!(form(&error), "{member}");
+        }
+        let inside = crate::sign(br#"{"version":1}"#, &key, UnixTime(7)).unwrap();
+        assert_eq!(read(&inside), Err(BundleError::Empty));
+        let twice = crate::sign(&signed(&key), &key, UnixTime(7)).unwrap();
+        assert!(matches!(read(&twice), Err(BundleError::Shape { .. })));
     }
 }

@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use casemate_protocol::jwk::{ALG_ES256, EcJwk};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::JoseError;
@@ -58,6 +58,36 @@ impl SigningKey {
         self.jwk.clone()
     }
 
+    /// A key from a private JWK (RFC 7518 section 6.2.2): `kty`, `crv`, `x`, `y`, `d`, and `alg` where it is `ES256`. Other
+    /// members, which say how a key may be used or what it is called, are not read. x and y must belong to d.
+    ///
+    /// # Errors
+    /// [`JoseError::StoredJwk`].
+    pub fn from_jwk(json: &[u8]) -> Result<Self, JoseError> {
+        let mut jwk: PrivateJwk = serde_json::from_slice(json).map_err(|_| JoseError::StoredJwk)?;
+        let digits = Zeroizing::new(std::mem::take(&mut jwk.d));
+        if jwk.alg.as_deref().is_some_and(|alg| alg != ALG_ES256) {
+            return Err(JoseError::StoredJwk);
+        }
+        let public = EcJwk { kty: jwk.kty, crv: jwk.crv, alg: ALG_ES256.into(), x: jwk.x, y: jwk.y };
+        let point = public.to_point(ALG_ES256).map_err(|_| JoseError::StoredJwk)?;
+        let d = URL_SAFE_NO_PAD.decode(digits.as_bytes()).map(Zeroizing::new);
+        let d = d.map_err(|_| JoseError::StoredJwk)?;
+        let pair =
+            EcdsaKeyPair::from_private_key_and_public_key(&ECDSA_P256_SHA256_FIXED_SIGNING, &d, &point)
+                .map_err(|_| JoseError::StoredJwk)?;
+        Self::of(pair)
+    }
+
+    /// Signs these bytes: r and s, 32 bytes each, big-endian (RFC 7518 section 3.4).
+    ///
+    /// # Errors
+    /// [`JoseError::Library`].
+    pub fn sign(&self, message: &[u8]) -> Result<[u8; 64], JoseError> {
+        let signature = self.pair.sign(&SystemRandom::new(), message).map_err(|_| JoseError::Library)?;
+        signature.as_ref().try_into().map_err(|_| JoseError::Library)
+    }
+
     /// Signs `claims` as a compact JWS with the header `{"typ":typ,"alg":"ES256"}`, members in this order.
     /// The signature is r and s, 32 bytes each.
     ///
@@ -89,6 +119,17 @@ impl SigningKey {
         let jwk = EcJwk::from_point(ALG_ES256, pair.public_key().as_ref()).map_err(|_| JoseError::Library)?;
         Ok(Self { pair, jwk })
     }
+}
+
+/// A private JWK, as far as it is read. No `Debug`: it holds a key.
+#[derive(Deserialize)]
+struct PrivateJwk {
+    kty: String,
+    crv: String,
+    alg: Option<String>,
+    x: String,
+    y: String,
+    d: String,
 }
 
 /// The protected header, serialised in the order of its members.
@@ -132,6 +173,36 @@ mod tests {
         let again = SigningKey::from_pkcs8(&key.to_pkcs8().unwrap()).unwrap();
         assert_eq!(again.jwk(), key.jwk());
         assert_eq!(SigningKey::from_pkcs8(b"no").err(), Some(JoseError::StoredKey));
+    }
+
+    #[test]
+    fn takes_a_private_jwk_whose_parts_belong_together() {
+        // RFC 7515 appendix A.3.1.
+        let good = json!({
+            "kty": "EC", "crv": "P-256", "kid": "any",
+            "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+            "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+            "d": "jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI",
+        });
+        let read = |jwk: &serde_json::Value| SigningKey::from_jwk(&serde_json::to_vec(jwk).unwrap());
+        let key = read(&good).unwrap();
+        let point = key.jwk().to_point(ALG_ES256).unwrap();
+        let signature = key.sign(b"message").unwrap();
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(b"message", &signature).unwrap();
+        let other = SigningKey::generate().unwrap().jwk();
+        for (member, value) in [
+            ("kty", json!("OKP")),
+            ("crv", json!("P-384")),
+            ("alg", json!("ES384")),
+            ("x", json!(other.x)),
+            ("d", json!("AA")),
+            ("d", json!("")),
+        ] {
+            let mut jwk = good.clone();
+            jwk[member] = value;
+            assert_eq!(read(&jwk).err(), Some(JoseError::StoredJwk), "{member}");
+        }
+        assert_eq!(SigningKey::from_jwk(b"no").err(), Some(JoseError::StoredJwk));
     }
 
     #[test]

@@ -52,6 +52,9 @@ pub enum JoseError {
     /// Stored key bytes are not a P-256 private key in PKCS #8.
     #[error("not a P-256 private key in PKCS #8")]
     StoredKey,
+    /// Not a private P-256 key as JWK, or one whose parts do not belong together.
+    #[error("not a private P-256 key for ES256 as JWK")]
+    StoredJwk,
     /// The cryptographic library failed (no memory, no randomness).
     #[error("cryptographic library failed")]
     Library,

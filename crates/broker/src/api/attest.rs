@@ -24,6 +24,7 @@ use super::intake::{SessionPlace, discard};
 use super::{App, json_answer, session_id, set_session};
 use crate::attested::Attested;
 use crate::clock::now_s;
+use crate::inputs::InputsError;
 use crate::store::decisions::{Decision, Kind, Outcome, Subject};
 use crate::store::sessions::{Session, Spent};
 
@@ -184,8 +185,11 @@ fn appraise(
     if session.tee != tee {
         return Err(Refusal::new(RULE_TEE, &session.tee, tee).into());
     }
-    let inputs = |error: crate::inputs::InputsError| {
+    let inputs = |error: InputsError| {
         tracing::error!("nothing is accepted: {error}");
+        if let InputsError::Signer { refusal, .. } = error {
+            return NotAffirmed::from(refusal);
+        }
         NotAffirmed::from(Refusal::new(RULE_POLICY, "readable policy and bundle", error.outward()))
     };
     let policy = app.inputs.policy().map_err(inputs)?;

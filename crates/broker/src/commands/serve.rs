@@ -23,7 +23,11 @@ const SWEEP_S: u64 = 30;
 
 /// Checks policy and bundle, then serves until SIGTERM or SIGINT.
 pub(crate) fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
-    let inputs = InputFiles { policy: arguments.policy.clone(), bundle: arguments.bundle.clone() };
+    let inputs = InputFiles {
+        policy: arguments.policy.clone(),
+        bundle: arguments.bundle.clone(),
+        bundle_signers: arguments.bundle_signers.clone(),
+    };
     inputs.policy()?;
     inputs.collateral()?;
     let state = StateDir::open(&arguments.state.dir)?;

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use casemate_canon::Sha256;
+use casemate_endorsements::Bundle;
 use casemate_verifier::{Collateral, POLICY_BYTES_MAX, Policy};
 
 use crate::failure::{Failure, Outcome, one_line};
@@ -36,8 +38,22 @@ pub(crate) fn bundle_file(project: &Project) -> PathBuf {
     project.emulator().join("bundle.json")
 }
 
-/// Reads endorsements.
+/// Reads endorsements, signed by whomever.
 pub(crate) fn read_bundle(path: &Path) -> Outcome<Collateral> {
+    read_bundle_signed_by(path, &[])
+}
+
+/// Reads endorsements whose file is signed by one of these, where the list is not empty.
+pub(crate) fn read_bundle_signed_by(path: &Path, signers: &[Sha256]) -> Outcome<Collateral> {
+    let bundle = read_bundle_file(path)?;
+    bundle.accept(&[signers]).map_err(|refusal| {
+        let todo = "use a bundle of that signer: `casemate bundle create --sign-key` makes one";
+        Failure::refused(format!("{}: bundle is refused", path.display()), refusal, todo)
+    })
+}
+
+/// Reads a bundle as it is.
+pub(crate) fn read_bundle_file(path: &Path) -> Outcome<Bundle> {
     let todo = "name a bundle with `--bundle FILE`; `casemate up` makes one for the development platform";
     let bytes = inputs::read_bytes(path, casemate_endorsements::BUNDLE_BYTES_MAX, todo)?;
     casemate_endorsements::read(&bytes)

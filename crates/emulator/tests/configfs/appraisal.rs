@@ -60,6 +60,8 @@ impl Case {
             nonce,
             policy: policy(emulator),
             collateral: casemate_endorsements::read(&fs::read(emulator.state().join("bundle.json")).unwrap())
+                .unwrap()
+                .accept(&[])
                 .unwrap(),
             pki: DevPki::load(&emulator.pki(), now).unwrap(),
             now,
