@@ -45,7 +45,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
     let [evidence, policy, bundle, now, nonce] = words.as_slice() else { return Err("five words".into()) };
     let evidence = Evidence::from_json_bytes(&std::fs::read(evidence)?)?;
     let policy = Policy::parse(&std::fs::read_to_string(policy)?)?;
-    let collateral = casemate_endorsements::read(&std::fs::read(bundle)?)?;
+    let collateral = casemate_endorsements::read(&std::fs::read(bundle)?)?.accept(&[])?;
     let now = UnixTime(now.parse()?);
     if nonce == "--then-open" {
         seal()?;
