@@ -2,14 +2,14 @@
 //!
 //! Azure, first form: `{quote|tpm_quote: {message, signature, pcrs}, report|hcl_report, vcek|td_quote}`, bytes as arrays
 //! of numbers, `vcek` in PEM. Azure, versions 1 and 2: the same with `version`, the quote in hexadecimal digits and the
-//! rest in base64url. In all of them the signature is a bare RSASSA one with SHA-256, and `pcrs` are those of the SHA-256
+//! rest in padded base64url. In all of them the signature is a bare RSASSA one with SHA-256, and `pcrs` are those of the SHA-256
 //! bank from 0 to 23. Plain TPM: `{ak_public, tpm_quote}` in base64, the signature a `TPMT_SIGNATURE`. Ours: `format`, the
 //! members of all others, everything in base64url, `pcrs` as triples of bank, index and value.
 
 use std::borrow::Cow;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use casemate_evidence::TpmHash;
 use serde_json::{Value, json};
 
@@ -343,7 +343,8 @@ fn read_bytes(label: &'static str, member: &str, form: Form) -> Result<Vec<u8>, 
             let expected = "an array of bytes";
             return serde_json::from_str(member).map_err(|_| VtpmJsonError::Member { label, expected });
         }
-        Form::Own | Form::AzureText => (&URL_SAFE_NO_PAD, "base64url"),
+        Form::Own => (&URL_SAFE_NO_PAD, "base64url"),
+        Form::AzureText => (&URL_SAFE, "padded base64url"),
         Form::Plain => (&STANDARD, "base64"),
     };
     let wrong = || VtpmJsonError::Member { label, expected };

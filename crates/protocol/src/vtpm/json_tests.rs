@@ -39,8 +39,8 @@ fn azure_text() -> Value {
             "signature": lower_hex(&[0x51; 256]),
             "pcrs": digests().iter().map(|pcr| lower_hex(&pcr.digest)).collect::<Vec<_>>(),
         },
-        "hcl_report": "-_8",
-        "vcek": "MAA",
+        "hcl_report": "-_8=",
+        "vcek": "MAA=",
     })
 }
 
@@ -84,7 +84,7 @@ fn reads_the_forms_of_others() {
     assert_eq!(read(&plain()), Ok(expected));
     let mut tdx = azure_text();
     tdx.as_object_mut().unwrap().remove("vcek");
-    let found = with(tdx, "td_quote", json!("BAA")).unwrap();
+    let found = with(tdx, "td_quote", json!("BAA=")).unwrap();
     assert_eq!(found.ak, AkEvidence::AzureTdx { hcl_report: vec![0xfb, 0xff], td_quote: vec![4, 0] });
 }
 
@@ -165,8 +165,8 @@ fn refuses_bytes_in_another_spelling() {
         let found = changed(azure_text(), "/tpm_quote/message", json!(text));
         assert_eq!(found, wrong("message", "hexadecimal digits"), "{text}");
     }
-    assert_eq!(changed(azure_text(), "/hcl_report", json!("-_8=")), wrong("hcl_report", "base64url"));
-    assert_eq!(changed(azure_text(), "/hcl_report", json!("+/8")), wrong("hcl_report", "base64url"));
+    assert_eq!(changed(azure_text(), "/hcl_report", json!("-_8")), wrong("hcl_report", "padded base64url"));
+    assert_eq!(changed(azure_text(), "/hcl_report", json!("+/8=")), wrong("hcl_report", "padded base64url"));
     assert_eq!(changed(plain(), "/ak_public", json!("MAA")), wrong("ak_public", "base64"));
     for number in [json!([256]), json!([-1]), json!([1.5]), json!("ff"), json!({})] {
         assert_eq!(changed(azure_numbers(), "/report", number), wrong("hcl_report", "an array of bytes"));
