@@ -5,7 +5,9 @@
 //! with P-256) and the nested certification data of types 6 and 5 (a PCK chain in PEM) are read.
 
 use crate::cursor::{Cursor, Truncated};
-use crate::tdx_body::{QE_REPORT_BYTES, QeReport, TD_REPORT_10_BYTES, TD_REPORT_15_BYTES, TdReport};
+use crate::tdx_body::{
+    QE_REPORT_BYTES, QeReport, TD_REPORT_10_BYTES, TD_REPORT_15_BYTES, TD_REPORT_15_EX_BYTES, TdReport,
+};
 
 /// Largest quote in bytes; configfs-tsm gives at most 32 KiB, real quotes have 5 to 8 KB.
 pub const QUOTE_BYTES_MAX: usize = 32 << 10;
@@ -62,7 +64,7 @@ pub enum TdxQuoteError {
     #[error("quoting enclave's vendor is not Intel")]
     QeVendor,
     /// A version 5 body of a type that is not read here.
-    #[error("body type {found} is not 2 (TD report 1.0) or 3 (TD report 1.5)")]
+    #[error("body type {found} is not 2 (TD report 1.0), 3 (TD report 1.5) or 4 (TD report 1.5 extended)")]
     BodyType {
         /// The type.
         found: u16,
@@ -192,6 +194,7 @@ fn read_v5_body<'a>(at: &mut Cursor<'a>) -> Result<&'a [u8], TdxQuoteError> {
     let expected = match found_type {
         2 => TD_REPORT_10_BYTES,
         3 => TD_REPORT_15_BYTES,
+        4 => TD_REPORT_15_EX_BYTES,
         found => return Err(TdxQuoteError::BodyType { found }),
     };
     if usize::try_from(found_size) != Ok(expected) {

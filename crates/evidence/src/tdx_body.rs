@@ -1,7 +1,8 @@
 //! The two reports inside a TDX quote: the TD report body and the quoting enclave's SGX report.
 //!
 //! Layouts: Intel TDX DCAP quoting library API, "TD Quote Body Descriptor" (TD report 1.0: 584 bytes, 1.5: 648
-//! bytes) and "Enclave Report Body" (384 bytes). All integers are little-endian.
+//! bytes) and "Enclave Report Body" (384 bytes); `sgx_report2_body_v1_5_ex_t` in `sgx_quote_5.h` of Intel's DCAP (TD
+//! report 1.5 extended: 885 bytes). All integers are little-endian.
 
 use crate::cursor::{Cursor, Truncated};
 
@@ -9,6 +10,8 @@ use crate::cursor::{Cursor, Truncated};
 pub const TD_REPORT_10_BYTES: usize = 584;
 /// Bytes of a TD report body, version 1.5.
 pub const TD_REPORT_15_BYTES: usize = 648;
+/// Bytes of a TD report body, version 1.5 extended.
+pub const TD_REPORT_15_EX_BYTES: usize = 885;
 /// Bytes of an SGX report body.
 pub const QE_REPORT_BYTES: usize = 384;
 
@@ -52,6 +55,34 @@ pub struct TdReport15<'a> {
     pub tee_tcb_svn2: &'a [u8; 16],
     /// Measurement of service trust domains bound to this one; zero for none.
     pub mr_service_td: &'a [u8; 48],
+    /// The part that only version 1.5 extended has.
+    pub extended: Option<TdReport15Ex<'a>>,
+}
+
+/// Fields that version 1.5 extended adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TdReport15Ex<'a> {
+    /// Which virtual machine of a partitioned trust domain: 0 is the first level.
+    pub vm_id: u8,
+    /// Identity of this instance; a relaunch changes it.
+    pub td_id: &'a [u8; 32],
+    /// Digest over what is known of devices.
+    pub device_info: &'a [u8; 48],
+    /// Service trust domains bound at creation.
+    pub initial_service_td: &'a [u8; 48],
+    /// Their attributes.
+    pub initial_service_td_attributes: &'a [u8; 8],
+    /// Security versions of the CPU at creation.
+    pub initial_cpu_svn: &'a [u8; 16],
+    /// Security versions of module and platform at creation.
+    pub initial_tee_tcb_svn: &'a [u8; 16],
+    /// Platform family at creation.
+    pub initial_fmspc: &'a [u8; 12],
+    /// Service trust domains bound now.
+    pub current_service_td: &'a [u8; 48],
+    /// Their attributes.
+    pub current_service_td_attributes: &'a [u8; 8],
 }
 
 /// What the SGX hardware says of the quoting enclave.
@@ -79,7 +110,7 @@ pub struct QeReport<'a> {
 }
 
 impl<'a> TdReport<'a> {
-    /// Reads version 1.0 fields, then version 1.5 fields where there are bytes for them. The caller knows the size.
+    /// Reads version 1.0 fields, then those of later versions where there are bytes for them. The caller knows the size.
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Truncated> {
         let mut at = Cursor::new(bytes);
         Ok(Self {
@@ -95,11 +126,34 @@ impl<'a> TdReport<'a> {
             mr_owner_config: at.array()?,
             rtmr: [at.array()?, at.array()?, at.array()?, at.array()?],
             report_data: at.array()?,
-            version_15: if at.rest().is_empty() {
-                None
-            } else {
-                Some(TdReport15 { tee_tcb_svn2: at.array()?, mr_service_td: at.array()? })
-            },
+            version_15: if at.rest().is_empty() { None } else { Some(TdReport15::read(&mut at)?) },
+        })
+    }
+}
+
+impl<'a> TdReport15<'a> {
+    fn read(at: &mut Cursor<'a>) -> Result<Self, Truncated> {
+        Ok(Self {
+            tee_tcb_svn2: at.array()?,
+            mr_service_td: at.array()?,
+            extended: if at.rest().is_empty() { None } else { Some(TdReport15Ex::read(at)?) },
+        })
+    }
+}
+
+impl<'a> TdReport15Ex<'a> {
+    fn read(at: &mut Cursor<'a>) -> Result<Self, Truncated> {
+        Ok(Self {
+            vm_id: at.u8()?,
+            td_id: at.array()?,
+            device_info: at.array()?,
+            initial_service_td: at.array()?,
+            initial_service_td_attributes: at.array()?,
+            initial_cpu_svn: at.array()?,
+            initial_tee_tcb_svn: at.array()?,
+            initial_fmspc: at.array()?,
+            current_service_td: at.array()?,
+            current_service_td_attributes: at.array()?,
         })
     }
 }

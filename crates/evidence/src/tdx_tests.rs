@@ -134,20 +134,44 @@ fn reads_both_bodies_of_version_5() {
     let later = quote.body.version_15.unwrap();
     assert_eq!(later.tee_tcb_svn2, &body(648)[584..600]);
     assert_eq!(later.mr_service_td, &body(648)[600..]);
+    assert_eq!(later.extended, None);
+}
+
+#[test]
+fn reads_the_extended_body_of_version_5() {
+    let whole = bytes(&good_v5(4, 885));
+    let quote = parse_tdx_quote(&whole).unwrap();
+    assert_eq!(quote.signed, &whole[..48 + 6 + 885]);
+    let content = body(885);
+    let extended = quote.body.version_15.unwrap().extended.unwrap();
+    assert_eq!(extended.vm_id, content[648]);
+    assert_eq!(extended.td_id, &content[649..681]);
+    assert_eq!(extended.device_info, &content[681..729]);
+    assert_eq!(extended.initial_service_td, &content[729..777]);
+    assert_eq!(extended.initial_service_td_attributes, &content[777..785]);
+    assert_eq!(extended.initial_cpu_svn, &content[785..801]);
+    assert_eq!(extended.initial_tee_tcb_svn, &content[801..817]);
+    assert_eq!(extended.initial_fmspc, &content[817..829]);
+    assert_eq!(extended.current_service_td, &content[829..877]);
+    assert_eq!(extended.current_service_td_attributes, &content[877..]);
 }
 
 #[test]
 fn refuses_bodies_of_other_types_and_sizes() {
     let parse = |parts: &Parts| parse_tdx_quote(&bytes(parts)).unwrap_err();
     assert_eq!(parse(&good_v5(1, 584)), TdxQuoteError::BodyType { found: 1 });
-    assert_eq!(parse(&good_v5(4, 885)), TdxQuoteError::BodyType { found: 4 });
+    assert_eq!(parse(&good_v5(5, 885)), TdxQuoteError::BodyType { found: 5 });
     assert_eq!(parse(&good_v5(2, 648)), TdxQuoteError::BodySize { expected: 584, found: 648 });
     assert_eq!(parse(&good_v5(3, 647)), TdxQuoteError::BodySize { expected: 648, found: 647 });
+    for size in [648, 884, 886] {
+        let found = u32::try_from(size).unwrap();
+        assert_eq!(parse(&good_v5(4, size)), TdxQuoteError::BodySize { expected: 885, found });
+    }
 }
 
 #[test]
 fn refuses_truncation_at_every_offset() {
-    for parts in [good(), good_v5(3, 648)] {
+    for parts in [good(), good_v5(3, 648), good_v5(4, 885)] {
         let whole = bytes(&parts);
         for length in 0..whole.len() {
             let found = parse_tdx_quote(&whole[..length]);

@@ -101,6 +101,34 @@ impl Appraisal {
     }
 }
 
+/// A hardware statement that passed every rule of a policy. It grants nothing: no agent stands behind it.
+#[derive(Debug, Clone)]
+pub struct PlatformAppraisal {
+    pub(crate) standing: Standing,
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) rules: Vec<RuleResult>,
+}
+
+impl PlatformAppraisal {
+    /// Every claim.
+    #[must_use]
+    pub fn claims(&self) -> &[Claim] {
+        &self.claims
+    }
+
+    /// Every rule.
+    #[must_use]
+    pub fn rules(&self) -> &[RuleResult] {
+        &self.rules
+    }
+
+    /// The result as EAR claims, for the policy, challenge and time of the appraisal.
+    #[must_use]
+    pub fn ear(&self, policy: &Policy, challenge: Challenge<'_>, now: UnixTime) -> Ear {
+        ear::build_platform(self.standing, &self.claims, Frame { policy, challenge, now })
+    }
+}
+
 /// Permission to release one resource to one agent key. Releasing consumes it.
 #[derive(Debug)]
 pub struct Grant {

@@ -9,16 +9,64 @@ mod boxed;
 mod log;
 
 use casemate_protocol::Nonce;
-use casemate_protocol::cmw::Evidence;
+use casemate_protocol::cmw::{Evidence, Platform};
 
-use crate::appraisal::{Appraisal, Passed, Refused};
-use crate::collateral::Collateral;
+use crate::appraisal::{Appraisal, Passed, PlatformAppraisal, Refused};
+use crate::hex_text::Hex;
 use crate::ledger::Ledger;
-use crate::platform::{self, Standing};
+use crate::platform::{self, Scope, Standing};
 use crate::policy::Policy;
 use crate::time::UnixTime;
+use crate::verified_collateral::VerifiedCollateral;
 
-/// Appraises evidence against a policy.
+/// What a statement without a box around it must have bound in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binding {
+    /// All 64 bytes of report data, of a TDX quote or an SNP report.
+    ReportData([u8; 64]),
+    /// All of the extra data of a TPM quote, at most 64 bytes.
+    ExtraData(Vec<u8>),
+}
+
+/// Appraises a hardware statement by itself: no box, no composition, no agent. It shows a platform and what was
+/// measured there, and nothing of who runs inside.
+///
+/// # Errors
+/// [`Refused`], with every rule that was tried.
+pub fn appraise_platform(
+    statement: &Platform,
+    binding: &Binding,
+    policy: &Policy,
+    collateral: &mut VerifiedCollateral,
+    now: UnixTime,
+) -> Result<PlatformAppraisal, Refused> {
+    let mut ledger = Ledger::new();
+    let view = platform::appraise(&mut ledger, statement, policy.values(), collateral, Scope::Platform, now);
+    let standing = view.map_or(Standing::Unverified, |view| {
+        let _recorded = match binding {
+            Binding::ReportData(expected) => {
+                ledger.equal("platform.report-data", &Hex(*expected), &Hex(view.report_data))
+            }
+            Binding::ExtraData(expected) => Err(ledger.fail(
+                "platform.report-data",
+                format_args!("a TPM quote with extra data {}", hex::encode(expected)),
+                "a statement with report data",
+            )),
+        };
+        view.standing
+    });
+    if standing == Standing::Unverified && !ledger.any_failed() {
+        let _recorded = ledger.fail("appraisal", "a statement that was verified", "one that was not");
+    }
+    let failed = ledger.any_failed();
+    let (claims, rules) = ledger.into_parts();
+    if failed {
+        return Err(Refused { claims, rules });
+    }
+    Ok(PlatformAppraisal { standing, claims, rules })
+}
+
+/// Appraises evidence of one agent against a policy.
 ///
 /// # Errors
 /// [`Refused`], with every rule that was tried.
@@ -26,7 +74,7 @@ pub fn appraise(
     evidence: &Evidence,
     nonce: &Nonce,
     policy: &Policy,
-    collateral: &Collateral,
+    collateral: &mut VerifiedCollateral,
     now: UnixTime,
 ) -> Result<Appraisal, Refused> {
     let mut ledger = Ledger::new();
@@ -49,18 +97,23 @@ fn try_all(
     evidence: &Evidence,
     nonce: &Nonce,
     policy: &Policy,
-    collateral: &Collateral,
+    collateral: &mut VerifiedCollateral,
     now: UnixTime,
 ) -> Option<Passed> {
     let values = policy.values();
-    let platform = platform::appraise(ledger, &evidence.platform, values, collateral, now)?;
+    let platform = platform::appraise(ledger, &evidence.platform, values, collateral, Scope::Agent, now)?;
     if platform.standing == Standing::Unverified {
         // Whoever sent this has no platform: the rest may be anything, and reading it costs more than sending it.
         return None;
     }
-    let claims = boxed::appraise(ledger, &evidence.box_claims, &platform, nonce, values)?;
+    let Some(composition) = &values.composition else {
+        let expected = "a policy that names a composition and its agents";
+        let _recorded = ledger.fail("composition.digest", expected, "a policy for platforms alone");
+        return None;
+    };
+    let claims = boxed::appraise(ledger, &evidence.box_claims, &platform, nonce, &composition.digest)?;
     let token = agent::open_token(ledger, &evidence.agent_token, &claims, nonce)?;
-    let expected = agent::appraise(ledger, &token, &evidence.agent_config, &claims, values, &platform);
+    let expected = agent::appraise(ledger, &token, &evidence.agent_config, &claims, composition, &platform);
     let log = log::appraise(ledger, &evidence.event_log, &claims, &token, &platform);
     let expected = expected?;
     agent::require_untainted(ledger, &token, log?, expected, &platform);

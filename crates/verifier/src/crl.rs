@@ -1,5 +1,7 @@
 //! Certificate revocation lists (RFC 5280 section 5) as borrowed views.
 
+use std::fmt;
+
 use der::Tag;
 use der::asn1::ObjectIdentifier;
 
@@ -9,6 +11,62 @@ use crate::x509::{Certificate, Extensions, Signed, X509Error, common_name, conte
 
 const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
 const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.20");
+
+/// A certificate's serial number as its INTEGER has it: 20 bytes (RFC 5280 section 4.1.2.2), and one for the sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Serial {
+    bytes: [u8; 21],
+    length: usize,
+}
+
+impl Serial {
+    pub(crate) fn of(serial: &[u8]) -> Result<Self, X509Error> {
+        let mut bytes = [0; 21];
+        let length = serial.len();
+        bytes.get_mut(..length).ok_or(X509Error::Serial { found: length })?.copy_from_slice(serial);
+        Ok(Self { bytes, length })
+    }
+}
+
+impl fmt::Display for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.bytes.get(..self.length).unwrap_or_default()))
+    }
+}
+
+/// What a CRL says, after its signature was checked.
+#[derive(Debug, Clone)]
+pub(crate) struct RevokedSerials {
+    issuer: String,
+    pub(crate) window: Window,
+    serials: Vec<Serial>,
+}
+
+impl RevokedSerials {
+    /// That it holds at `now`.
+    pub(crate) fn require_current(&self, now: UnixTime) -> Result<(), X509Error> {
+        if self.window.holds_at(now) {
+            return Ok(());
+        }
+        let subject = format!("CRL of {}", self.issuer);
+        Err(X509Error::Validity { subject, window: self.window, now })
+    }
+
+    /// That it does not name this serial number, of a certificate by the CRL's issuer.
+    pub(crate) fn require_unnamed(&self, serial: &Serial) -> Result<(), X509Error> {
+        if self.serials.binary_search(serial).is_err() {
+            return Ok(());
+        }
+        Err(X509Error::Revoked { issuer: self.issuer.clone(), serial: serial.to_string() })
+    }
+}
+
+impl fmt::Display for RevokedSerials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (window, count) = (&self.window, self.serials.len());
+        write!(f, "no certificate in use revoked; CRL of {} from {window} with {count} entries", self.issuer)
+    }
+}
 
 /// A CRL taken apart.
 #[derive(Debug, Clone)]
@@ -68,18 +126,22 @@ impl<'a> Crl<'a> {
         }
     }
 
-    /// That `issuer`, which may sign CRLs, issued this one, and that it holds at `now`.
-    pub(crate) fn require_issued_by(&self, issuer: &Certificate<'_>, now: UnixTime) -> Result<(), X509Error> {
+    /// That `issuer`, which may sign CRLs, signed this one.
+    pub(crate) fn require_signed_by(&self, issuer: &Certificate<'_>) -> Result<(), X509Error> {
         issuer.require_crl_role()?;
         let name = || format!("CRL of {}", common_name(self.issuer));
         if self.issuer != issuer.subject {
             return Err(X509Error::Issuer { subject: name(), issuer: issuer.common_name.clone() });
         }
-        self.signed.require_signed_by(issuer, &name())?;
-        if !self.window.holds_at(now) {
-            return Err(X509Error::Validity { subject: name(), window: self.window, now });
-        }
-        Ok(())
+        self.signed.require_signed_by(issuer, &name())
+    }
+
+    /// What it says, kept for later.
+    pub(crate) fn revoked(&self) -> Result<RevokedSerials, X509Error> {
+        let mut serials =
+            self.revoked.iter().map(|serial| Serial::of(serial)).collect::<Result<Vec<_>, _>>()?;
+        serials.sort_unstable();
+        Ok(RevokedSerials { issuer: common_name(self.issuer), window: self.window, serials })
     }
 
     /// That it has the extensions that RFC 5280 section 5.2 asks for.

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::appraisal::{Passed, Refused};
 use crate::dates::CollateralPart;
 use crate::ledger::{Claim, RuleResult, Voucher};
-use crate::platform::Standing;
+use crate::platform::{Known, Memory, Standing, Weakness};
 use crate::policy::Policy;
 use crate::roots::Roots;
 use crate::tdx::TcbStatus;
@@ -28,6 +28,8 @@ use crate::time::UnixTime;
 const EAR_VALIDITY_SECONDS: u64 = 300;
 /// From this value on the tier is "warning".
 const TIER_WARNING_MIN: i8 = 32;
+/// From this value on the tier is "contraindicated".
+const TIER_CONTRAINDICATED_MIN: i8 = 96;
 /// Most rules that did not hold in one result; the first say why.
 const RULES_SHOWN_MAX: usize = 32;
 /// Lengths of a nonce in bytes (RFC 9711, section 4.1).
@@ -118,7 +120,6 @@ pub(crate) fn build(passed: &Passed, claims: &[Claim], frame: Frame<'_>) -> Ear 
 }
 
 /// The result for a platform's statement that passed, with no agent in it.
-#[expect(dead_code, reason = "raw statements have no appraisal yet")]
 pub(crate) fn build_platform(standing: Standing, claims: &[Claim], frame: Frame<'_>) -> Ear {
     frame.ear(BTreeMap::from([(PLATFORM_SUBMODULE.to_owned(), frame.platform(standing, claims))]))
 }
@@ -254,7 +255,12 @@ fn standing(claims: &[Claim]) -> Standing {
     match (simulated.voucher, simulated.value.as_str()) {
         (Voucher::Hardware, "false") => {
             let status = platform("tcb-status").map(|claim| claim.value.as_str());
-            Standing::Genuine(TcbStatus::ALL.into_iter().find(|known| status == Some(known.name())))
+            let clean = status.is_none_or(|status| status == TcbStatus::UpToDate.name());
+            let debug = platform("debug").is_some_and(|claim| claim.value != "false");
+            Standing::Genuine(Known {
+                platform: if clean { Weakness::None } else { Weakness::Known },
+                memory: if debug { Memory::Debuggable } else { Memory::Closed },
+            })
         }
         (Voucher::Simulated, _) => Standing::Simulated,
         _ => Standing::Unverified,
@@ -312,10 +318,16 @@ fn worst(failed: &[&RuleResult], value_of: impl Fn(&str) -> (&'static str, i8)) 
 fn platform_vector(standing: Standing) -> BTreeMap<String, i8> {
     let mut vector =
         vec![("configuration", CONFIGURATION_APPROVED), ("executables", EXECUTABLES_APPROVED_BOOT)];
-    if let Standing::Genuine(status) = standing {
-        let clean = status.is_none_or(|status| status == TcbStatus::UpToDate);
-        vector.push(("hardware", if clean { HARDWARE_GENUINE } else { HARDWARE_UNSAFE }));
-        vector.push(("runtime-opaque", RUNTIME_ENCRYPTED));
+    if let Standing::Genuine(known) = standing {
+        let hardware = match known.platform {
+            Weakness::None => HARDWARE_GENUINE,
+            Weakness::Known => HARDWARE_UNSAFE,
+        };
+        let memory = match known.memory {
+            Memory::Closed => RUNTIME_ENCRYPTED,
+            Memory::Debuggable => RUNTIME_VISIBLE,
+        };
+        vector.extend([("hardware", hardware), ("runtime-opaque", memory)]);
     }
     named(vector, standing)
 }
@@ -341,6 +353,9 @@ fn named(vector: Vec<(&str, i8)>, standing: Standing) -> BTreeMap<String, i8> {
 
 /// The worst tier of the vector, and never better than "warning" for what is simulated.
 fn status(vector: &BTreeMap<String, i8>, standing: Standing) -> Tier {
+    if vector.values().any(|value| *value >= TIER_CONTRAINDICATED_MIN) {
+        return Tier::Contraindicated;
+    }
     let weak = vector.values().any(|value| *value >= TIER_WARNING_MIN);
     if weak || !matches!(standing, Standing::Genuine(_)) { Tier::Warning } else { Tier::Affirming }
 }
@@ -370,6 +385,10 @@ mod tests {
 
     use super::*;
 
+    fn clean() -> Standing {
+        Standing::Genuine(Known { platform: Weakness::None, memory: Memory::Closed })
+    }
+
     #[test]
     fn affirms_genuine_hardware_only_and_only_without_known_weakness() {
         let judged = |standing| {
@@ -380,13 +399,13 @@ mod tests {
                 status(&vector, standing),
             )
         };
+        let genuine = |platform, memory| judged(Standing::Genuine(Known { platform, memory }));
         let clean = (Some(HARDWARE_GENUINE), Some(RUNTIME_ENCRYPTED), Tier::Affirming);
-        assert_eq!(judged(Standing::Genuine(Some(TcbStatus::UpToDate))), clean);
-        assert_eq!(judged(Standing::Genuine(None)), clean);
-        for status in TcbStatus::ALL.into_iter().skip(1) {
-            let weak = (Some(HARDWARE_UNSAFE), Some(RUNTIME_ENCRYPTED), Tier::Warning);
-            assert_eq!(judged(Standing::Genuine(Some(status))), weak, "{status}");
-        }
+        assert_eq!(genuine(Weakness::None, Memory::Closed), clean);
+        let weak = (Some(HARDWARE_UNSAFE), Some(RUNTIME_ENCRYPTED), Tier::Warning);
+        assert_eq!(genuine(Weakness::Known, Memory::Closed), weak);
+        let open = (Some(HARDWARE_GENUINE), Some(RUNTIME_VISIBLE), Tier::Contraindicated);
+        assert_eq!(genuine(Weakness::None, Memory::Debuggable), open);
         assert_eq!(judged(Standing::Simulated), (None, None, Tier::Warning));
         assert_eq!(platform_vector(Standing::Simulated), BTreeMap::new());
         assert_eq!(judged(Standing::Unverified), (None, None, Tier::Warning));
@@ -404,7 +423,7 @@ mod tests {
             let rules: Vec<&RuleResult> = rules.iter().collect();
             refused_platform_vector(&rules, standing).into_iter().collect::<Vec<_>>()
         };
-        let genuine = Standing::Genuine(None);
+        let genuine = clean();
         for (names, category, value) in [
             (["snp.measurement"], "executables", 96),
             (["tdx.rtmr2"], "executables", 96),
@@ -439,9 +458,13 @@ mod tests {
         assert_eq!(standing(&[claim("simulated", "false", Voucher::HostClaimed)]), Standing::Unverified);
         assert_eq!(standing(&[claim("simulated", "true", Voucher::Simulated)]), Standing::Simulated);
         let genuine = claim("simulated", "false", Voucher::Hardware);
-        assert_eq!(standing(std::slice::from_ref(&genuine)), Standing::Genuine(None));
+        assert_eq!(standing(std::slice::from_ref(&genuine)), clean());
         let status = claim("tcb-status", "OutOfDate", Voucher::Hardware);
-        assert_eq!(standing(&[genuine, status]), Standing::Genuine(Some(TcbStatus::OutOfDate)));
+        let weak = Known { platform: Weakness::Known, memory: Memory::Closed };
+        assert_eq!(standing(&[genuine.clone(), status]), Standing::Genuine(weak));
+        let debug = claim("debug", "true", Voucher::Hardware);
+        let open = Known { platform: Weakness::None, memory: Memory::Debuggable };
+        assert_eq!(standing(&[genuine, debug]), Standing::Genuine(open));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 mod appraisal;
 mod appraise;
 mod asn1;
+mod cache;
 mod collateral;
 mod crl;
 mod dates;
@@ -27,10 +28,11 @@ mod tdx;
 mod time;
 #[cfg(test)]
 mod vectors;
+mod verified_collateral;
 mod x509;
 
-pub use appraisal::{Appraisal, Grant, Refused};
-pub use appraise::appraise;
+pub use appraisal::{Appraisal, Grant, PlatformAppraisal, Refused};
+pub use appraise::{Binding, appraise, appraise_platform};
 pub use collateral::{Collateral, SnpCollateral, TdxCollateral};
 pub use dates::{CollateralPart, DatesError, collateral_dates};
 pub use ear::{Challenge, name_collateral};
@@ -41,10 +43,11 @@ pub use facts::{
 pub use jwt::{JWT_BYTES_MAX, verify_jwt};
 pub use ledger::{Claim, RuleResult, Voucher};
 pub use policy::{
-    AgentExpectations, Measurement, POLICY_BYTES_MAX, Policy, PolicyError, PolicyValues, SeptVeDisable, Smt,
-    SnpExpectations, SnpTcbMin, Taint, TdxExpectations,
+    AgentExpectations, CompositionExpectations, Measurement, POLICY_BYTES_MAX, PlatformProperty, Policy,
+    PolicyError, PolicyValues, SeptVeDisable, Smt, SnpExpectations, SnpTcbMin, Taint, TdxExpectations,
 };
 pub use roots::Roots;
 pub use snp::SnpProduct;
-pub use tdx::TcbStatus;
+pub use tdx::{TcbStatus, TdAttributes};
 pub use time::UnixTime;
+pub use verified_collateral::VerifiedCollateral;

@@ -3,13 +3,23 @@
 use casemate_evidence::{SnpReport, TdxQuote, parse_snp_report, parse_tdx_quote};
 use casemate_protocol::cmw::Platform;
 
-use crate::collateral::Collateral;
+use crate::collateral::SnpCollateral;
 use crate::ledger::{Failed, Ledger, Voucher};
 use crate::policy::PolicyValues;
 use crate::roots::Roots;
-use crate::tdx::TcbStatus;
+use crate::tdx::{Endorsed, TcbStatus, TdAttributes};
 use crate::time::UnixTime;
+use crate::verified_collateral::VerifiedCollateral;
 use crate::{snp, tdx};
+
+/// What the statement is appraised for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// For an agent: composition and event log say what the registers that they fill must hold.
+    Agent,
+    /// By itself: the policy says it of every register.
+    Platform,
+}
 
 /// What the rest of an appraisal reads of the hardware's statement. An allegation unless `standing` says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +55,33 @@ pub(crate) enum Standing {
     Unverified,
     /// A development root.
     Simulated,
-    /// A vendor's root; the TCB status where the vendor gives one.
-    Genuine(Option<TcbStatus>),
+    /// A vendor's root.
+    Genuine(Known),
+}
+
+/// What is known of genuine hardware, where a policy accepts more than the best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) platform: Weakness,
+    pub(crate) memory: Memory,
+}
+
+/// Whether the vendor knows something against a platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weakness {
+    /// Nothing, or the vendor gives no status.
+    None,
+    /// A status other than up to date.
+    Known,
+}
+
+/// Whether the host can look into the guest's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// It cannot, as far as the hardware says.
+    Closed,
+    /// Debugging is allowed: it can.
+    Debuggable,
 }
 
 impl Standing {
@@ -73,20 +108,21 @@ pub(crate) fn appraise(
     ledger: &mut Ledger,
     platform: &Platform,
     policy: &PolicyValues,
-    collateral: &Collateral,
+    collateral: &mut VerifiedCollateral,
+    scope: Scope,
     now: UnixTime,
 ) -> Option<PlatformView> {
     match platform {
         Platform::Tdx { quote } => {
             let expected = "a TDX quote of version 4 or 5";
             let quote = ledger.accept("tdx.quote", expected, parse_tdx_quote(quote)).ok()?;
-            let standing = appraise_tdx(ledger, quote, policy, collateral, now);
+            let standing = appraise_tdx(ledger, quote, policy, collateral.tdx.as_mut(), scope, now);
             Some(tdx_view(&quote, standing.unwrap_or(Standing::Unverified)))
         }
         Platform::Snp { report, certificates } => {
             let expected = "an SNP attestation report";
             let report = ledger.accept("snp.report", expected, parse_snp_report(report)).ok()?;
-            let standing = appraise_snp(ledger, report, certificates, policy, collateral, now);
+            let standing = appraise_snp(ledger, report, certificates, policy, collateral.snp.as_mut(), now);
             Some(snp_view(&report, standing.unwrap_or(Standing::Unverified)))
         }
     }
@@ -96,18 +132,30 @@ fn appraise_tdx(
     ledger: &mut Ledger,
     quote: TdxQuote<'_>,
     policy: &PolicyValues,
-    collateral: &Collateral,
+    endorsed: Option<&mut Endorsed>,
+    scope: Scope,
     now: UnixTime,
 ) -> Result<Standing, Failed> {
     let expected = require_tee(ledger, policy, policy.tdx.as_ref(), "tdx")?;
-    let endorsements = require_collateral(ledger, collateral.tdx.as_ref(), "tdx")?;
-    let verified = tdx::verify(ledger, quote, endorsements, &policy.roots, now)?;
-    let standing = standing(&policy.roots, Some(verified.tcb.status));
+    let endorsed = require_collateral(ledger, endorsed, "tdx")?;
+    let verified = tdx::verify(ledger, quote, endorsed, &policy.roots, now)?;
+    let debug = TdAttributes::from_bytes(*quote.body.td_attributes).has(TdAttributes::DEBUG);
+    let standing = standing(
+        &policy.roots,
+        Known {
+            platform: if verified.tcb.status == TcbStatus::UpToDate {
+                Weakness::None
+            } else {
+                Weakness::Known
+            },
+            memory: if debug { Memory::Debuggable } else { Memory::Closed },
+        },
+    );
     claim_standing(ledger, standing);
     tdx::claim_all(ledger, &verified, standing.hardware());
     // What does not match is in the ledger; the statement itself is verified all the same.
     let _recorded =
-        tdx::require_expectations(ledger, &verified, expected, policy.collateral_age_max_days, now);
+        tdx::require_expectations(ledger, &verified, expected, policy.collateral_age_max_days, scope, now);
     Ok(standing)
 }
 
@@ -116,13 +164,13 @@ fn appraise_snp(
     report: SnpReport<'_>,
     certificates: &[u8],
     policy: &PolicyValues,
-    collateral: &Collateral,
+    collateral: Option<&mut SnpCollateral>,
     now: UnixTime,
 ) -> Result<Standing, Failed> {
     let expected = require_tee(ledger, policy, policy.snp.as_ref(), "snp")?;
-    let endorsements = require_collateral(ledger, collateral.snp.as_ref(), "snp")?;
+    let endorsements = require_collateral(ledger, collateral, "snp")?;
     let verified = snp::verify(ledger, report, certificates, endorsements, &policy.roots, now)?;
-    let standing = standing(&policy.roots, None);
+    let standing = standing(&policy.roots, Known { platform: Weakness::None, memory: Memory::Closed });
     claim_standing(ledger, standing);
     snp::claim_all(ledger, &verified, standing.hardware());
     let _recorded = snp::require_expectations(ledger, &verified, expected, now);
@@ -141,17 +189,13 @@ fn require_tee<'a, T>(
     expectations.ok_or_else(|| ledger.fail("platform.tee", names.join(" or "), found))
 }
 
-fn require_collateral<'a, T>(
-    ledger: &mut Ledger,
-    collateral: Option<&'a T>,
-    tee: &str,
-) -> Result<&'a T, Failed> {
+fn require_collateral<T>(ledger: &mut Ledger, collateral: Option<T>, tee: &str) -> Result<T, Failed> {
     collateral.ok_or_else(|| ledger.fail("collateral.present", format_args!("collateral for {tee}"), "none"))
 }
 
-const fn standing(roots: &Roots, status: Option<TcbStatus>) -> Standing {
+const fn standing(roots: &Roots, known: Known) -> Standing {
     match roots {
-        Roots::Production => Standing::Genuine(status),
+        Roots::Production => Standing::Genuine(known),
         Roots::Development(_) => Standing::Simulated,
     }
 }

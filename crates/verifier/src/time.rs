@@ -1,9 +1,12 @@
 //! Time as an argument: the verifier has no clock.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
 use der::DateTime;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 /// Seconds of a day.
 const DAY_SECONDS: u64 = 86_400;
@@ -28,6 +31,13 @@ impl UnixTime {
     /// Whole days from `earlier` to here; zero where `earlier` is later.
     pub(crate) fn days_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0) / DAY_SECONDS
+    }
+}
+
+impl<'de> Deserialize<'de> for UnixTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        Self::from_rfc3339(&text).ok_or_else(|| D::Error::custom("not a time as 2026-01-31T00:00:00Z"))
     }
 }
 

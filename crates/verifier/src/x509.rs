@@ -4,7 +4,10 @@
 //! RSA keys, ECDSA with SHA-256 and RSASSA-PSS with SHA-384. What it is not: a path builder; who must have
 //! issued what is known beforehand.
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, RSA_PSS_2048_8192_SHA384, UnparsedPublicKey};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ParsedPublicKey, RSA_PSS_2048_8192_SHA384,
+    UnparsedPublicKey, VerificationAlgorithm,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use casemate_canon::Sha256;
@@ -15,6 +18,7 @@ use x509_cert::name::Name;
 use x509_cert::time::Time;
 
 use crate::asn1::{Asn1Error, Fields, Tlv, bit_string};
+use crate::crl::Serial;
 use crate::time::{UnixTime, Window};
 
 /// Largest certificate in bytes.
@@ -81,6 +85,8 @@ pub(crate) enum X509Error {
     Usage { subject: String, role: &'static str },
     #[error("CRL of `{issuer}` revokes serial number {serial}")]
     Revoked { issuer: String, serial: String },
+    #[error("serial number of {found} bytes, at most 21 allowed")]
+    Serial { found: usize },
     #[error("CRL has no nextUpdate")]
     NoNextUpdate,
 }
@@ -94,6 +100,66 @@ pub(crate) enum PublicKey<'a> {
     P384(&'a [u8]),
     /// RSAPublicKey (RFC 8017 appendix A.1.1).
     Rsa(&'a [u8]),
+}
+
+impl<'a> PublicKey<'a> {
+    /// The key's bytes, in the form of its kind.
+    pub(crate) const fn bytes(&self) -> &'a [u8] {
+        match self {
+            Self::P256(bytes) | Self::P384(bytes) | Self::Rsa(bytes) => bytes,
+        }
+    }
+}
+
+/// An issuer whose own certificate was verified, kept for later: what checking its signatures takes.
+#[derive(Debug, Clone)]
+pub(crate) struct IssuerFacts {
+    pub(crate) der: Vec<u8>,
+    pub(crate) subject: Vec<u8>,
+    pub(crate) common_name: String,
+    pub(crate) window: Window,
+    pub(crate) serial: Serial,
+    pub(crate) key: Vec<u8>,
+    pub(crate) key_digest: Sha256,
+    x509_key: ParsedPublicKey,
+    fixed_key: Option<ParsedPublicKey>,
+}
+
+impl IssuerFacts {
+    pub(crate) fn of(certificate: &Certificate<'_>) -> Result<Self, X509Error> {
+        let parse = |algorithm: &'static dyn VerificationAlgorithm| {
+            ParsedPublicKey::new(algorithm, certificate.key.bytes()).map_err(|_| X509Error::PublicKey)
+        };
+        let (x509_key, fixed_key) = match certificate.key {
+            PublicKey::P256(_) => (parse(&ECDSA_P256_SHA256_ASN1)?, Some(parse(&ECDSA_P256_SHA256_FIXED)?)),
+            PublicKey::Rsa(_) => (parse(&RSA_PSS_2048_8192_SHA384)?, None),
+            PublicKey::P384(_) => return Err(X509Error::PublicKey),
+        };
+        Ok(Self {
+            der: certificate.der.to_vec(),
+            subject: certificate.subject.to_vec(),
+            common_name: certificate.common_name.clone(),
+            window: certificate.window,
+            serial: Serial::of(certificate.serial)?,
+            key: certificate.key.bytes().to_vec(),
+            key_digest: certificate.key_digest(),
+            x509_key,
+            fixed_key,
+        })
+    }
+
+    /// That `now` lies in its validity.
+    pub(crate) fn require_valid_at(&self, now: UnixTime) -> Result<(), X509Error> {
+        if self.window.holds_at(now) {
+            return Ok(());
+        }
+        Err(X509Error::Validity { subject: self.common_name.clone(), window: self.window, now })
+    }
+
+    /// Whether it signed these bytes with ECDSA on P-256: r and s, big-endian.
+    pub(crate) fn signed_fixed(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
+        self.fixed_key.as_ref().is_some_and(|key| key.verify_sig(bytes, signature).is_ok())
+    }
 }
 
 /// Something signed in the X.509 way: a certificate or a CRL.
@@ -267,6 +333,20 @@ impl<'a> Certificate<'a> {
             });
         }
         self.signed.require_signed_by(issuer, &self.common_name)
+    }
+
+    /// That the issuer known by these facts issued this certificate, by name and by signature.
+    pub(crate) fn require_issued_by_facts(&self, issuer: &IssuerFacts) -> Result<(), X509Error> {
+        let (subject, name) = (&self.common_name, &issuer.common_name);
+        if self.issuer != issuer.subject {
+            return Err(X509Error::Issuer { subject: subject.clone(), issuer: name.clone() });
+        }
+        let ecdsa = issuer.fixed_key.is_some();
+        let same_kind = matches!(self.signed.algorithm, SignatureAlgorithm::EcdsaSha256) == ecdsa;
+        if same_kind && issuer.x509_key.verify_sig(self.signed.tbs, self.signed.signature).is_ok() {
+            return Ok(());
+        }
+        Err(X509Error::Signature { subject: subject.clone(), issuer: name.clone() })
     }
 
     /// That its common name is one of these.

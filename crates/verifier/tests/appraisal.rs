@@ -13,7 +13,7 @@ use casemate_protocol::jwk::{ALG_ECDH, ALG_ES256, EcJwk};
 use casemate_testkit::{CollateralSpec, DevPki, Revoked, Tee};
 use casemate_verifier::{
     Challenge, Measurement, Policy, Roots, SeptVeDisable, Smt, SnpCollateral, SnpProduct, Taint, TcbStatus,
-    TdxCollateral, UnixTime, Voucher, appraise, collateral_dates, name_collateral,
+    TdxCollateral, UnixTime, VerifiedCollateral, Voucher, appraise, collateral_dates, name_collateral,
 };
 use world::{NOW, World, agent, collateral_of, enforced, header, name, new_key, pki};
 
@@ -101,7 +101,7 @@ fn the_result_for_a_statement_without_a_root_says_that_its_cryptography_failed()
 fn the_result_for_a_refused_agent_keeps_what_holds_of_its_platform() {
     for tee in BOTH {
         let mut world = World::new(tee);
-        world.policy.agents.get_mut(&name("researcher")).unwrap().measurement = Sha384::of(b"other");
+        world.composition().agents.get_mut(&name("researcher")).unwrap().measurement = Sha384::of(b"other");
         let ear = refused_ear(&world);
         assert_eq!(ear.status, Tier::Contraindicated);
         assert_eq!(ear.submods["platform"].status, Tier::Warning);
@@ -147,7 +147,8 @@ fn simulated_evidence_is_refused_under_production_roots() {
     for (tee, vendor) in [(Tee::Tdx, "Intel SGX Root CA"), (Tee::Snp, "AMD ARK-Genoa")] {
         let world = World::new(tee);
         let policy = world.policy().with_production_roots();
-        let refused = appraise(&world.evidence(), &world.nonce, &policy, &world.collateral, NOW).unwrap_err();
+        let mut collateral = VerifiedCollateral::verify(&world.collateral);
+        let refused = appraise(&world.evidence(), &world.nonce, &policy, &mut collateral, NOW).unwrap_err();
         let first = refused.first();
         assert_eq!(first.rule, "platform.roots", "{tee}");
         assert!(first.expected.contains(vendor), "{}", first.expected);
@@ -220,16 +221,16 @@ fn a_changed_hardware_statement_is_refused_by_its_signature() {
 #[test]
 fn revoked_certificates_are_refused() {
     let cases = [
-        (Tee::Tdx, Revoked::Leaf),
-        (Tee::Tdx, Revoked::Intermediate),
-        (Tee::Tdx, Revoked::CollateralSigner),
-        (Tee::Snp, Revoked::Intermediate),
+        (Tee::Tdx, Revoked::Leaf, "platform.crl"),
+        (Tee::Tdx, Revoked::Intermediate, "platform.crl"),
+        (Tee::Tdx, Revoked::CollateralSigner, "tdx.tcb-info"),
+        (Tee::Snp, Revoked::Intermediate, "platform.crl"),
     ];
-    for (tee, revoked) in cases {
+    for (tee, revoked, rule) in cases {
         let mut world = World::new(tee);
         let spec = CollateralSpec { revoked, ..CollateralSpec::at(NOW.0) };
         world.collateral = collateral_of(pki(tee).collateral_with(&spec).unwrap());
-        assert_eq!(world.failed(), ["platform.crl"], "{tee} {revoked:?}");
+        assert_eq!(world.failed(), [rule], "{tee} {revoked:?}");
     }
 }
 
@@ -292,7 +293,7 @@ fn a_quote_without_a_field_for_service_domains_is_not_said_to_have_a_good_one() 
     let appraisal = World::new(Tee::Tdx).appraise().unwrap();
     let rule = appraisal.rules().iter().find(|rule| rule.detail.rule == "tdx.service-td").unwrap();
     assert!(rule.passed);
-    assert_eq!(rule.detail.found, "no such field in a TDX 1.0 report of a v4 quote");
+    assert_eq!(rule.detail.found, "a TDX 1.0 report, which has none");
 }
 
 #[test]
@@ -310,7 +311,7 @@ fn controls_with_gaps_need_a_policy_that_names_each() {
         ("agent.controls", "every control enforced")
     );
     assert!(refused.found.contains("landlock enforced-with-gaps"), "{}", refused.found);
-    world.policy.agents.get_mut(&name("researcher")).unwrap().allow_weaker =
+    world.composition().agents.get_mut(&name("researcher")).unwrap().allow_weaker =
         Control::ALL.into_iter().collect();
     let appraisal = world.appraise().unwrap();
     let rule = appraisal.rules().iter().find(|rule| rule.detail.rule == "agent.controls").unwrap();
@@ -350,7 +351,8 @@ fn collateral_of_another_authority_or_in_the_wrong_place_is_refused() {
     );
     assert_eq!(failed(|own, _| own.tcb_info_chain = own.pck_crl_chain.clone()), ["tdx.tcb-info"]);
     assert_eq!(failed(|own, _| own.tcb_info = own.qe_identity.clone()), ["tdx.tcb-info"]);
-    assert_eq!(failed(|own, _| own.tcb_info_chain.clear()), ["platform.chain"]);
+    assert_eq!(failed(|own, _| own.tcb_info_chain.clear()), ["tdx.tcb-info"]);
+    assert_eq!(failed(|own, _| own.pck_crl_chain.clear()), ["platform.crl"]);
     // Another authority's chain beside our quote, quote and all else being its own.
     let everything = failed(|own, other| *own = other.clone());
     assert_eq!(everything, ["platform.crl"]);
@@ -409,8 +411,10 @@ fn every_tcb_status_that_the_policy_does_not_name_is_refused() {
         change(&mut spec);
         let mut world = World::new(Tee::Tdx);
         world.collateral = collateral_of(pki(Tee::Tdx).collateral_with(&spec).unwrap());
-        assert_eq!(world.failed(), ["tdx.tcb-status"], "{status}");
-        world.policy.tdx.as_mut().unwrap().tcb_status = vec![status];
+        assert_eq!(world.failed().first().map(String::as_str), Some("tdx.tcb-status"), "{status}");
+        let expected = world.policy.tdx.as_mut().unwrap();
+        expected.tcb_status = vec![status];
+        expected.allow_advisories = ["CASEMATE-DEV-0001".to_owned()].into();
         assert_eq!(world.failed(), none(), "{status}");
     }
     // No policy can name this one.
@@ -424,6 +428,22 @@ fn every_tcb_status_that_the_policy_does_not_name_is_refused() {
     let mut world = World::new(Tee::Tdx);
     world.collateral = collateral_of(pki(Tee::Tdx).collateral_with(&spec).unwrap());
     assert_eq!(world.failed(), ["tdx.tcb-info"]);
+}
+
+#[test]
+fn an_accepted_status_does_not_accept_its_advisories() {
+    let spec = CollateralSpec { platform_status: "OutOfDate".into(), ..CollateralSpec::at(NOW.0) };
+    let mut world = World::new(Tee::Tdx);
+    world.collateral = collateral_of(pki(Tee::Tdx).collateral_with(&spec).unwrap());
+    world.policy.tdx.as_mut().unwrap().tcb_status = vec![TcbStatus::OutOfDate];
+    assert_eq!(world.failed(), ["tdx.advisories"]);
+}
+
+#[test]
+fn an_older_release_of_tcb_information_is_refused() {
+    let mut world = World::new(Tee::Tdx);
+    world.policy.tdx.as_mut().unwrap().tcb_evaluation_min = 19;
+    assert_eq!(world.failed(), ["tdx.tcb-evaluation"]);
 }
 
 #[test]
@@ -558,7 +578,7 @@ fn another_composition_is_refused_by_binding_and_by_policy() {
         world.snp.host_data = [0; 32];
         assert_eq!(world.failed(), ["composition.launch-binding"], "{tee}");
         let mut world = World::new(tee);
-        world.policy.composition = Sha384::ZERO;
+        world.composition().digest = Sha384::ZERO;
         assert_eq!(world.failed(), ["composition.digest"], "{tee}");
     }
 }
@@ -681,12 +701,12 @@ fn tainted_agents_are_refused_unless_the_policy_allows_it() {
     world.events.push(taint());
     world.seal();
     assert_eq!(world.failed(), ["agent.taint"]);
-    world.policy.agents.get_mut(&name("researcher")).unwrap().taint = Taint::Allowed;
+    world.composition().agents.get_mut(&name("researcher")).unwrap().taint = Taint::Allowed;
     assert_eq!(world.failed(), none());
     // The two need not be the same: the box itself may know more than its log says, and the worse of both counts.
     let mut frank = World::new(Tee::Tdx);
     frank.token.tainted = true;
-    frank.policy.agents.get_mut(&name("researcher")).unwrap().taint = Taint::Allowed;
+    frank.composition().agents.get_mut(&name("researcher")).unwrap().taint = Taint::Allowed;
     let appraisal = frank.appraise().unwrap();
     let rule = appraisal.rules().iter().find(|rule| rule.detail.rule == "agent.taint").unwrap();
     assert_eq!(rule.detail.expected, "tainted or not, and no taint in the log that the token hides");
@@ -717,7 +737,7 @@ fn every_control_must_be_enforced_unless_the_policy_names_it() {
     for status in weaker.map(Some).into_iter().chain([None]) {
         let mut world = with(status);
         assert_eq!(world.failed(), ["agent.controls"], "{status:?}");
-        let researcher = world.policy.agents.get_mut(&name("researcher")).unwrap();
+        let researcher = world.composition().agents.get_mut(&name("researcher")).unwrap();
         researcher.allow_weaker.insert(Control::Landlock);
         assert_eq!(world.failed(), none(), "{status:?}");
         let ear = world.appraise().unwrap().ear().clone();
@@ -737,7 +757,7 @@ fn an_agent_must_belong_to_the_composition_and_be_the_one_it_shows() {
     world.config.push(b'\n');
     assert_eq!(world.failed(), ["agent.config"]);
     let mut world = World::new(Tee::Tdx);
-    world.policy.agents.clear();
+    world.composition().agents.clear();
     assert_eq!(world.failed(), ["agent.name"]);
     let mut world = World::new(Tee::Tdx);
     world.token.sub = name("scribe");

@@ -22,7 +22,7 @@ use casemate_protocol::event::{Event, LogHead};
 use casemate_protocol::jwk::EcJwk;
 use casemate_testkit::{CollateralParts, DevPki, TdBody, Tee};
 use casemate_verifier::{
-    AgentExpectations, Measurement, Policy, PolicyValues, Roots, SeptVeDisable, Taint, TcbStatus,
+    AgentExpectations, CompositionExpectations, Measurement, Policy, PolicyValues, Roots, Taint,
     TdxExpectations,
 };
 use serde_json::json;
@@ -71,19 +71,16 @@ impl Desk {
             };
             (name.clone(), expected)
         });
-        let zero = || vec![Measurement([0; 48])];
+        let zero = Measurement([0; 48]);
         PolicyValues {
             roots: Roots::Development(vec![self.pki.root_spki_sha256()]),
             collateral_age_max_days: 30,
-            tdx: Some(TdxExpectations {
-                tcb_status: vec![TcbStatus::UpToDate],
-                sept_ve_disable: SeptVeDisable::Required,
-                mrtd: zero(),
-                rtmr: [zero(), zero(), zero()],
-            }),
+            tdx: Some(TdxExpectations::strict(zero, [zero; 3], 18)),
             snp: None,
-            composition: self.lock.digest().unwrap(),
-            agents: expectations.collect(),
+            composition: Some(CompositionExpectations {
+                digest: self.lock.digest().unwrap(),
+                agents: expectations.collect(),
+            }),
         }
     }
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use casemate_protocol::Nonce;
 use casemate_protocol::cmw::{COLLECTION_BYTES_MAX, Evidence};
 use casemate_verifier::{
-    Claim, CollateralPart, Policy, RuleResult, UnixTime, Voucher, appraise, collateral_dates,
+    Claim, CollateralPart, Policy, RuleResult, UnixTime, VerifiedCollateral, Voucher, appraise,
+    collateral_dates,
 };
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -81,7 +82,8 @@ pub(crate) fn run(global: &Global, args: &VerifyArgs) -> Outcome {
     let now =
         UnixTime(u64::try_from(now).map_err(|_| Failure::input("time before 1970", "give a later `--now`"))?);
     let context = Context { policy: &policy, now, collateral: collateral_dates(&collateral) };
-    match appraise(&evidence, &args.nonce, &policy, &collateral, now) {
+    let mut verified = VerifiedCollateral::verify(&collateral);
+    match appraise(&evidence, &args.nonce, &policy, &mut verified, now) {
         Ok(appraisal) => {
             show(global, appraisal.ear().status.name(), &context, appraisal.claims(), appraisal.rules());
             Ok(0)
@@ -304,7 +306,7 @@ mod tests {
         let zero = "0".repeat(96);
         let text = format!(
             "version = 1\n[platform]\ntee = [\"tdx\"]\nroots = \"production\"\ncollateral-age-max-days = 30\n\
-             [platform.tdx]\ntcb-status = [\"UpToDate\"]\nrequire-sept-ve-disable = true\nmrtd = [\"{zero}\"]\n\
+             [platform.tdx]\ntcb-status = [\"UpToDate\"]\nrequire-sept-ve-disable = true\ntcb-evaluation-min = 18\nmrtd = [\"{zero}\"]\n\
              rtmr0 = [\"{zero}\"]\nrtmr1 = [\"{zero}\"]\nrtmr2 = [\"{zero}\"]\n\
              [composition]\ndigest = \"sha384:{zero}\"\n[agents]\n"
         );

@@ -7,8 +7,8 @@ use casemate_composition::Lock;
 use casemate_composition::lock::Agent;
 use casemate_protocol::agent_token::Control;
 use casemate_verifier::{
-    AgentExpectations, Measurement, Policy, PolicyValues, Roots, SeptVeDisable, Smt, SnpExpectations,
-    SnpProduct, SnpTcbMin, Taint, TcbStatus, TdxExpectations,
+    AgentExpectations, CompositionExpectations, Measurement, Policy, PolicyValues, Roots, Smt,
+    SnpExpectations, SnpProduct, SnpTcbMin, Taint, TdxExpectations,
 };
 use serde::Deserialize;
 
@@ -20,6 +20,9 @@ const COLLATERAL_AGE_MAX_DAYS: u32 = 30;
 /// Oldest CRL of AMD that a new policy accepts for real hardware: AMD issues one for about a year; some more for the
 /// days between two.
 const AMD_CRL_AGE_MAX_DAYS: u32 = 400;
+
+/// Lowest `tcbEvaluationDataNumber` that a new policy accepts: Intel's release of early 2026. Raise it with Intel's.
+const TCB_EVALUATION_MIN: u32 = 18;
 
 /// Values of one box, as the emulator or a build of the box's image gives them.
 #[derive(Debug, Deserialize)]
@@ -86,12 +89,14 @@ pub(crate) fn render_policy(
         collateral_age_max_days: COLLATERAL_AGE_MAX_DAYS,
         tdx,
         snp,
-        composition: inputs::digest(lock)?,
-        agents: lock
-            .agents
-            .iter()
-            .map(|(name, agent)| Ok((name.clone(), expectations_of(agent, allow_weaker)?)))
-            .collect::<Outcome<BTreeMap<_, _>>>()?,
+        composition: Some(CompositionExpectations {
+            digest: inputs::digest(lock)?,
+            agents: lock
+                .agents
+                .iter()
+                .map(|(name, agent)| Ok((name.clone(), expectations_of(agent, allow_weaker)?)))
+                .collect::<Outcome<BTreeMap<_, _>>>()?,
+        }),
     };
     Ok(RenderedPolicy { text: Policy::render(&policy), development_roots: root.into_iter().collect() })
 }
@@ -101,13 +106,8 @@ type Expectations = (Option<TdxExpectations>, Option<SnpExpectations>, Option<Sh
 fn expectations(values: ReferenceValues) -> Result<Expectations, String> {
     match values {
         ReferenceValues::Tdx { mrtd, rtmr0, rtmr1, rtmr2, development_root } => {
-            let one = |text: &str| measurement(text).map(|value| vec![value]);
-            let tdx = TdxExpectations {
-                tcb_status: vec![TcbStatus::UpToDate],
-                sept_ve_disable: SeptVeDisable::Required,
-                mrtd: one(&mrtd)?,
-                rtmr: [one(&rtmr0)?, one(&rtmr1)?, one(&rtmr2)?],
-            };
+            let rtmr = [measurement(&rtmr0)?, measurement(&rtmr1)?, measurement(&rtmr2)?];
+            let tdx = TdxExpectations::strict(measurement(&mrtd)?, rtmr, TCB_EVALUATION_MIN);
             Ok((Some(tdx), None, development_root))
         }
         ReferenceValues::Snp { measurement: launch, vmpl, product, tcb_min, development_root } => {

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use casemate_protocol::Nonce;
 use casemate_protocol::cmw::Evidence;
-use casemate_verifier::{Policy, UnixTime, appraise};
+use casemate_verifier::{Policy, UnixTime, VerifiedCollateral, appraise};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 
 /// What an appraisal may ask of the kernel, by number (Linux, arch/x86/entry/syscalls/syscall_64.tbl): memory, what is
@@ -59,7 +59,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
     }
     let nonce: Nonce = nonce.parse()?;
     seal()?;
-    Ok(match appraise(&evidence, &nonce, &policy, &collateral, now) {
+    Ok(match appraise(&evidence, &nonce, &policy, &mut VerifiedCollateral::verify(&collateral), now) {
         Ok(appraisal) => {
             println!("{} {} rules", appraisal.ear().status.name(), appraisal.rules().len());
             ExitCode::SUCCESS

@@ -16,7 +16,7 @@ use crate::json::from_slice_exact;
 use crate::jwt::verify_jwt;
 use crate::ledger::{Failed, Ledger};
 use crate::platform::PlatformView;
-use crate::policy::{AgentExpectations, PolicyValues, Taint};
+use crate::policy::{AgentExpectations, CompositionExpectations, Taint};
 
 /// Largest agent configuration in bytes, as of a whole lock.
 const CONFIG_BYTES_MAX: usize = casemate_composition::lock::LOCK_BYTES_MAX;
@@ -65,7 +65,7 @@ pub(super) fn appraise<'a>(
     token: &AgentToken,
     config: &[u8],
     claims: &BoxClaims,
-    policy: &'a PolicyValues,
+    policy: &'a CompositionExpectations,
     platform: &PlatformView,
 ) -> Option<&'a AgentExpectations> {
     claim_all(ledger, token, platform);

@@ -7,7 +7,6 @@ use casemate_protocol::box_claims::{BOX_CLAIMS_TAG, BoxClaims};
 use crate::hex_text::Hex;
 use crate::ledger::{Failed, Ledger};
 use crate::platform::{LaunchBinding, PlatformView};
-use crate::policy::PolicyValues;
 
 /// Largest box claims in bytes; real ones have some 500.
 const BOX_CLAIMS_BYTES_MAX: usize = 4096;
@@ -18,14 +17,14 @@ pub(super) fn appraise(
     bytes: &[u8],
     platform: &PlatformView,
     nonce: &Nonce,
-    policy: &PolicyValues,
+    composition: &Sha384,
 ) -> Option<BoxClaims> {
     let _recorded = ledger.equal("box.report-data", &Hex(Sha512::of(bytes).0), &Hex(platform.report_data));
     let claims = read(ledger, bytes).ok()?;
     let results = [
         ledger.equal("nonce", nonce, &claims.nonce),
         require_launch_binding(ledger, &claims.composition, platform),
-        ledger.equal("composition.digest", &policy.composition, &claims.composition),
+        ledger.equal("composition.digest", composition, &claims.composition),
     ];
     let _recorded: Result<(), Failed> = results.into_iter().collect();
     ledger.claim("box", "composition", claims.composition, platform.standing.hardware());

@@ -3,7 +3,7 @@
 use super::super::{Policy, PolicyError, SeptVeDisable, Smt, Taint};
 use crate::roots::Roots;
 use crate::snp::SnpProduct;
-use crate::tdx::TcbStatus;
+use crate::tdx::{TcbStatus, TdAttributes};
 
 /// A file with every key. `H96` and `H64` stand for that many digits.
 const GOOD: &str = r#"version = 1
@@ -14,6 +14,7 @@ development-roots = ["sha256:H64"]
 collateral-age-max-days = 30
 [platform.tdx]
 tcb-status = ["UpToDate"]
+tcb-evaluation-min = 18
 mrtd = ["H96"]
 rtmr0 = ["H96"]
 rtmr1 = ["H96"]
@@ -59,7 +60,7 @@ fn reads_every_key() {
     assert_eq!(snp.crl_age_max_days, 400);
     assert_eq!(tdx.sept_ve_disable, SeptVeDisable::Required);
     assert_eq!((snp.tcb_min.bootloader, snp.tcb_min.microcode), (1, 4));
-    let (name, agent) = values.agents.iter().next().unwrap();
+    let (name, agent) = values.composition.as_ref().unwrap().agents.iter().next().unwrap();
     assert_eq!(name.as_str(), "researcher");
     assert!(agent.secrets.contains("research-desk/secret/api_token"));
     assert_eq!((agent.allow_weaker.len(), agent.taint), (1, Taint::Refused));
@@ -95,15 +96,15 @@ fn every_key_is_mandatory() {
 #[test]
 fn says_where_an_unknown_key_stands() {
     let unknown = error("vmpl = 0", "vmpl = 0\n  min-vmpl = 0");
-    assert_eq!((unknown.line, unknown.column), (17, 3));
+    assert_eq!((unknown.line, unknown.column), (18, 3));
     assert!(unknown.what.contains("min-vmpl"), "{unknown}");
     for (from, to, line) in [
         ("version = 1\n", "version = 1\nextra = 1\n", 2),
         ("roots = ", "extra = 1\nroots = ", 4),
-        ("mrtd = ", "extra = 1\nmrtd = ", 9),
-        ("digest = ", "extra = 1\ndigest = ", 22),
-        ("allow-tainted", "extra = 1\nallow-tainted", 27),
-        ("{ bootloader = 1,", "{ extra = 1, bootloader = 1,", 18),
+        ("mrtd = ", "extra = 1\nmrtd = ", 10),
+        ("digest = ", "extra = 1\ndigest = ", 23),
+        ("allow-tainted", "extra = 1\nallow-tainted", 28),
+        ("{ bootloader = 1,", "{ extra = 1, bootloader = 1,", 19),
     ] {
         let error = error(from, to);
         assert_eq!(error.line, line, "{error}");
@@ -124,17 +125,17 @@ fn says_where_a_wrong_value_stands() {
         ("days = 30", "days = 0", 6, 27),
         ("UpToDate", "Splendid", 8, 15),
         ("\"UpToDate\"", "\"UpToDate\", \"Revoked\"", 8, 27),
-        (r#"mrtd = ["H96"]"#, "mrtd = []", 9, 8),
-        (r#"rtmr1 = ["H96"]"#, r#"rtmr1 = ["H96", "*"]"#, 11, 110),
-        ("vmpl = 0", "vmpl = 4", 16, 8),
-        ("Genoa", "Naples", 17, 13),
-        ("tee = 2", "tee = 256", 18, 35),
-        ("days = 400", "days = 3661", 20, 20),
-        ("disable = true", "disable = 1", 13, 27),
-        (r#"digest = "sha384:H96""#, r#"digest = "any""#, 22, 10),
-        ("agents.researcher", "agents.Researcher", 23, 9),
-        ("research-desk/secret/api_token", "api_token", 25, 12),
-        ("landlock", "everything", 26, 17),
+        (r#"mrtd = ["H96"]"#, "mrtd = []", 10, 8),
+        (r#"rtmr1 = ["H96"]"#, r#"rtmr1 = ["H96", "*"]"#, 12, 110),
+        ("vmpl = 0", "vmpl = 4", 17, 8),
+        ("Genoa", "Naples", 18, 13),
+        ("tee = 2", "tee = 256", 19, 35),
+        ("days = 400", "days = 3661", 21, 20),
+        ("disable = true", "disable = 1", 14, 27),
+        (r#"digest = "sha384:H96""#, r#"digest = "any""#, 23, 10),
+        ("agents.researcher", "agents.Researcher", 24, 9),
+        ("research-desk/secret/api_token", "api_token", 26, 12),
+        ("landlock", "everything", 27, 17),
     ] {
         let error = error(from, to);
         assert_eq!((error.line, error.column), (line, column), "{to}: {error}");
@@ -158,7 +159,7 @@ fn development_roots_have_one_key_and_no_other_spelling() {
 
 #[test]
 fn a_tee_and_its_table_come_together() {
-    assert_eq!(error(r#"["tdx", "snp"]"#, r#"["tdx"]"#).line, 14);
+    assert_eq!(error(r#"["tdx", "snp"]"#, r#"["tdx"]"#).line, 15);
     let at = GOOD.find("[platform.snp]").unwrap();
     let after = GOOD.find("[composition]").unwrap();
     let without = filled(&[&GOOD[..at], &GOOD[after..]].concat());
@@ -166,9 +167,54 @@ fn a_tee_and_its_table_come_together() {
 }
 
 #[test]
+fn optional_keys_of_tdx_read_back_and_refuse_what_they_do_not_know() {
+    let zero = format!("\"{}\"", "0".repeat(96));
+    let keys = format!(
+        "tcb-date-min = \"2024-03-13T00:00:00Z\"\nallow-advisories = [\"INTEL-SA-00960\"]\n\
+         allow-attributes = [\"debug\", \"bit-62\"]\nallow-xfam = \"0x40000\"\nrtmr3 = [\"H96\"]\n\
+         mrconfigid = [\"H96\", {zero}]\nmrowner = [\"H96\"]\nmrownerconfig = [\"H96\"]\nmrservicetd = [\"H96\"]\n\
+         mrseam = [\"H96\"]\nfmspc = [\"00806f050000\"]\nppid = [\"00112233445566778899aabbccddeeff\"]\n\
+         refuse-platform = [\"dynamic-platform\", \"cached-keys\", \"smt\"]\n"
+    );
+    let text = filled(&GOOD.replacen("mrtd = ", &format!("{keys}mrtd = "), 1));
+    let values = Policy::parse(&text).unwrap().values().clone();
+    assert_eq!(Policy::parse(&Policy::render(&values)).unwrap().values(), &values);
+    let tdx = values.tdx.unwrap();
+    assert_eq!(tdx.allow_attributes, TdAttributes(1 | 1 << 62));
+    assert_eq!((tdx.allow_xfam, tdx.mrconfigid.len(), tdx.refuse_platform.len()), (0x4_0000, 2, 3));
+    for (bad, column) in [
+        ("tcb-date-min = \"2024-03-13\"", 16),
+        ("allow-advisories = [\"*\"]", 21),
+        ("allow-advisories = []", 20),
+        ("allow-attributes = [\"all\"]", 21),
+        ("allow-xfam = \"7\"", 14),
+        ("fmspc = [\"00806F050000\"]", 10),
+        ("ppid = [\"any\"]", 9),
+        ("refuse-platform = [\"all\"]", 20),
+        ("mrservicetd = [\"any\"]", 16),
+    ] {
+        let error = error("mrtd = ", &format!("{bad}\nmrtd = "));
+        assert_eq!((error.line, error.column), (10, column), "{bad}: {error}");
+    }
+}
+
+#[test]
+fn a_policy_without_composition_and_agents_is_for_platforms_alone() {
+    let at = GOOD.find("[composition]").unwrap();
+    let values = Policy::parse(&filled(&GOOD[..at])).unwrap().values().clone();
+    assert_eq!(values.composition, None);
+    assert_eq!(Policy::parse(&Policy::render(&values)).unwrap().values(), &values);
+    let half = GOOD.find("[agents.").unwrap();
+    let error = Policy::parse(&filled(&GOOD[..half])).unwrap_err();
+    assert!(error.what.contains("no [agents]"), "{error}");
+    let error = Policy::parse(&filled(&[&GOOD[..at], &GOOD[half..]].concat())).unwrap_err();
+    assert!(error.what.contains("no [composition]"), "{error}");
+}
+
+#[test]
 fn repeated_keys_and_text_that_is_not_toml_are_refused() {
-    assert_eq!(error("vmpl = 0", "vmpl = 0\nvmpl = 1").line, 17);
-    assert_eq!(error("vmpl = 0", "vmpl = ").line, 16);
+    assert_eq!(error("vmpl = 0", "vmpl = 0\nvmpl = 1").line, 18);
+    assert_eq!(error("vmpl = 0", "vmpl = ").line, 17);
     let long = format!("{}#{}", filled(GOOD), "x".repeat(super::super::POLICY_BYTES_MAX));
     assert_eq!(Policy::parse(&long).unwrap_err().line, 1);
 }

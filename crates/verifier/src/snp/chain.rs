@@ -52,7 +52,8 @@ pub(crate) fn verify_crl(
     let verified = || -> Result<Window, X509Error> {
         let ark = Certificate::read(&collateral.ark)?;
         let crl = Crl::read(&collateral.crl)?;
-        crl.require_issued_by(&ark, now)?;
+        crl.require_signed_by(&ark)?;
+        crl.revoked()?.require_current(now)?;
         crl.require_not_revoked(&Certificate::read(&collateral.ask)?)?;
         Ok(crl.window)
     };
@@ -83,7 +84,8 @@ fn require_chain(
     ark.require_name(&[&format!("ARK-{product}")])?;
     ask.require_name(&[&ask_name])?;
     vek.require_name(&[vek_name])?;
-    require_self_signed(ark, now)?;
+    require_self_signed(ark)?;
+    ark.require_valid_at(now)?;
     ask.require_issued_by(ark)?;
     ask.require_issuer_role(0)?;
     ask.require_valid_at(now)?;

@@ -2,11 +2,14 @@
 //!
 //! Layout: Intel SGX PCK Certificate and Certificate Revocation List Profile Specification, section 1.3.5.
 
+use std::fmt;
+
 use der::Tag;
 use der::asn1::ObjectIdentifier;
 
 use super::tcb::PckTcb;
-use crate::asn1::{Asn1Error, Fields};
+use crate::asn1::{Asn1Error, Fields, Tlv};
+use crate::policy::PlatformProperty;
 use crate::x509::{Certificate, X509Error};
 
 const SGX_EXTENSIONS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113741.1.13.1");
@@ -14,6 +17,11 @@ const PPID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113741.1.13
 const TCB: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113741.1.13.1.2");
 const PCEID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113741.1.13.1.3");
 const FMSPC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113741.1.13.1.4");
+const SGX_TYPE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113741.1.13.1.5");
+const CONFIGURATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113741.1.13.1.7");
+const DYNAMIC_PLATFORM: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113741.1.13.1.7.1");
+const CACHED_KEYS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113741.1.13.1.7.2");
+const SMT_ENABLED: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113741.1.13.1.7.3");
 const PART: &str = "SGX extension";
 
 /// The SGX extension of a PCK certificate.
@@ -23,6 +31,45 @@ pub(crate) struct SgxExtension {
     pub(crate) tcb: PckTcb,
     pub(crate) pceid: [u8; 2],
     pub(crate) fmspc: [u8; 6],
+    pub(crate) sgx_type: SgxType,
+    /// What the platform's configuration was certified with; none in certificates of the processor CA.
+    pub(crate) properties: Option<Properties>,
+}
+
+/// How memory is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SgxType {
+    Standard,
+    Scalable,
+    ScalableWithIntegrity,
+}
+
+impl fmt::Display for SgxType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Standard => "Standard",
+            Self::Scalable => "Scalable",
+            Self::ScalableWithIntegrity => "ScalableWithIntegrity",
+        })
+    }
+}
+
+/// Properties of a platform that its certificate states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Properties {
+    dynamic_platform: bool,
+    cached_keys: bool,
+    smt: bool,
+}
+
+impl Properties {
+    pub(crate) const fn contains(self, property: &PlatformProperty) -> bool {
+        match property {
+            PlatformProperty::DynamicPlatform => self.dynamic_platform,
+            PlatformProperty::CachedKeys => self.cached_keys,
+            PlatformProperty::Smt => self.smt,
+        }
+    }
 }
 
 impl SgxExtension {
@@ -33,6 +80,7 @@ impl SgxExtension {
             .get(&SGX_EXTENSIONS)
             .ok_or(X509Error::MissingExtension { missing: "SGX extension" })?;
         let (mut ppid, mut tcb, mut pceid, mut fmspc) = (None, None, None, None);
+        let (mut sgx_type, mut properties) = (None, None);
         let mut parts = Fields::of_sequence(content, PART)?;
         while !parts.is_finished() {
             let (oid, value) = part(&mut parts)?;
@@ -44,6 +92,10 @@ impl SgxExtension {
                 set_once(&mut pceid, octets(&value)?)?;
             } else if oid == FMSPC {
                 set_once(&mut fmspc, octets(&value)?)?;
+            } else if oid == SGX_TYPE {
+                set_once(&mut sgx_type, read_sgx_type(&value)?)?;
+            } else if oid == CONFIGURATION {
+                set_once(&mut properties, read_properties(value.value)?)?;
             }
         }
         let missing = Asn1Error { part: PART };
@@ -52,8 +104,45 @@ impl SgxExtension {
             tcb: tcb.ok_or(missing)?,
             pceid: pceid.ok_or(missing)?,
             fmspc: fmspc.ok_or(missing)?,
+            sgx_type: sgx_type.ok_or(missing)?,
+            properties,
         })
     }
+}
+
+fn read_sgx_type(value: &Tlv<'_>) -> Result<SgxType, Asn1Error> {
+    match (value.tag, value.value) {
+        (Tag::Enumerated, [0]) => Ok(SgxType::Standard),
+        (Tag::Enumerated, [1]) => Ok(SgxType::Scalable),
+        (Tag::Enumerated, [2]) => Ok(SgxType::ScalableWithIntegrity),
+        _ => Err(Asn1Error { part: PART }),
+    }
+}
+
+/// Each flag is optional; one that is not there is not set (same document, "Configuration").
+fn read_properties(content: &[u8]) -> Result<Properties, Asn1Error> {
+    let (mut dynamic_platform, mut cached_keys, mut smt) = (None, None, None);
+    let mut parts = Fields::of(content, PART)?;
+    while !parts.is_finished() {
+        let (oid, value) = part(&mut parts)?;
+        let flag = match (value.tag, value.value) {
+            (Tag::Boolean, [0]) => false,
+            (Tag::Boolean, [0xff]) => true,
+            _ => return Err(Asn1Error { part: PART }),
+        };
+        if oid == DYNAMIC_PLATFORM {
+            set_once(&mut dynamic_platform, flag)?;
+        } else if oid == CACHED_KEYS {
+            set_once(&mut cached_keys, flag)?;
+        } else if oid == SMT_ENABLED {
+            set_once(&mut smt, flag)?;
+        }
+    }
+    Ok(Properties {
+        dynamic_platform: dynamic_platform.unwrap_or(false),
+        cached_keys: cached_keys.unwrap_or(false),
+        smt: smt.unwrap_or(false),
+    })
 }
 
 /// Components 1 to 16, then PCESVN (17), then CPUSVN (18), whose bytes say the same as the components.
@@ -83,7 +172,7 @@ fn tcb_part<'a>(parts: &mut Fields<'a>, number: u32) -> Result<Fields<'a>, Asn1E
     }
 }
 
-fn part<'a>(parts: &mut Fields<'a>) -> Result<(ObjectIdentifier, crate::asn1::Tlv<'a>), Asn1Error> {
+fn part<'a>(parts: &mut Fields<'a>) -> Result<(ObjectIdentifier, Tlv<'a>), Asn1Error> {
     let mut pair = parts.sequence(PART)?;
     let oid = pair.tagged(Tag::ObjectIdentifier, PART)?.value;
     let value = pair.next(PART)?;
@@ -91,7 +180,7 @@ fn part<'a>(parts: &mut Fields<'a>) -> Result<(ObjectIdentifier, crate::asn1::Tl
     Ok((ObjectIdentifier::from_bytes(oid).map_err(|_| Asn1Error { part: PART })?, value))
 }
 
-fn octets<const N: usize>(value: &crate::asn1::Tlv<'_>) -> Result<[u8; N], Asn1Error> {
+fn octets<const N: usize>(value: &Tlv<'_>) -> Result<[u8; N], Asn1Error> {
     if value.tag != Tag::OctetString {
         return Err(Asn1Error { part: PART });
     }

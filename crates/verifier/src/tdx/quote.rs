@@ -1,20 +1,18 @@
-//! One quote, verified: its chain, its collateral, the quoting enclave, the signature and the TCB.
+//! One quote, verified: its chain, the endorsements, the quoting enclave, the signature and the TCB.
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
-use casemate_canon::Sha256;
 use casemate_evidence::{QeReport, TdxQuote};
 
-use super::chains::{ChainBytes, PckChain, TcbSigner, verify_crls, verify_pck_chain};
-use super::collateral::{VerifiedQeIdentity, VerifiedTcbInfo, verify_qe_identity, verify_tcb_info};
+use super::endorsed::{Crls, Document, DocumentError, Endorsed};
 use super::pck::SgxExtension;
+use super::pck_chain::{self, PckFacts};
 use super::tcb::{TcbVerdict, converge, module_id, module_version, platform_verdict, qe_verdict, relaunch};
-use super::tcb_info::TcbInfo;
-use crate::collateral::TdxCollateral;
+use super::tcb_info::{QeIdentity, TcbInfo};
+use super::{attestation_key, chains::PCK_LEAF};
 use crate::hex_text::Hex;
 use crate::ledger::{Failed, Ledger};
 use crate::roots::Roots;
 use crate::time::UnixTime;
-use crate::x509::PublicKey;
+use crate::x509::X509Error;
 
 /// SGX attribute DEBUG (Intel SDM volume 3D, table 36-3), in the first attribute byte.
 const SGX_ATTRIBUTE_DEBUG: u8 = 0x02;
@@ -30,112 +28,131 @@ pub(crate) struct VerifiedTdx<'a> {
     pub(crate) endorsements_issued: [(&'static str, UnixTime); 3],
 }
 
-/// Verifies a parsed quote.
+/// Verifies a parsed quote. What was verified of its platform before is not verified again; dates are.
 pub(crate) fn verify<'a>(
     ledger: &mut Ledger,
     quote: TdxQuote<'a>,
-    collateral: &TdxCollateral,
+    endorsed: &mut Endorsed,
     roots: &Roots,
     now: UnixTime,
 ) -> Result<VerifiedTdx<'a>, Failed> {
-    let chains = ChainBytes::read(quote.pck_chain, collateral)
-        .map_err(|(chain, error)| ledger.fail("platform.chain", format_args!("a {chain} in PEM"), error))?;
-    let pck = verify_pck_chain(ledger, &chains.pck, roots, now)?;
-    let crl_issued = verify_crls(ledger, &pck, &chains, collateral, now)?;
-    let (tcb_info, qe_identity) = verify_documents(ledger, &chains, &pck, collateral, now)?;
-    let sgx = require_family(ledger, &pck, &tcb_info.info)?;
-    require_qe(ledger, &quote, &pck, &qe_identity)?;
-    require_signature(ledger, &quote)?;
-    require_module(ledger, &quote, &tcb_info.info)?;
-    let tcb = evaluate(ledger, &quote, &sgx, &tcb_info, &qe_identity)?;
+    let Endorsed { crls, tcb_info, qe_identity, platforms, attestation_keys } = endorsed;
+    let pck = pck_chain::require(ledger, quote.pck_chain, platforms, crls.as_ref().ok(), roots, now)?;
+    let crls = require_crls(ledger, pck, crls, now)?;
+    let tcb_info = require_document(ledger, &TCB_INFO, tcb_info, pck, crls, now)?;
+    let qe_identity = require_document(ledger, &QE_IDENTITY, qe_identity, pck, crls, now)?;
+    let sgx = require_family(ledger, pck, &tcb_info.content)?;
+    let key = attestation_key::require(ledger, &quote, pck, attestation_keys)?;
+    require_qe_identity(ledger, &quote.qe_report, &qe_identity.content)?;
+    key.require_signed(ledger, &quote)?;
+    require_module(ledger, &quote, &tcb_info.content)?;
+    let tcb = evaluate(ledger, &quote, &sgx, &tcb_info.content, &qe_identity.content)?;
     Ok(VerifiedTdx {
         tcb,
         sgx,
         tcb_evaluation_data_number: tcb_info
-            .info
+            .content
             .tcb_evaluation_data_number
-            .min(qe_identity.identity.tcb_evaluation_data_number),
+            .min(qe_identity.content.tcb_evaluation_data_number),
         qe_svn: quote.qe_report.isv_svn,
         endorsements_issued: [
             ("TCB information", tcb_info.window.from),
             ("QE identity", qe_identity.window.from),
-            ("PCK CRL", crl_issued),
+            ("PCK CRL", crls.by_pck_ca.window.from),
         ],
         quote,
     })
 }
 
-/// Verifies TCB information and QE identity. Intel signs both with one key: its chain is verified once.
-fn verify_documents(
+/// That both CRLs hold and name neither the leaf nor its issuer.
+fn require_crls<'c>(
     ledger: &mut Ledger,
-    chains: &ChainBytes,
-    pck: &PckChain<'_>,
-    collateral: &TdxCollateral,
+    pck: &PckFacts,
+    crls: &'c Result<Crls, X509Error>,
     now: UnixTime,
-) -> Result<(VerifiedTcbInfo, VerifiedQeIdentity), Failed> {
-    const EXPECTED: &str = "the chain of Intel SGX TCB Signing";
-    let signer = TcbSigner::verify(&chains.tcb_info, pck, now);
-    let signer = ledger.accept("tdx.tcb-info", EXPECTED, signer)?;
-    let tcb_info = verify_tcb_info(ledger, &collateral.tcb_info, &signer, now)?;
-    let signer = if chains.qe_identity == chains.tcb_info {
-        signer
-    } else {
-        let signer = TcbSigner::verify(&chains.qe_identity, pck, now);
-        ledger.accept("tdx.qe-identity", EXPECTED, signer)?
+) -> Result<&'c Crls, Failed> {
+    const RULE: &str = "platform.crl";
+    const EXPECTED: &str =
+        "CRLs of the root and of the PCK CA that are current and name no certificate in use";
+    let crls = ledger.accept(RULE, EXPECTED, crls.as_ref())?;
+    let holds = || -> Result<(), X509Error> {
+        if pck.root_key != crls.root.key_digest {
+            return Err(other_root(&crls.root.common_name));
+        }
+        // By the very key that issued the leaf, whatever chain came with the CRL.
+        if pck.issuer_key != crls.pck_ca.key || pck.issuer_subject != crls.pck_ca.subject {
+            let subject = format!("CRL of {}", crls.pck_ca.common_name);
+            return Err(X509Error::Issuer { subject, issuer: format!("issuer of the {PCK_LEAF}") });
+        }
+        crls.require_current(now)?;
+        crls.by_root.require_unnamed(&pck.issuer_serial)?;
+        crls.by_pck_ca.require_unnamed(&pck.leaf_serial)
     };
-    let qe_identity = verify_qe_identity(ledger, &collateral.qe_identity, &signer, now)?;
-    Ok((tcb_info, qe_identity))
+    ledger.accept(RULE, EXPECTED, holds())?;
+    ledger.require(RULE, true, EXPECTED, &crls.by_pck_ca)?;
+    Ok(crls)
+}
+
+/// How the rule about a document reads.
+struct DocumentRule {
+    name: &'static str,
+    expected: &'static str,
+}
+
+const TCB_INFO: DocumentRule = DocumentRule {
+    name: "tdx.tcb-info",
+    expected: "TCB information of version 3 for TDX, signed by Intel SGX TCB Signing and current",
+};
+const QE_IDENTITY: DocumentRule = DocumentRule {
+    name: "tdx.qe-identity",
+    expected: "a TD_QE identity of version 2, signed by Intel SGX TCB Signing and current",
+};
+
+/// That the document holds now, under the quote's root, by a signer that is not revoked.
+fn require_document<'c, T>(
+    ledger: &mut Ledger,
+    rule: &DocumentRule,
+    document: &'c Result<Document<T>, DocumentError>,
+    pck: &PckFacts,
+    crls: &Crls,
+    now: UnixTime,
+) -> Result<&'c Document<T>, Failed> {
+    let document = ledger.accept(rule.name, rule.expected, document.as_ref())?;
+    let holds = || -> Result<(), DocumentError> {
+        if document.root.key_digest != pck.root_key {
+            return Err(other_root(&document.root.common_name).into());
+        }
+        crls.by_root.require_unnamed(&document.signer)?;
+        document.require_current(now)
+    };
+    ledger.accept(rule.name, rule.expected, holds())?;
+    ledger.require(rule.name, true, rule.expected, format_args!("one of {}", document.window))?;
+    Ok(document)
+}
+
+fn other_root(subject: &str) -> X509Error {
+    X509Error::Issuer { subject: subject.to_owned(), issuer: "the root of the quote's chain".to_owned() }
 }
 
 /// That the TCB information is about this platform's family.
-fn require_family(ledger: &mut Ledger, pck: &PckChain<'_>, info: &TcbInfo) -> Result<SgxExtension, Failed> {
+fn require_family(ledger: &mut Ledger, pck: &PckFacts, info: &TcbInfo) -> Result<SgxExtension, Failed> {
     const EXPECTED: &str = "an SGX extension in the PCK certificate";
-    let sgx = ledger.accept("tdx.fmspc", EXPECTED, SgxExtension::read(&pck.leaf))?;
+    let sgx = ledger.accept("tdx.fmspc", EXPECTED, pck.sgx.as_ref())?;
     ledger.require(
         "tdx.fmspc",
         info.fmspc.0 == sgx.fmspc && info.pce_id.0 == sgx.pceid,
-        format_args!(
-            "FMSPC {} and PCEID {} of the PCK certificate",
-            hex::encode(sgx.fmspc),
-            hex::encode(sgx.pceid)
-        ),
+        format_args!("FMSPC {} and PCEID {} of the PCK certificate", Hex(sgx.fmspc), Hex(sgx.pceid)),
         format_args!("TCB information for FMSPC {} and PCEID {}", info.fmspc, info.pce_id),
     )?;
-    Ok(sgx)
-}
-
-/// That Intel's quoting enclave, on this platform, vouches for the attestation key.
-fn require_qe(
-    ledger: &mut Ledger,
-    quote: &TdxQuote<'_>,
-    pck: &PckChain<'_>,
-    identity: &VerifiedQeIdentity,
-) -> Result<(), Failed> {
-    let report = &quote.qe_report;
-    let signed = match pck.leaf.key {
-        PublicKey::P256(point) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-            .verify(report.signed, quote.qe_report_signature)
-            .is_ok(),
-        _ => false,
-    };
-    let found = if signed { "a signature by the PCK key" } else { "another signature" };
-    ledger.require("tdx.qe-report", signed, "a QE report signed by the PCK key", found)?;
-    let bound = Sha256::of_parts(&[quote.attestation_key, quote.qe_auth_data]);
-    let mut expected = [0; 64];
-    for (to, from) in expected.iter_mut().zip(bound.0) {
-        *to = from;
-    }
-    ledger.equal("tdx.qe-report-data", &Hex(expected), &Hex(*report.report_data))?;
-    require_qe_identity(ledger, report, identity)
+    Ok(sgx.clone())
 }
 
 fn require_qe_identity(
     ledger: &mut Ledger,
     report: &QeReport<'_>,
-    identity: &VerifiedQeIdentity,
+    expected: &QeIdentity,
 ) -> Result<(), Failed> {
     const RULE: &str = "tdx.qe-identity";
-    let expected = &identity.identity;
     let misc = Hex(masked(&report.misc_select.to_le_bytes(), &expected.miscselect_mask.0));
     ledger.equal(RULE, &expected.miscselect, &misc)?;
     let attributes = Hex(masked(report.attributes, &expected.attributes_mask.0));
@@ -149,17 +166,6 @@ fn require_qe_identity(
     )?;
     ledger.equal(RULE, &expected.mrsigner, &Hex(*report.mr_signer))?;
     ledger.equal(RULE, &expected.isvprodid, &report.isv_prod_id)
-}
-
-fn require_signature(ledger: &mut Ledger, quote: &TdxQuote<'_>) -> Result<(), Failed> {
-    let mut point = [4; 65];
-    for (to, from) in point.iter_mut().skip(1).zip(quote.attestation_key) {
-        *to = *from;
-    }
-    let signed =
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(quote.signed, quote.signature).is_ok();
-    let found = if signed { "a signature by the attestation key" } else { "another signature" };
-    ledger.require("platform.signature", signed, "a quote signed by its attestation key", found)
 }
 
 /// That the TDX module is one that Intel's TCB information describes.
@@ -185,16 +191,16 @@ fn evaluate(
     ledger: &mut Ledger,
     quote: &TdxQuote<'_>,
     sgx: &SgxExtension,
-    tcb_info: &VerifiedTcbInfo,
-    qe_identity: &VerifiedQeIdentity,
+    info: &TcbInfo,
+    identity: &QeIdentity,
 ) -> Result<TcbVerdict, Failed> {
     let evaluated = || {
-        let mut platform = platform_verdict(&tcb_info.info, &sgx.tcb, quote.body.tee_tcb_svn)?;
+        let mut platform = platform_verdict(info, &sgx.tcb, quote.body.tee_tcb_svn)?;
         if let Some(later) = &quote.body.version_15 {
-            let now = platform_verdict(&tcb_info.info, &sgx.tcb, later.tee_tcb_svn2)?;
+            let now = platform_verdict(info, &sgx.tcb, later.tee_tcb_svn2)?;
             platform = relaunch(platform, &now);
         }
-        let qe = qe_verdict(&qe_identity.identity.tcb_levels, quote.qe_report.isv_svn)?;
+        let qe = qe_verdict(&identity.tcb_levels, quote.qe_report.isv_svn)?;
         Ok::<_, super::tcb::TcbError>(converge(platform, qe))
     };
     ledger.accept("tdx.tcb-status", "a platform that Intel's TCB levels know", evaluated())

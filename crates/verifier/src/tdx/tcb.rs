@@ -2,10 +2,10 @@
 //!
 //! Order and combination follow Intel's quote verification library (QuoteVerifier, TCB level checks).
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use super::tcb_info::{IsvLevel, TcbInfo, TcbLevel, TcbStatus};
+use crate::time::UnixTime;
 
 /// The platform's security versions, from the PCK certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,10 @@ pub(crate) struct PckTcb {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TcbVerdict {
     pub(crate) status: TcbStatus,
-    pub(crate) advisories: BTreeSet<String>,
+    /// Date of the platform's level.
+    pub(crate) date: UnixTime,
+    /// In order, each once.
+    pub(crate) advisories: Vec<String>,
 }
 
 impl fmt::Display for TcbVerdict {
@@ -27,8 +30,7 @@ impl fmt::Display for TcbVerdict {
         if self.advisories.is_empty() {
             return Ok(());
         }
-        let advisories: Vec<&str> = self.advisories.iter().map(String::as_str).collect();
-        write!(f, " ({})", advisories.join(", "))
+        write!(f, " ({})", self.advisories.join(", "))
     }
 }
 
@@ -64,7 +66,7 @@ pub(crate) fn platform_verdict(
     tee_tcb_svn: &[u8; 16],
 ) -> Result<TcbVerdict, TcbError> {
     let level = matching_level(&info.tcb_levels, pck, tee_tcb_svn).ok_or(TcbError::NotSupported)?;
-    let platform = verdict(level.tcb_status, &level.advisory_ids);
+    let platform = verdict(level.tcb_status, level.tcb_date, &level.advisory_ids);
     let [svn, version, ..] = *tee_tcb_svn;
     if version == 0 {
         return Ok(platform);
@@ -77,13 +79,13 @@ pub(crate) fn platform_verdict(
         .ok_or(TcbError::NoModule { version })?;
     let level =
         isv_level(&module.tcb_levels, u16::from(svn)).ok_or(TcbError::NoModuleLevel { version, svn })?;
-    Ok(converge(platform, verdict(level.tcb_status, &level.advisory_ids)))
+    Ok(converge(platform, verdict(level.tcb_status, level.tcb_date, &level.advisory_ids)))
 }
 
 /// Status of the quoting enclave.
 pub(crate) fn qe_verdict(levels: &[IsvLevel], svn: u16) -> Result<TcbVerdict, TcbError> {
     let level = isv_level(levels, svn).ok_or(TcbError::NoQeLevel { svn })?;
-    Ok(verdict(level.tcb_status, &level.advisory_ids))
+    Ok(verdict(level.tcb_status, level.tcb_date, &level.advisory_ids))
 }
 
 /// The platform's status with that of a part of it: the part can only make it worse.
@@ -101,7 +103,9 @@ pub(crate) fn converge(platform: TcbVerdict, part: TcbVerdict) -> TcbVerdict {
     };
     let mut advisories = platform.advisories;
     advisories.extend(part.advisories);
-    TcbVerdict { status, advisories }
+    advisories.sort_unstable();
+    advisories.dedup();
+    TcbVerdict { status, date: platform.date, advisories }
 }
 
 /// For trust domains whose module was updated under them: what they were launched with, and what runs now.
@@ -139,8 +143,8 @@ fn isv_level(levels: &[IsvLevel], svn: u16) -> Option<&IsvLevel> {
     levels.iter().filter(|level| svn >= level.tcb.isvsvn).max_by_key(|level| level.tcb.isvsvn)
 }
 
-fn verdict(status: TcbStatus, advisories: &[String]) -> TcbVerdict {
-    TcbVerdict { status, advisories: advisories.iter().cloned().collect() }
+fn verdict(status: TcbStatus, date: UnixTime, advisories: &[String]) -> TcbVerdict {
+    TcbVerdict { status, date, advisories: advisories.to_vec() }
 }
 
 #[cfg(test)]

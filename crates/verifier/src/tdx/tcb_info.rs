@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::hex_text::Hex;
+use crate::time::UnixTime;
 
 /// `{"tcbInfo":{..},"signature":".."}` as served.
 #[derive(Deserialize)]
@@ -71,6 +72,7 @@ pub(crate) struct TdxModuleIdentity {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TcbLevel {
     pub(crate) tcb: Tcb,
+    pub(crate) tcb_date: UnixTime,
     pub(crate) tcb_status: TcbStatus,
     #[serde(default, rename = "advisoryIDs")]
     pub(crate) advisory_ids: Vec<String>,
@@ -97,6 +99,7 @@ pub(crate) struct Component {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct IsvLevel {
     pub(crate) tcb: IsvTcb,
+    pub(crate) tcb_date: UnixTime,
     pub(crate) tcb_status: TcbStatus,
     #[serde(default, rename = "advisoryIDs")]
     pub(crate) advisory_ids: Vec<String>,

@@ -8,15 +8,16 @@ use super::TcbStatus::{
 use super::*;
 use crate::hex_text::Hex;
 
+const DATE: UnixTime = UnixTime(1_700_000_000);
 const PCK: PckTcb = PckTcb { components: [5; 16], pcesvn: 10 };
 
 fn level(sgx: u8, pcesvn: u16, tdx: u8, status: TcbStatus) -> TcbLevel {
     let tcb = Tcb { sgx: [Component { svn: sgx }; 16], pcesvn, tdx: [Component { svn: tdx }; 16] };
-    TcbLevel { tcb, tcb_status: status, advisory_ids: vec![format!("{status}")] }
+    TcbLevel { tcb, tcb_date: DATE, tcb_status: status, advisory_ids: vec![format!("{status}")] }
 }
 
 fn isv(svn: u16, status: TcbStatus) -> IsvLevel {
-    IsvLevel { tcb: IsvTcb { isvsvn: svn }, tcb_status: status, advisory_ids: vec![] }
+    IsvLevel { tcb: IsvTcb { isvsvn: svn }, tcb_date: DATE, tcb_status: status, advisory_ids: vec![] }
 }
 
 fn info(levels: Vec<TcbLevel>, modules: Vec<(&str, Vec<IsvLevel>)>) -> TcbInfo {
@@ -115,8 +116,11 @@ fn a_module_with_an_identity_is_judged_by_its_own_levels() {
 #[test]
 fn a_part_can_only_make_a_platform_worse() {
     let combined = |platform, part| {
-        let verdict =
-            |status, advisory: &str| TcbVerdict { status, advisories: [advisory.to_owned()].into() };
+        let verdict = |status, advisory: &str| TcbVerdict {
+            status,
+            date: DATE,
+            advisories: [advisory.to_owned()].into(),
+        };
         let both = converge(verdict(platform, "a"), verdict(part, "b"));
         assert_eq!(both.advisories.len(), 2);
         both.status
@@ -145,7 +149,7 @@ fn a_part_can_only_make_a_platform_worse() {
 
 #[test]
 fn an_updated_platform_advises_a_relaunch_and_a_revoked_one_stays_revoked() {
-    let verdict = |status| TcbVerdict { status, advisories: BTreeSet::new() };
+    let verdict = |status| TcbVerdict { status, date: DATE, advisories: Vec::new() };
     let after = |launched, now| relaunch(verdict(launched), &verdict(now)).status;
     assert_eq!(after(UpToDate, UpToDate), UpToDate);
     assert_eq!(after(OutOfDate, UpToDate), TdRelaunchAdvised);

@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use casemate_evidence::{TdxQuoteError, parse_tdx_quote};
+use casemate_evidence::{TdReport, TdxQuoteError, parse_tdx_quote};
 use casemate_protocol::cmw::{Evidence, Platform};
 use serde_json::Value;
 
+use super::endorsed::Endorsed;
 use super::quote::{VerifiedTdx, verify};
 use super::tcb_info::TcbStatus;
 use crate::collateral::{Collateral, TdxCollateral};
 use crate::ledger::{Ledger, Voucher};
-use crate::policy::{Measurement, Policy, PolicyValues, SeptVeDisable, TdxExpectations};
+use crate::platform::Scope;
+use crate::policy::{CompositionExpectations, Measurement, Policy, PolicyValues, TdxExpectations};
 use crate::roots::Roots;
 use crate::time::UnixTime;
 use crate::vectors;
+use crate::verified_collateral::VerifiedCollateral;
 
 /// A collateral set, with the two documents put together as the service gives them.
 fn collateral(folder: &Path, file: &str) -> TdxCollateral {
@@ -43,10 +46,10 @@ fn outcome(
 ) -> Result<(TcbStatus, Vec<String>), (String, String)> {
     let mut ledger = Ledger::new();
     let quote = parse_tdx_quote(quote).unwrap();
-    match verify(&mut ledger, quote, collateral, roots, now) {
+    match verify(&mut ledger, quote, &mut Endorsed::verify(collateral), roots, now) {
         Ok(VerifiedTdx { tcb, .. }) => {
             assert!(!ledger.any_failed());
-            Ok((tcb.status, tcb.advisories.into_iter().collect()))
+            Ok((tcb.status, tcb.advisories))
         }
         Err(_) => {
             let (_, rules) = ledger.into_parts();
@@ -54,6 +57,15 @@ fn outcome(
             Err((failed.rule, failed.found))
         }
     }
+}
+
+/// The strictest expectations with the quote's own measurements.
+fn expectations(body: &TdReport<'_>) -> TdxExpectations {
+    let [rtmr0, rtmr1, rtmr2, rtmr3] = body.rtmr.map(|register| Measurement(*register));
+    let mut expected = TdxExpectations::strict(Measurement(*body.mr_td), [rtmr0, rtmr1, rtmr2], 15);
+    expected.rtmr3 = vec![rtmr3];
+    expected.mrconfigid = vec![Measurement(*body.mr_config_id)];
+    expected
 }
 
 /// Cuts what follows the quote where it is not padding; real files have it.
@@ -180,15 +192,11 @@ fn a_real_debug_trust_domain_and_one_of_azure_meet_the_policy_as_they_should() {
         let set = collateral(&folder, set);
         let now = UnixTime::from_rfc3339(now).unwrap();
         let mut ledger = Ledger::new();
-        let verified = verify(&mut ledger, quote, &set, &Roots::Production, now).unwrap();
-        let [rtmr0, rtmr1, rtmr2, _] = quote.body.rtmr.map(|register| vec![Measurement(*register)]);
-        let expected = TdxExpectations {
-            tcb_status: vec![TcbStatus::UpToDate],
-            sept_ve_disable: SeptVeDisable::Required,
-            mrtd: vec![Measurement(*quote.body.mr_td)],
-            rtmr: [rtmr0, rtmr1, rtmr2],
-        };
-        let _recorded = super::require_expectations(&mut ledger, &verified, &expected, 30, now);
+        let mut set = Endorsed::verify(&set);
+        let verified = verify(&mut ledger, quote, &mut set, &Roots::Production, now).unwrap();
+        let expected = expectations(&quote.body);
+        let _recorded =
+            super::require_expectations(&mut ledger, &verified, &expected, 30, Scope::Platform, now);
         let (_, rules) = ledger.into_parts();
         rules.into_iter().filter(|rule| !rule.passed).map(|rule| rule.detail.rule).collect()
     };
@@ -198,7 +206,10 @@ fn a_real_debug_trust_domain_and_one_of_azure_meet_the_policy_as_they_should() {
     let azure = "trustee/deps/verifier/test_data/az-tdx-vtpm/td-quote.bin";
     let s6 = "_assembled/S6-automata-00806f-2025-06.json";
     // Azure leaves SEPT_VE_DISABLE clear: its policy must say that this is accepted.
-    assert_eq!(failed(azure, s6, "2025-06-30T00:00:00Z"), ["tdx.tcb-status", "tdx.sept-ve-disable"]);
+    assert_eq!(
+        failed(azure, s6, "2025-06-30T00:00:00Z"),
+        ["tdx.tcb-status", "tdx.advisories", "tdx.sept-ve-disable"]
+    );
     let production = "_extracted/dstack-quote-report.quote.bin";
     let s2 = "_assembled/S2-phala-90c06f-2026-02.json";
     assert_eq!(failed(production, s2, "2026-03-05T00:00:00Z"), [""; 0]);
@@ -210,19 +221,15 @@ fn hardware_vouches_for_a_real_quote_under_production_roots_and_for_nothing_besi
     let Some(folder) = vectors::folder(name) else { return };
     let quote = vectors::read(&folder, "_extracted/dstack-quote-report.quote.bin");
     let body = parse_tdx_quote(&quote).unwrap().body;
-    let [rtmr0, rtmr1, rtmr2, _] = body.rtmr.map(|register| vec![Measurement(*register)]);
     let values = PolicyValues {
         roots: Roots::Production,
         collateral_age_max_days: 30,
-        tdx: Some(TdxExpectations {
-            tcb_status: vec![TcbStatus::UpToDate],
-            sept_ve_disable: SeptVeDisable::Required,
-            mrtd: vec![Measurement(*body.mr_td)],
-            rtmr: [rtmr0, rtmr1, rtmr2],
-        }),
+        tdx: Some(expectations(&body)),
         snp: None,
-        composition: casemate_canon::Sha384::ZERO,
-        agents: BTreeMap::new(),
+        composition: Some(CompositionExpectations {
+            digest: casemate_canon::Sha384::ZERO,
+            agents: BTreeMap::new(),
+        }),
     };
     let policy = Policy::parse(&Policy::render(&values)).unwrap();
     let evidence = Evidence {
@@ -233,10 +240,10 @@ fn hardware_vouches_for_a_real_quote_under_production_roots_and_for_nothing_besi
         agent_config: vec![],
     };
     let tdx = Some(collateral(&folder, "_assembled/S2-phala-90c06f-2026-02.json"));
-    let collateral = Collateral { tdx, snp: None };
+    let mut collateral = VerifiedCollateral::verify(&Collateral { tdx, snp: None });
     let now = UnixTime::from_rfc3339("2026-03-05T00:00:00Z").unwrap();
     let nonce = "some-nonce".parse().unwrap();
-    let refused = crate::appraise(&evidence, &nonce, &policy, &collateral, now).unwrap_err();
+    let refused = crate::appraise(&evidence, &nonce, &policy, &mut collateral, now).unwrap_err();
     let failed: Vec<&str> =
         refused.rules.iter().filter(|rule| !rule.passed).map(|rule| rule.detail.rule.as_str()).collect();
     assert_eq!(failed, ["box.report-data", "box.claims"]);

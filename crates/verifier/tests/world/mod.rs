@@ -26,9 +26,9 @@ use casemate_protocol::event::{Event, LogHead};
 use casemate_protocol::jwk::{ALG_ECDH, ALG_ES256, EcJwk};
 use casemate_testkit::{CollateralParts, DevPki, SnpBody, TdBody, Tee};
 use casemate_verifier::{
-    AgentExpectations, Appraisal, Collateral, Measurement, Policy, PolicyValues, Refused, Roots,
-    SeptVeDisable, Smt, SnpCollateral, SnpExpectations, SnpProduct, SnpTcbMin, Taint, TcbStatus,
-    TdxCollateral, TdxExpectations, UnixTime, appraise,
+    AgentExpectations, Appraisal, Collateral, CompositionExpectations, Measurement, Policy, PolicyValues,
+    Refused, Roots, Smt, SnpCollateral, SnpExpectations, SnpProduct, SnpTcbMin, Taint, TdxCollateral,
+    TdxExpectations, UnixTime, VerifiedCollateral, appraise,
 };
 
 /// 2026-06-01T00:00:00Z, when every world is made and appraised.
@@ -246,6 +246,11 @@ impl World {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref())).into_bytes()
     }
 
+    /// What the policy says of composition and agents.
+    pub(crate) fn composition(&mut self) -> &mut CompositionExpectations {
+        self.policy.composition.as_mut().unwrap()
+    }
+
     pub(crate) fn policy(&self) -> Policy {
         Policy::parse(&Policy::render(&self.policy)).unwrap()
     }
@@ -255,7 +260,8 @@ impl World {
     }
 
     pub(crate) fn appraise_evidence(&self, evidence: &Evidence) -> Result<Appraisal, Refused> {
-        appraise(evidence, &self.nonce, &self.policy(), &self.collateral, self.now)
+        let mut collateral = VerifiedCollateral::verify(&self.collateral);
+        appraise(evidence, &self.nonce, &self.policy(), &mut collateral, self.now)
     }
 
     /// Names of the rules that failed, each once, in order.
@@ -291,12 +297,7 @@ pub(crate) fn failed_rules(result: Result<Appraisal, Refused>) -> Vec<String> {
 
 fn policy(pki: &DevPki, lock: &Lock) -> PolicyValues {
     let zero = || vec![Measurement([0; 48])];
-    let tdx = TdxExpectations {
-        tcb_status: vec![TcbStatus::UpToDate],
-        sept_ve_disable: SeptVeDisable::Required,
-        mrtd: zero(),
-        rtmr: [zero(), zero(), zero()],
-    };
+    let tdx = TdxExpectations::strict(Measurement([0; 48]), [Measurement([0; 48]); 3], 18);
     let snp = SnpExpectations {
         measurement: zero(),
         vmpl: 0,
@@ -320,7 +321,9 @@ fn policy(pki: &DevPki, lock: &Lock) -> PolicyValues {
         collateral_age_max_days: 30,
         tdx,
         snp,
-        composition: lock.digest().unwrap(),
-        agents: BTreeMap::from([(name("researcher"), researcher)]),
+        composition: Some(CompositionExpectations {
+            digest: lock.digest().unwrap(),
+            agents: BTreeMap::from([(name("researcher"), researcher)]),
+        }),
     }
 }

@@ -1,0 +1,56 @@
+//! A bounded memory of what was verified, by digest. It forgets everything when it is full: what is in it cost a
+//! signature by a vendor's platform, so that filling it takes as many genuine platforms as it has places.
+
+use std::collections::HashMap;
+
+use casemate_canon::Sha256;
+
+/// Verified facts by the digest of all bytes that they were verified from.
+#[derive(Debug)]
+pub(crate) struct Cache<T> {
+    entries: HashMap<[u8; 32], T>,
+    entries_max: usize,
+}
+
+impl<T> Cache<T> {
+    pub(crate) fn new(entries_max: usize) -> Self {
+        Self { entries: HashMap::new(), entries_max }
+    }
+
+    pub(crate) fn get(&self, key: &Sha256) -> Option<&T> {
+        self.entries.get(&key.0)
+    }
+
+    /// Remembers `facts`, and gives them back.
+    pub(crate) fn insert(&mut self, key: Sha256, facts: T) -> &T {
+        if self.entries.len() >= self.entries_max && !self.entries.contains_key(&key.0) {
+            self.entries.clear();
+        }
+        self.entries.entry(key.0).insert_entry(facts).into_mut()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_holds_more_than_its_bound_and_keeps_the_newest() {
+        let mut cache = Cache::new(3);
+        for number in 0..100_u8 {
+            let key = Sha256::of(&[number]);
+            assert_eq!(*cache.insert(key, number), number);
+            assert_eq!(cache.get(&key), Some(&number));
+            assert!(cache.len() <= 3);
+        }
+        assert_eq!(cache.get(&Sha256::of(&[0])), None);
+        let key = Sha256::of(&[99]);
+        cache.insert(key, 7);
+        assert_eq!(cache.get(&key), Some(&7));
+    }
+}
