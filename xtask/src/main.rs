@@ -6,6 +6,7 @@ mod demo_api;
 mod demo_image;
 mod demo_refusals;
 mod dist;
+mod fuzz;
 mod layers;
 mod process;
 mod setup;
@@ -13,10 +14,14 @@ mod test;
 
 use std::process::ExitCode;
 
-const TASKS: [(&str, &str); 6] = [
+const TASKS: [(&str, &str); 7] = [
     ("setup", "install the Debian packages that the other tasks need (as root)"),
     ("demo", "three agents, their answer, and six refusals; --keep leaves them running"),
     ("test", "everything that CI checks"),
+    (
+        "fuzz",
+        "hostile input for every parser: [--seconds 30] [--seed 1] [TARGET...]; `list`, `replay TARGET FILE`",
+    ),
     ("layers", "check which crate may depend on which"),
     ("dist", "build all programs into target/dist/bin"),
     ("bench", "`bench launch`: time to the first instruction of an agent"),
@@ -30,6 +35,7 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(demo::After::Stop),
         ["demo", "--keep"] => demo::run(demo::After::Keep),
         ["test"] => test::run(),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["layers"] => layers::run(),
         ["dist"] => dist::run().map(|dir| println!("programs are in {}", dir.display())),
         ["bench", rest @ ..] => bench::run(rest),

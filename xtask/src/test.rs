@@ -4,12 +4,14 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use crate::process::{cargo, run as run_command, stream, target_dir};
-use crate::{demo, dist, layers, setup};
+use crate::{demo, dist, fuzz, layers, setup};
 
 /// Time for one check.
 const CHECK_BOUND: Duration = Duration::from_secs(1800);
 /// The crate whose tests run the real programs.
 const SYSTEM_TESTS: &str = "casemate-systemtest";
+/// Time for each fuzz target; two run at a time.
+const FUZZ_SECONDS: &str = "30";
 /// How many of the last lines are shown where tests fail.
 const SHOWN_LINES: usize = 200;
 
@@ -44,6 +46,8 @@ pub(crate) fn run() -> Result<(), String> {
         let system =
             ["test", "--package", SYSTEM_TESTS, "--locked", "--no-fail-fast", "--", "--test-threads=1"];
         summary.tests("system tests", &system);
+        // After everything that the machine's processors would slow down.
+        summary.check("fuzz", || fuzz::run(&["--seconds", FUZZ_SECONDS]));
     }
     summary.report(begun.elapsed())
 }

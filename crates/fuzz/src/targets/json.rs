@@ -1,0 +1,272 @@
+//! Documents as text: policy, bundle, collection, canonical JSON, lock.
+
+use casemate_canon::value_to_canonical_json;
+use casemate_composition::Lock;
+use casemate_endorsements::{read, write};
+use casemate_protocol::cmw::{Evidence, Platform};
+use casemate_testkit::{CollateralParts, SnpBody, TdBody, Tee};
+use casemate_verifier::{Collateral, Policy, SnpCollateral, TdxCollateral};
+use serde_json::{Value, json};
+
+use super::{outcome, require};
+use crate::seeds::pki;
+use crate::{Bound, Outcome, Target, Violation};
+
+/// Values are built of what is read, so they are larger than the text, by a bounded factor.
+const BOUND: Bound = Bound {
+    input_bytes_max: 64 << 10,
+    allocation_bytes: 128 << 10,
+    allocation_bytes_per_input_byte: 48,
+    time_us: 10_000,
+    time_ns_per_input_byte: 2_000,
+};
+
+/// What stands in every JSON document.
+const WORDS: &[&[u8]] = &[
+    b"\"",
+    b"\":",
+    b"\",\"",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b"null",
+    b"true",
+    b"0",
+    b"-0",
+    b"1e999",
+    b"9007199254740992",
+    b"18446744073709551616",
+    b"1.5",
+    b"\\u0000",
+    b"\\ud800",
+    b"\\ud83d\\ude00",
+    b"\xef\xbb\xbf",
+    b"\"version\":1,",
+    b"\"tdx\":",
+    b"\"snp\":",
+    b"\"__cmwc_t\":",
+];
+
+pub(super) fn all() -> Vec<Target> {
+    vec![
+        Target {
+            name: "policy",
+            what: "casemate_verifier::Policy::parse",
+            seeds: policies,
+            words: &[
+                b"[platform]",
+                b"[platform.tdx]",
+                b"[agents.",
+                b"\n",
+                b"\"",
+                b"\"\"\"",
+                b"'''",
+                b"= [",
+                b"= {",
+                b"a.b.c.d = 1\n",
+                b"[[a]]\n",
+                b"0x",
+                b"inf",
+                b"1979-05-27T07:32:00Z",
+                b"version = 1\n",
+                b"#",
+            ],
+            run: policy,
+            bound: Bound { allocation_bytes_per_input_byte: 256, ..BOUND },
+        },
+        Target {
+            name: "bundle",
+            what: "casemate_endorsements::read",
+            seeds: bundles,
+            words: WORDS,
+            run: bundle,
+            bound: BOUND,
+        },
+        Target {
+            name: "cmw",
+            what: "casemate_protocol::cmw::Evidence::from_json_bytes",
+            seeds: collections,
+            words: WORDS,
+            run: cmw,
+            bound: Bound { allocation_bytes_per_input_byte: 6, ..BOUND },
+        },
+        Target {
+            name: "canonical-json",
+            what: "casemate_canon::value_to_canonical_json, read and written twice",
+            seeds: values,
+            words: WORDS,
+            run: canonical,
+            bound: Bound { allocation_bytes_per_input_byte: 96, ..BOUND },
+        },
+        Target {
+            name: "lock",
+            what: "casemate_composition::Lock::from_json",
+            seeds: locks,
+            words: WORDS,
+            run: lock,
+            bound: Bound { allocation_bytes_per_input_byte: 96, ..BOUND },
+        },
+    ]
+}
+
+fn policies() -> Vec<Vec<u8>> {
+    let digest = format!("sha384:{}", "5e".repeat(48));
+    let measurement = "5e".repeat(48);
+    let head = |tee: &str| {
+        format!(
+            "version = 1\n[platform]\ntee = [\"{tee}\"]\nroots = \"development\"\n\
+             development-roots = [\"sha256:{}\"]\ncollateral-age-max-days = 30\n",
+            "5e".repeat(32)
+        )
+    };
+    let tail = format!(
+        "[composition]\ndigest = \"{digest}\"\n[agents.planner]\nmeasurement = \"{digest}\"\n\
+         secrets = [\"a/b/c\"]\nallow-weaker = [\"cgroup-cpu\"]\nallow-tainted = false\n"
+    );
+    let tdx = format!(
+        "[platform.tdx]\ntcb-status = [\"UpToDate\"]\nrequire-sept-ve-disable = true\nmrtd = [\"{measurement}\"]\n\
+         rtmr0 = [\"{measurement}\"]\nrtmr1 = [\"{measurement}\"]\nrtmr2 = [\"{measurement}\"]\n"
+    );
+    let snp = format!(
+        "[platform.snp]\nmeasurement = [\"{measurement}\"]\nvmpl = 0\nproducts = [\"Genoa\"]\n\
+         tcb-min = {{ bootloader = 0, tee = 0, snp = 0, microcode = 0 }}\nallow-smt = true\ncrl-age-max-days = 30\n"
+    );
+    [("tdx", tdx), ("snp", snp)].map(|(tee, table)| (head(tee) + &table + &tail).into_bytes()).to_vec()
+}
+
+fn policy(input: &[u8]) -> Result<Outcome, Violation> {
+    let Ok(text) = std::str::from_utf8(input) else { return Ok(Outcome("not text".into())) };
+    let result = Policy::parse(text);
+    if let Ok(policy) = &result {
+        let again = Policy::parse(&Policy::render(policy.values()));
+        require(
+            again.is_ok_and(|again| again.values() == policy.values()),
+            "a policy that was read, written and read again is another one",
+        )?;
+    }
+    Ok(outcome(result.map_err(|error| error.what), |_| String::new()))
+}
+
+/// The collateral of the development PKI.
+pub(crate) fn collateral(tee: Tee) -> Collateral {
+    match pki(tee).collateral() {
+        CollateralParts::Tdx(parts) => Collateral {
+            tdx: Some(TdxCollateral {
+                root_ca_crl: parts.root_ca_crl,
+                pck_crl: parts.pck_crl,
+                pck_crl_chain: parts.pck_crl_chain,
+                tcb_info: parts.tcb_info,
+                tcb_info_chain: parts.tcb_info_chain,
+                qe_identity: parts.qe_identity,
+                qe_identity_chain: parts.qe_identity_chain,
+            }),
+            snp: None,
+        },
+        CollateralParts::Snp(parts) => Collateral {
+            tdx: None,
+            snp: Some(SnpCollateral { ark: parts.ark, ask: parts.ask, crl: parts.crl, vek: Some(parts.vek) }),
+        },
+    }
+}
+
+fn bundles() -> Vec<Vec<u8>> {
+    let mut both = collateral(Tee::Tdx);
+    let snp = collateral(Tee::Snp);
+    let one = [write(&both), write(&snp)];
+    both.snp = snp.snp;
+    [one.to_vec(), vec![write(&both)]].concat()
+}
+
+fn bundle(input: &[u8]) -> Result<Outcome, Violation> {
+    let result = read(input);
+    if let Ok(collateral) = &result {
+        require(
+            read(&write(collateral)).as_ref() == Ok(collateral),
+            "a bundle written and read again is another one",
+        )?;
+    }
+    Ok(outcome(result, |collateral| {
+        format!("tdx {} snp {}", collateral.tdx.is_some(), collateral.snp.is_some())
+    }))
+}
+
+fn collections() -> Vec<Vec<u8>> {
+    let tdx = pki(Tee::Tdx).tdx_quote(&TdBody::new()).map(|quote| Platform::Tdx { quote });
+    let snp = pki(Tee::Snp).snp_report(&SnpBody::new()).map(|report| Platform::Snp {
+        report,
+        certificates: pki(Tee::Snp).snp_certificate_table().unwrap_or_default(),
+    });
+    let evidence = |platform| Evidence {
+        platform,
+        box_claims: b"{}".to_vec(),
+        event_log: b"{}\n".to_vec(),
+        agent_token: b"a.b.c".to_vec(),
+        agent_config: b"{}".to_vec(),
+    };
+    [tdx, snp]
+        .into_iter()
+        .flatten()
+        .map(|platform| evidence(platform).to_json().to_string().into_bytes())
+        .collect()
+}
+
+fn cmw(input: &[u8]) -> Result<Outcome, Violation> {
+    let result = Evidence::from_json_bytes(input);
+    if let Ok(evidence) = &result {
+        let again = Evidence::from_json_bytes(evidence.to_json().to_string().as_bytes());
+        require(again.as_ref() == Ok(evidence), "evidence written and read again is another one")?;
+    }
+    Ok(outcome(result, |_| String::new()))
+}
+
+fn values() -> Vec<Vec<u8>> {
+    let value = json!({"b": [1, -2, null, true, false], "a": {"x": "\u{0}\u{1f}\"\\\u{1f600}\u{fb33}", "": 9_007_199_254_740_991_u64}});
+    vec![value.to_string().into_bytes(), b"[[[[[]]]]]".to_vec(), b"-1".to_vec()]
+}
+
+fn canonical(input: &[u8]) -> Result<Outcome, Violation> {
+    let value: Value = match serde_json::from_slice(input) {
+        Ok(value) => value,
+        Err(error) => return Ok(Outcome(error.to_string())),
+    };
+    let result = value_to_canonical_json(&value);
+    if let Ok(canonical) = &result {
+        let again: Result<Value, _> = serde_json::from_slice(canonical);
+        let Ok(again) = again else { return Err(Violation("canonical JSON is not JSON".into())) };
+        require(again == value, "canonical JSON has another value")?;
+        require(
+            value_to_canonical_json(&again).as_ref() == Ok(canonical),
+            "canonical JSON is not canonical",
+        )?;
+    }
+    Ok(outcome(result, |_| String::new()))
+}
+
+fn locks() -> Vec<Vec<u8>> {
+    let digest = |kind: &str, bytes: usize| format!("{kind}:{}", "5e".repeat(bytes));
+    let agent = json!({
+        "image": {"manifest": digest("sha256", 32), "config": digest("sha256", 32), "rootfs": digest("sha256", 32)},
+        "command": ["python3", "plan.py"], "environment": {"A": "b"}, "working_dir": "/",
+        "user": {"uid": 1000, "gid": 1000}, "hostname": "agent", "mounts": [], "secrets": [],
+        "limits": {"memory_bytes": 67_108_864, "pids": 64, "cpu_milli": 500, "open_files": 256},
+        "seccomp_rules": digest("sha384", 48), "landlock_rules": digest("sha384", 48), "backend": "native",
+        "expose": [], "edges": [], "egress": [], "restart": {"policy": "no"}, "health": null, "depends_on": {},
+        "stop": {"signal": 15, "grace_ms": 1000},
+    });
+    let lock = json!({"version": 1, "project": "desk", "agents": {"planner": agent, "scribe": agent}, "volumes": []});
+    value_to_canonical_json(&lock).into_iter().collect()
+}
+
+fn lock(input: &[u8]) -> Result<Outcome, Violation> {
+    let result = Lock::from_json(input);
+    if let Ok(lock) = &result {
+        let written =
+            lock.to_json().map_err(|error| Violation(format!("a lock has no JSON form: {error}")))?;
+        require(
+            Lock::from_json(&written).as_ref() == Ok(lock),
+            "a lock written and read again is another one",
+        )?;
+    }
+    Ok(outcome(result, |_| String::new()))
+}
