@@ -3,6 +3,7 @@
 mod binary;
 mod json;
 mod messages;
+mod tpm;
 mod x509;
 
 use std::fmt::Display;
@@ -11,7 +12,7 @@ use crate::{Bound, Outcome, Target, Violation};
 
 /// Every target.
 pub(crate) fn all() -> Vec<Target> {
-    [binary::all(), x509::all(), json::all(), messages::all()].concat()
+    [binary::all(), tpm::all(), x509::all(), json::all(), messages::all()].concat()
 }
 
 /// For a parser that borrows: nothing is allocated but the text of an outcome.

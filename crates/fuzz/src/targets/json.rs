@@ -1,15 +1,18 @@
 //! Documents as text: policy, bundle, collection, canonical JSON, lock.
 
+use std::sync::LazyLock;
+
 use casemate_canon::value_to_canonical_json;
 use casemate_composition::Lock;
-use casemate_endorsements::{read, write};
+use casemate_endorsements::{read, sign, write};
+use casemate_jose::SigningKey;
 use casemate_protocol::cmw::{Evidence, Platform};
 use casemate_testkit::{CollateralParts, SnpBody, TdBody, Tee};
-use casemate_verifier::{Collateral, Policy, SnpCollateral, TdxCollateral};
+use casemate_verifier::{Collateral, Policy, SnpCollateral, TdxCollateral, UnixTime};
 use serde_json::{Value, json};
 
 use super::{outcome, require};
-use crate::seeds::pki;
+use crate::seeds::{NOW, pki};
 use crate::{Bound, Outcome, Target, Violation};
 
 /// Values are built of what is read, so they are larger than the text, by a bounded factor.
@@ -170,24 +173,32 @@ pub(crate) fn collateral(tee: Tee) -> Collateral {
     }
 }
 
+#[expect(clippy::expect_used, reason = "without a key there is nothing to run")]
+static SIGNER: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().expect("a key can be made"));
+
 fn bundles() -> Vec<Vec<u8>> {
     let mut both = collateral(Tee::Tdx);
     let snp = collateral(Tee::Snp);
     let one = [write(&both), write(&snp)];
     both.snp = snp.snp;
-    [one.to_vec(), vec![write(&both)]].concat()
+    let unsigned = write(&both);
+    let signed = sign(&unsigned, &SIGNER, UnixTime(NOW)).into_iter();
+    one.into_iter().chain(signed).chain([unsigned]).collect()
 }
 
 fn bundle(input: &[u8]) -> Result<Outcome, Violation> {
     let result = read(input);
-    if let Ok(collateral) = &result {
+    if let Ok(bundle) = &result {
+        let again = read(&write(bundle.contents()));
         require(
-            read(&write(collateral)).as_ref() == Ok(collateral),
+            again.is_ok_and(|again| again.contents() == bundle.contents()),
             "a bundle written and read again is another one",
         )?;
     }
-    Ok(outcome(result, |collateral| {
-        format!("tdx {} snp {}", collateral.tdx.is_some(), collateral.snp.is_some())
+    Ok(outcome(result, |bundle| {
+        let contents = bundle.contents();
+        let signed = bundle.signature().is_some();
+        format!("tdx {} snp {} signed {signed}", contents.tdx.is_some(), contents.snp.is_some())
     }))
 }
 

@@ -1,8 +1,12 @@
 //! Certificates, chains and CRLs, through the dates that the verifier reads of each part of collateral.
 
+use casemate_endorsements::{certificate_der, crl_der, snp_chain_der};
 use casemate_testkit::{CollateralParts, SnpCollateralParts, TdxCollateralParts, Tee};
-use casemate_verifier::{Collateral, SnpCollateral, TdxCollateral, collateral_dates};
+use casemate_verifier::{
+    Collateral, SnpCollateral, TdxCollateral, collateral_dates, collateral_facts, pck_facts, vek_product,
+};
 
+use super::outcome;
 use crate::seeds::{pki, real};
 use crate::{Bound, Outcome, Target, Violation};
 
@@ -66,7 +70,23 @@ pub(super) fn all() -> Vec<Target> {
             run: |input| part("tdx.pck_crl_chain", &tdx(input.to_vec())),
             bound: Bound { input_bytes_max: 160 << 10, ..BOUND },
         },
+        Target {
+            name: "facts",
+            what: "casemate_verifier: pck_facts, vek_product, collateral_facts; endorsements' forms of certificates",
+            seeds: || [certificates(), chains()].concat(),
+            words: WORDS,
+            run: facts,
+            bound: Bound { allocation_bytes_per_input_byte: 16, ..BOUND },
+        },
     ]
+}
+
+fn facts(input: &[u8]) -> Result<Outcome, Violation> {
+    let pck = outcome(pck_facts(input), |facts| format!("{:?}", facts.ca));
+    let vek = outcome(vek_product(input), |product| product.to_string());
+    let forms = [certificate_der(input).is_some(), crl_der(input).is_ok(), snp_chain_der(input).is_some()];
+    let facts = collateral_facts(&snp(input.to_vec(), input.to_vec())).len();
+    Ok(Outcome(format!("{} / {} / {forms:?} {}", pck.0, vek.0, facts > 0)))
 }
 
 fn part(name: &str, collateral: &Collateral) -> Result<Outcome, Violation> {
