@@ -15,6 +15,7 @@ use core::fmt;
 
 use crate::boot_event::EventType;
 use crate::cursor::{Cursor, Truncated};
+use crate::tpm::TpmHash;
 
 /// Largest log in bytes, with padding. Real logs have 2 to 75 KB, in areas of up to 1 MiB.
 pub const BOOT_LOG_BYTES_MAX: usize = 2 << 20;
@@ -23,7 +24,7 @@ pub const BOOT_LOG_EVENTS_MAX: usize = 16_384;
 /// Most banks of a log.
 pub const BOOT_LOG_BANKS_MAX: usize = 8;
 /// Longest digest of an algorithm that is not known here, in bytes.
-const OTHER_DIGEST_BYTES_MAX: u16 = 128;
+const OTHER_DIGEST_BYTES_MAX: usize = 128;
 
 const SPEC_ID_03: &[u8; 16] = b"Spec ID Event03\0";
 /// Headers of logs in the SHA-1 layout: UEFI and conventional firmware for TPM 1.2.
@@ -96,8 +97,8 @@ pub enum BootLogError {
     BankSize {
         /// Identifier of the algorithm.
         algorithm: u16,
-        /// Its length; the longest accepted for an algorithm that is not known.
-        expected: u16,
+        /// Its length; for an algorithm that is not known, the nearest length accepted.
+        expected: usize,
         /// The length given.
         found: u16,
     },
@@ -153,71 +154,41 @@ pub enum BootLogError {
 /// A bank: the registers, and the digests, of one algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bank {
-    /// SHA-1.
-    Sha1,
-    /// SHA-256.
-    Sha256,
-    /// SHA-384.
-    Sha384,
-    /// SHA-512.
-    Sha512,
-    /// SM3-256.
-    Sm3,
-    /// An algorithm that is not known here.
+    /// An algorithm that is known here.
+    Known(TpmHash),
+    /// Another one.
     Other {
         /// Identifier in the TCG Algorithm Registry.
         algorithm: u16,
-        /// Length of its digests as the header gives it.
+        /// Length of its digests in bytes, as the header gives it.
         digest_bytes: u16,
     },
 }
 
 impl Bank {
-    /// Banks known here, with their identifiers in the TCG Algorithm Registry, table 3.
-    const KNOWN: [(u16, Self); 5] = [
-        (0x0004, Self::Sha1),
-        (0x000b, Self::Sha256),
-        (0x000c, Self::Sha384),
-        (0x000d, Self::Sha512),
-        (0x0012, Self::Sm3),
-    ];
-
     /// Identifier in the TCG Algorithm Registry.
     #[must_use]
-    pub fn algorithm(self) -> u16 {
+    pub const fn algorithm(self) -> u16 {
         match self {
+            Self::Known(hash) => hash.id(),
             Self::Other { algorithm, .. } => algorithm,
-            known => Self::KNOWN.iter().find(|(_, bank)| *bank == known).map_or(0, |(id, _)| *id),
         }
     }
 
     /// Length of a digest in bytes.
     #[must_use]
-    pub const fn digest_bytes(self) -> u16 {
+    pub fn digest_bytes(self) -> usize {
         match self {
-            Self::Sha1 => 20,
-            Self::Sha256 | Self::Sm3 => 32,
-            Self::Sha384 => 48,
-            Self::Sha512 => 64,
-            Self::Other { digest_bytes, .. } => digest_bytes,
+            Self::Known(hash) => hash.digest_bytes(),
+            Self::Other { digest_bytes, .. } => usize::from(digest_bytes),
         }
-    }
-
-    /// The bank with this identifier, where it is known.
-    #[must_use]
-    pub fn from_algorithm(algorithm: u16) -> Option<Self> {
-        Self::KNOWN.iter().find(|(id, _)| *id == algorithm).map(|(_, bank)| *bank)
     }
 }
 
 impl fmt::Display for Bank {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sha1 => f.write_str("sha1"),
-            Self::Sha256 => f.write_str("sha256"),
-            Self::Sha384 => f.write_str("sha384"),
-            Self::Sha512 => f.write_str("sha512"),
-            Self::Sm3 => f.write_str("sm3"),
+            Self::Known(hash) => f.write_str(hash.name()),
             Self::Other { algorithm, .. } => write!(f, "algorithm {algorithm:#06x}"),
         }
     }
@@ -239,7 +210,8 @@ struct Banks {
 }
 
 impl Banks {
-    const SHA1: Self = Self { list: [Some(Bank::Sha1), None, None, None, None, None, None, None] };
+    const SHA1: Self =
+        Self { list: [Some(Bank::Known(TpmHash::Sha1)), None, None, None, None, None, None, None] };
 
     fn iter(&self) -> impl Iterator<Item = Bank> + use<> {
         self.list.into_iter().flatten()
@@ -316,10 +288,10 @@ pub struct Digests<'a> {
 }
 
 impl<'a> Digests<'a> {
-    /// The digest in this bank.
+    /// The digest in the bank of this algorithm.
     #[must_use]
-    pub fn get(&self, bank: Bank) -> Option<&'a [u8]> {
-        self.iter().find(|(of, _)| *of == bank).map(|(_, digest)| digest)
+    pub fn get(&self, hash: TpmHash) -> Option<&'a [u8]> {
+        self.iter().find(|(bank, _)| *bank == Bank::Known(hash)).map(|(_, digest)| digest)
     }
 
     /// Every bank with its digest, in the order of the event.
@@ -331,10 +303,12 @@ impl<'a> Digests<'a> {
                 return None;
             }
             match format {
-                LogFormat::Sha1 => at.slice(SHA1_BYTES).ok().map(|digest| (Bank::Sha1, digest)),
+                LogFormat::Sha1 => {
+                    at.slice(SHA1_BYTES).ok().map(|digest| (Bank::Known(TpmHash::Sha1), digest))
+                }
                 LogFormat::CryptoAgile => {
                     let (_, bank) = banks.find(at.u16().ok()?)?;
-                    at.slice(usize::from(bank.digest_bytes())).ok().map(|digest| (bank, digest))
+                    at.slice(bank.digest_bytes()).ok().map(|digest| (bank, digest))
                 }
             }
         })
@@ -480,9 +454,10 @@ fn read_spec_id(at: &mut Cursor<'_>) -> Result<Result<Banks, BootLogError>, Trun
         if banks.find(algorithm).is_some() {
             return Ok(Err(BootLogError::BankRepeated { algorithm }));
         }
-        let bank = Bank::from_algorithm(algorithm).unwrap_or(Bank::Other { algorithm, digest_bytes: found });
+        let bank =
+            TpmHash::from_id(algorithm).map_or(Bank::Other { algorithm, digest_bytes: found }, Bank::Known);
         let expected = bank.digest_bytes().clamp(1, OTHER_DIGEST_BYTES_MAX);
-        if found != expected {
+        if usize::from(found) != expected {
             return Ok(Err(BootLogError::BankSize { algorithm, expected, found }));
         }
         if let Some(slot) = banks.list.get_mut(place) {
@@ -530,7 +505,7 @@ fn read_digests<'a>(at: &mut Cursor<'a>, banks: Banks, event: usize) -> Result<&
         {
             return Err(BootLogError::DigestRepeated { event, algorithm });
         }
-        at.slice(usize::from(bank.digest_bytes())).map_err(in_event(event))?;
+        at.slice(bank.digest_bytes()).map_err(in_event(event))?;
     }
     Ok(digests.get(..at.offset().saturating_sub(begin)).unwrap_or(digests))
 }

@@ -91,19 +91,22 @@ fn reads_each_field_from_its_place() {
     let bytes = log();
     let log = parse_boot_log(&bytes).unwrap();
     assert_eq!(log.format(), LogFormat::CryptoAgile);
-    assert_eq!(log.banks().collect::<Vec<_>>(), [Bank::Sha1, Bank::Sha384]);
+    assert_eq!(log.banks().collect::<Vec<_>>(), [Bank::Known(TpmHash::Sha1), Bank::Known(TpmHash::Sha384)]);
     assert_eq!(log.event_count(), 2);
     let events: Vec<BootEvent<'_>> = log.events().collect();
     let [first, second] = events[..] else { panic!("{events:?}") };
     assert_eq!((first.number, first.index, first.data), (1, 7, &b"first"[..]));
     assert_eq!(first.event_type, EventType::EFI_VARIABLE_DRIVER_CONFIG);
-    assert_eq!(first.digests.get(Bank::Sha1), Some(&[0x11; 20][..]));
-    assert_eq!(first.digests.get(Bank::Sha384), Some(&[0x22; 48][..]));
-    assert_eq!(first.digests.get(Bank::Sha256), None);
+    assert_eq!(first.digests.get(TpmHash::Sha1), Some(&[0x11; 20][..]));
+    assert_eq!(first.digests.get(TpmHash::Sha384), Some(&[0x22; 48][..]));
+    assert_eq!(first.digests.get(TpmHash::Sha256), None);
     assert_eq!((second.number, second.index, second.data), (2, 14, &b""[..]));
     assert_eq!(second.event_type, EventType::IPL);
     let digests: Vec<_> = second.digests.iter().collect();
-    assert_eq!(digests, [(Bank::Sha384, &[0x33; 48][..]), (Bank::Sha1, &[0x44; 20][..])]);
+    assert_eq!(
+        digests,
+        [(Bank::Known(TpmHash::Sha384), &[0x33; 48][..]), (Bank::Known(TpmHash::Sha1), &[0x44; 20][..])]
+    );
     assert_eq!(log.events().size_hint(), (2, Some(2)));
 }
 
@@ -211,15 +214,15 @@ fn accepts_what_the_header_may_say() {
 
 #[test]
 fn each_known_algorithm_has_exactly_its_length() {
-    for (algorithm, bank) in Bank::KNOWN {
-        let length = bank.digest_bytes();
-        assert_eq!(bank.algorithm(), algorithm);
+    for hash in TpmHash::ALL {
+        let (algorithm, expected_bytes) = (hash.id(), hash.digest_bytes());
+        let length = u16::try_from(expected_bytes).unwrap();
         for (found, holds) in [(length - 1, false), (length, true), (length + 1, false), (0, false)] {
             let header = Header { bank_count: 1, banks: vec![(algorithm, found)], ..good() };
             let expected = if holds {
-                Ok(vec![bank])
+                Ok(vec![Bank::Known(hash)])
             } else {
-                Err(BootLogError::BankSize { algorithm, expected: length, found })
+                Err(BootLogError::BankSize { algorithm, expected: expected_bytes, found })
             };
             let bytes = header.bytes();
             assert_eq!(parse_boot_log(&bytes).map(|log| log.banks().collect::<Vec<_>>()), expected);
@@ -229,13 +232,14 @@ fn each_known_algorithm_has_exactly_its_length() {
 
 #[test]
 fn an_unknown_algorithm_is_read_by_the_length_that_the_header_gives() {
-    let other = |digest_bytes| Header { bank_count: 1, banks: vec![(0x27, digest_bytes)], ..good() };
+    let other = |digest_bytes| Header { bank_count: 1, banks: vec![(0x77, digest_bytes)], ..good() };
     let mut bytes = other(128).bytes();
-    bytes.extend(event(4, 4, &[(0x27, &[5; 128])], b"x"));
+    bytes.extend(event(4, 4, &[(0x77, &[5; 128])], b"x"));
     let log = parse_boot_log(&bytes).unwrap();
-    let bank = Bank::Other { algorithm: 0x27, digest_bytes: 128 };
-    assert_eq!(log.events().next().unwrap().digests.get(bank), Some(&[5; 128][..]));
-    let refused = |found, expected| BootLogError::BankSize { algorithm: 0x27, expected, found };
+    let bank = Bank::Other { algorithm: 0x77, digest_bytes: 128 };
+    let digests: Vec<_> = log.events().next().unwrap().digests.iter().collect();
+    assert_eq!(digests, [(bank, &[5; 128][..])]);
+    let refused = |found, expected| BootLogError::BankSize { algorithm: 0x77, expected, found };
     assert_eq!(parse_boot_log(&other(129).bytes()), Err(refused(129, 128)));
     assert_eq!(parse_boot_log(&other(u16::MAX).bytes()), Err(refused(u16::MAX, 128)));
     assert_eq!(parse_boot_log(&other(0).bytes()), Err(refused(0, 1)));
@@ -288,12 +292,12 @@ fn reads_the_older_layout() {
         bytes.extend([0xff; 64]);
         let log = parse_boot_log(&bytes).unwrap();
         assert_eq!((log.format(), log.event_count()), (LogFormat::Sha1, 2), "{id:?}");
-        assert_eq!(log.banks().collect::<Vec<_>>(), [Bank::Sha1]);
+        assert_eq!(log.banks().collect::<Vec<_>>(), [Bank::Known(TpmHash::Sha1)]);
         let events: Vec<BootEvent<'_>> = log.events().collect();
         assert_eq!((events[0].index, events[0].data), (5, &b"Exit"[..]));
-        assert_eq!(events[0].digests.get(Bank::Sha1), Some(&[6; 20][..]));
+        assert_eq!(events[0].digests.get(TpmHash::Sha1), Some(&[6; 20][..]));
         assert_eq!((events[1].number, events[1].index), (2, 4));
-        assert_eq!(events[1].digests.get(Bank::Sha1), Some(&[8; 20][..]));
+        assert_eq!(events[1].digests.get(TpmHash::Sha1), Some(&[8; 20][..]));
     }
 }
 
