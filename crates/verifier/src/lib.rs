@@ -10,6 +10,8 @@
 mod appraisal;
 mod appraise;
 mod asn1;
+#[cfg_attr(not(test), expect(dead_code, reason = "no policy names its rules yet"))]
+mod boot_log;
 mod cache;
 mod collateral;
 mod crl;
@@ -33,6 +35,7 @@ mod x509;
 
 pub use appraisal::{Appraisal, Grant, PlatformAppraisal, Refused};
 pub use appraise::{Binding, appraise, appraise_platform};
+pub use boot_log::{BootLogRow, EventLabel, Measured, Register, RegisterKind, RegisterValue, boot_log_rows};
 pub use collateral::{Collateral, SnpCollateral, TdxCollateral};
 pub use dates::{CollateralPart, DatesError, collateral_dates};
 pub use ear::{Challenge, name_collateral};
@@ -43,8 +46,9 @@ pub use facts::{
 pub use jwt::{JWT_BYTES_MAX, verify_jwt};
 pub use ledger::{Claim, RuleResult, Voucher};
 pub use policy::{
-    AgentExpectations, CompositionExpectations, Measurement, POLICY_BYTES_MAX, PlatformProperty, Policy,
-    PolicyError, PolicyValues, SeptVeDisable, Smt, SnpExpectations, SnpTcbMin, Taint, TdxExpectations,
+    AgentExpectations, BootLogExpectations, BootLogPresence, CompositionExpectations, DataMismatch,
+    ExpectedEvents, Measurement, POLICY_BYTES_MAX, PlatformProperty, Policy, PolicyError, PolicyValues,
+    SeptVeDisable, Smt, SnpExpectations, SnpTcbMin, Taint, TdxExpectations,
 };
 pub use roots::Roots;
 pub use snp::SnpProduct;

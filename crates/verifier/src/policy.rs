@@ -1,6 +1,7 @@
 //! The appraisal policy: what a relying party expects, complete and typed. Nothing in it defaults to "any".
 
 mod agents;
+mod boot_log;
 mod file;
 mod place;
 mod snp;
@@ -12,6 +13,7 @@ use std::fmt;
 use casemate_canon::Sha384;
 
 pub use agents::{AgentExpectations, CompositionExpectations, Taint};
+pub use boot_log::{BootLogExpectations, BootLogPresence, DataMismatch, ExpectedEvents};
 pub use snp::{Smt, SnpExpectations, SnpTcbMin};
 pub use tdx::{PlatformProperty, SeptVeDisable, TdxExpectations};
 
