@@ -13,6 +13,8 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::vtpm::{Vtpm, VtpmJsonError};
+
 /// `__cmwc_t` of our collections.
 pub const COLLECTION_TYPE: &str = "tag:casemate.dev,2026:evidence/1";
 /// Largest collection in bytes of JSON.
@@ -48,13 +50,16 @@ pub enum Platform {
         /// Certificate table (GHCB specification, section 4.1.8.1).
         certificates: Vec<u8>,
     },
+    /// A TPM's quote, and what speaks for its key.
+    Vtpm(Vtpm),
 }
 
 /// Media types of the parts.
-const TYPES: [(&str, &str); 7] = [
+const TYPES: [(&str, &str); 8] = [
     ("tdx-quote", "application/vnd.casemate.tdx-quote"),
     ("snp-report", "application/vnd.casemate.snp-report"),
     ("snp-certificates", "application/vnd.casemate.snp-certificates"),
+    ("vtpm", "application/vnd.casemate.vtpm+json"),
     ("box", "application/vnd.casemate.box+json"),
     ("log", "application/vnd.casemate.event-log+json-seq"),
     ("agent", "application/eat+jwt"),
@@ -101,9 +106,12 @@ pub enum CmwError {
         /// The label.
         label: &'static str,
     },
-    /// Both a TDX quote and an SNP report.
+    /// More than one of TDX quote, SNP report and TPM statement.
     #[error("more than one hardware statement")]
     TwoPlatforms,
+    /// The TPM statement is not one.
+    #[error(transparent)]
+    Vtpm(#[from] VtpmJsonError),
 }
 
 impl Evidence {
@@ -123,6 +131,7 @@ impl Evidence {
                 put("snp-report", report);
                 put("snp-certificates", certificates);
             }
+            Platform::Vtpm(vtpm) => put("vtpm", vtpm.to_json().to_string().as_bytes()),
         }
         put("box", &self.box_claims);
         put("log", &self.event_log);
@@ -170,11 +179,12 @@ impl Evidence {
             return Err(CmwError::CollectionType);
         }
         let mut take = |label: &'static str| parts.remove(label).ok_or(CmwError::Missing { label });
-        let platform = match (take("tdx-quote"), take("snp-report")) {
-            (Ok(quote), Err(_)) => Platform::Tdx { quote },
-            (Err(_), Ok(report)) => Platform::Snp { report, certificates: take("snp-certificates")? },
-            (Ok(_), Ok(_)) => return Err(CmwError::TwoPlatforms),
-            (Err(error), Err(_)) => return Err(error),
+        let platform = match (take("tdx-quote"), take("snp-report"), take("vtpm")) {
+            (Ok(quote), Err(_), Err(_)) => Platform::Tdx { quote },
+            (Err(_), Ok(report), Err(_)) => Platform::Snp { report, certificates: take("snp-certificates")? },
+            (Err(_), Err(_), Ok(vtpm)) => Platform::Vtpm(Vtpm::from_json_bytes(&vtpm)?),
+            (Err(error), Err(_), Err(_)) => return Err(error),
+            _ => return Err(CmwError::TwoPlatforms),
         };
         let evidence = Self {
             platform,
@@ -264,6 +274,22 @@ mod tests {
 
     fn parsed(value: &Value) -> Result<Evidence, CmwError> {
         Evidence::from_json_bytes(&serde_json::to_vec(value).unwrap())
+    }
+
+    #[test]
+    fn round_trips_a_tpm_statement_and_refuses_one_that_is_none() {
+        let ak = crate::vtpm::AkEvidence::Key(vec![1]);
+        let vtpm = Vtpm { message: vec![1], signature: vec![2], pcrs: vec![], ak };
+        let evidence = Evidence { platform: Platform::Vtpm(vtpm), ..sample() };
+        let mut value = evidence.to_json();
+        assert_eq!(parsed(&value), Ok(evidence));
+        let member = json!(["application/vnd.casemate.vtpm+json", "e30"]);
+        value.as_object_mut().unwrap().insert("vtpm".into(), member);
+        let missing = VtpmJsonError::Missing { label: "tpm_quote" };
+        assert_eq!(parsed(&value), Err(CmwError::Vtpm(missing)));
+        let report = json!(["application/vnd.casemate.snp-report", ""]);
+        value.as_object_mut().unwrap().insert("snp-report".into(), report);
+        assert_eq!(parsed(&value), Err(CmwError::TwoPlatforms));
     }
 
     #[test]

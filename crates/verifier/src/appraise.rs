@@ -13,11 +13,12 @@ use casemate_protocol::cmw::{Evidence, Platform};
 
 use crate::appraisal::{Appraisal, Passed, PlatformAppraisal, Refused};
 use crate::hex_text::Hex;
-use crate::ledger::Ledger;
-use crate::platform::{self, Scope, Standing};
+use crate::ledger::{Failed, Ledger};
+use crate::platform::{self, PlatformView, Scope, Standing};
 use crate::policy::Policy;
 use crate::time::UnixTime;
 use crate::verified_collateral::VerifiedCollateral;
+use crate::vtpm;
 
 /// What a statement without a box around it must have bound in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,20 +42,25 @@ pub fn appraise_platform(
     now: UnixTime,
 ) -> Result<PlatformAppraisal, Refused> {
     let mut ledger = Ledger::new();
-    let view = platform::appraise(&mut ledger, statement, policy.values(), collateral, Scope::Platform, now);
-    let standing = view.map_or(Standing::Unverified, |view| {
-        let _recorded = match binding {
-            Binding::ReportData(expected) => {
-                ledger.equal("platform.report-data", &Hex(*expected), &Hex(view.report_data))
-            }
-            Binding::ExtraData(expected) => Err(ledger.fail(
-                "platform.report-data",
-                format_args!("a TPM quote with extra data {}", hex::encode(expected)),
-                "a statement with report data",
-            )),
-        };
-        view.standing
-    });
+    let values = policy.values();
+    let standing = match (statement, binding) {
+        (Platform::Vtpm(statement), Binding::ExtraData(expected)) => {
+            let standing = vtpm::appraise(&mut ledger, statement, expected, values, collateral, now);
+            standing.unwrap_or(Standing::Unverified)
+        }
+        (Platform::Vtpm(_), Binding::ReportData(_)) => {
+            let expected = "a TDX quote or SNP report with report data";
+            let _recorded = ledger.fail("vtpm.extra-data", expected, "a TPM quote with extra data");
+            Standing::Unverified
+        }
+        _ => {
+            let view = platform::appraise(&mut ledger, statement, values, collateral, Scope::Platform, now);
+            view.map_or(Standing::Unverified, |view| {
+                let _recorded = require_binding(&mut ledger, binding, &view);
+                view.standing
+            })
+        }
+    };
     if standing == Standing::Unverified && !ledger.any_failed() {
         let _recorded = ledger.fail("appraisal", "a statement that was verified", "one that was not");
     }
@@ -64,6 +70,18 @@ pub fn appraise_platform(
         return Err(Refused { claims, rules });
     }
     Ok(PlatformAppraisal { standing, claims, rules })
+}
+
+/// That report data are what they must be, in all 64 bytes.
+fn require_binding(ledger: &mut Ledger, binding: &Binding, view: &PlatformView) -> Result<(), Failed> {
+    const RULE: &str = "platform.report-data";
+    match binding {
+        Binding::ReportData(expected) => ledger.equal(RULE, &Hex(*expected), &Hex(view.report_data)),
+        Binding::ExtraData(expected) => {
+            let expected = format!("a TPM quote with extra data {}", hex::encode(expected));
+            Err(ledger.fail(RULE, expected, "a statement with report data"))
+        }
+    }
 }
 
 /// Appraises evidence of one agent against a policy.

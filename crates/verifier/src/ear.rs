@@ -344,14 +344,15 @@ fn agent_vector(token: &AgentToken, standing: Standing) -> BTreeMap<String, i8> 
     named(vector, standing)
 }
 
-/// The vector by name. Without a vendor's root behind it, nothing is affirmed.
+/// The vector by name. Without a vendor's root or a TPM's named key behind it, nothing is affirmed.
 fn named(vector: Vec<(&str, i8)>, standing: Standing) -> BTreeMap<String, i8> {
-    let genuine = matches!(standing, Standing::Genuine(_));
-    let kept = vector.into_iter().filter(|(_, value)| genuine || *value >= TIER_WARNING_MIN);
+    let known = matches!(standing, Standing::Genuine(_) | Standing::Tpm(_));
+    let kept = vector.into_iter().filter(|(_, value)| known || *value >= TIER_WARNING_MIN);
     kept.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// The worst tier of the vector, and never better than "warning" for what is simulated.
+/// The worst tier of the vector, and never better than "warning" for what is simulated, or where no hardware keeps the
+/// host out.
 fn status(vector: &BTreeMap<String, i8>, standing: Standing) -> Tier {
     if vector.values().any(|value| *value >= TIER_CONTRAINDICATED_MIN) {
         return Tier::Contraindicated;
@@ -374,7 +375,11 @@ fn claims_of(claims: &[Claim], part: Part, standing: Standing) -> BTreeMap<Strin
         members.insert(name, json!({ "value": value, "vouched-by": claim.voucher.name() }));
     }
     let simulated = standing == Standing::Simulated;
-    let voucher = if simulated { "simulated" } else { "hardware" };
+    let voucher = match standing {
+        Standing::Simulated => "simulated",
+        Standing::Tpm(voucher) => voucher.name(),
+        Standing::Unverified | Standing::Genuine(_) => "hardware",
+    };
     members.insert("simulated".to_owned(), json!({ "value": simulated, "vouched-by": voucher }));
     members
 }
@@ -409,6 +414,17 @@ mod tests {
         assert_eq!(judged(Standing::Simulated), (None, None, Tier::Warning));
         assert_eq!(platform_vector(Standing::Simulated), BTreeMap::new());
         assert_eq!(judged(Standing::Unverified), (None, None, Tier::Warning));
+    }
+
+    #[test]
+    fn a_tpm_alone_affirms_what_was_measured_and_nothing_of_hardware_or_memory() {
+        for voucher in [Voucher::Hardware, Voucher::HostClaimed] {
+            let standing = Standing::Tpm(voucher);
+            let vector = platform_vector(standing);
+            assert_eq!(vector.get("executables"), Some(&EXECUTABLES_APPROVED_BOOT));
+            assert_eq!((vector.get("hardware"), vector.get("runtime-opaque")), (None, None));
+            assert_eq!(status(&vector, standing), Tier::Warning);
+        }
     }
 
     fn failed(names: &[&str]) -> Vec<RuleResult> {

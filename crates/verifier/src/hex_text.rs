@@ -28,3 +28,12 @@ impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
         Ok(Self(bytes))
     }
 }
+
+/// Bytes of any length, written as hexadecimal digits.
+pub(crate) struct HexSlice<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for HexSlice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}

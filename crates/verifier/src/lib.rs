@@ -31,6 +31,7 @@ mod time;
 #[cfg(test)]
 mod vectors;
 mod verified_collateral;
+mod vtpm;
 mod x509;
 
 pub use appraisal::{Appraisal, Grant, PlatformAppraisal, Refused};
@@ -47,8 +48,9 @@ pub use jwt::{JWT_BYTES_MAX, verify_jwt};
 pub use ledger::{Claim, RuleResult, Voucher};
 pub use policy::{
     AgentExpectations, BootLogExpectations, BootLogPresence, CompositionExpectations, DataMismatch,
-    ExpectedEvents, Measurement, POLICY_BYTES_MAX, PlatformProperty, Policy, PolicyError, PolicyValues,
-    SeptVeDisable, Smt, SnpExpectations, SnpTcbMin, Taint, TdxExpectations,
+    ExpectedEvents, GoogleExpectations, Measurement, OwnerExpectations, POLICY_BYTES_MAX, PcrBank,
+    PlatformProperty, Policy, PolicyError, PolicyValues, SeptVeDisable, Smt, SnpExpectations, SnpTcbMin,
+    Taint, TdxExpectations, VtpmExpectations,
 };
 pub use roots::Roots;
 pub use snp::SnpProduct;

@@ -5,7 +5,7 @@ use casemate_protocol::cmw::Platform;
 
 use crate::collateral::SnpCollateral;
 use crate::ledger::{Failed, Ledger, Voucher};
-use crate::policy::PolicyValues;
+use crate::policy::{PolicyValues, SnpExpectations, TdxExpectations};
 use crate::roots::Roots;
 use crate::tdx::{Endorsed, TcbStatus, TdAttributes};
 use crate::time::UnixTime;
@@ -57,6 +57,8 @@ pub(crate) enum Standing {
     Simulated,
     /// A vendor's root.
     Genuine(Known),
+    /// A TPM's key that the policy names, and who vouches for it. Nothing is known of memory and machine around it.
+    Tpm(Voucher),
 }
 
 /// What is known of genuine hardware, where a policy accepts more than the best.
@@ -91,6 +93,7 @@ impl Standing {
             Self::Unverified => Voucher::HostClaimed,
             Self::Simulated => Voucher::Simulated,
             Self::Genuine(_) => Voucher::Hardware,
+            Self::Tpm(voucher) => voucher,
         }
     }
 
@@ -125,6 +128,11 @@ pub(crate) fn appraise(
             let standing = appraise_snp(ledger, report, certificates, policy, collateral.snp.as_mut(), now);
             Some(snp_view(&report, standing.unwrap_or(Standing::Unverified)))
         }
+        Platform::Vtpm(_) => {
+            // A TPM has no place for what is bound at launch: an agent's box cannot be told by it.
+            let _recorded = ledger.fail("platform.tee", "a statement with report data", "a TPM quote");
+            None
+        }
     }
 }
 
@@ -137,6 +145,19 @@ fn appraise_tdx(
     now: UnixTime,
 ) -> Result<Standing, Failed> {
     let expected = require_tee(ledger, policy, policy.tdx.as_ref(), "tdx")?;
+    verify_tdx(ledger, quote, expected, policy, endorsed, scope, now)
+}
+
+/// Verifies a quote and compares it with these expectations, whatever it stands in.
+pub(crate) fn verify_tdx(
+    ledger: &mut Ledger,
+    quote: TdxQuote<'_>,
+    expected: &TdxExpectations,
+    policy: &PolicyValues,
+    endorsed: Option<&mut Endorsed>,
+    scope: Scope,
+    now: UnixTime,
+) -> Result<Standing, Failed> {
     let endorsed = require_collateral(ledger, endorsed, "tdx")?;
     let verified = tdx::verify(ledger, quote, endorsed, &policy.roots, now)?;
     let debug = TdAttributes::from_bytes(*quote.body.td_attributes).has(TdAttributes::DEBUG);
@@ -168,6 +189,19 @@ fn appraise_snp(
     now: UnixTime,
 ) -> Result<Standing, Failed> {
     let expected = require_tee(ledger, policy, policy.snp.as_ref(), "snp")?;
+    verify_snp(ledger, report, certificates, expected, policy, collateral, now)
+}
+
+/// Verifies a report and compares it with these expectations, whatever it stands in.
+pub(crate) fn verify_snp(
+    ledger: &mut Ledger,
+    report: SnpReport<'_>,
+    certificates: &[u8],
+    expected: &SnpExpectations,
+    policy: &PolicyValues,
+    collateral: Option<&mut SnpCollateral>,
+    now: UnixTime,
+) -> Result<Standing, Failed> {
     let endorsements = require_collateral(ledger, collateral, "snp")?;
     let verified = snp::verify(ledger, report, certificates, endorsements, &policy.roots, now)?;
     let standing = standing(&policy.roots, Known { platform: Weakness::None, memory: Memory::Closed });
@@ -177,16 +211,15 @@ fn appraise_snp(
     Ok(standing)
 }
 
-fn require_tee<'a, T>(
+pub(crate) fn require_tee<'a, T>(
     ledger: &mut Ledger,
     policy: &PolicyValues,
     expectations: Option<&'a T>,
     found: &str,
 ) -> Result<&'a T, Failed> {
-    let tee = [("tdx", policy.tdx.is_some()), ("snp", policy.snp.is_some())];
-    let names: Vec<&str> = tee.iter().filter(|(_, named)| *named).map(|(name, _)| *name).collect();
-    ledger.require("platform.tee", expectations.is_some(), names.join(" or "), found)?;
-    expectations.ok_or_else(|| ledger.fail("platform.tee", names.join(" or "), found))
+    let names = policy.tee_names().join(" or ");
+    ledger.require("platform.tee", expectations.is_some(), &names, found)?;
+    expectations.ok_or_else(|| ledger.fail("platform.tee", &names, found))
 }
 
 fn require_collateral<T>(ledger: &mut Ledger, collateral: Option<T>, tee: &str) -> Result<T, Failed> {
@@ -200,7 +233,7 @@ const fn standing(roots: &Roots, known: Known) -> Standing {
     }
 }
 
-fn claim_standing(ledger: &mut Ledger, standing: Standing) {
+pub(crate) fn claim_standing(ledger: &mut Ledger, standing: Standing) {
     ledger.claim("platform", "simulated", standing == Standing::Simulated, standing.hardware());
 }
 

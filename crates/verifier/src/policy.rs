@@ -7,6 +7,7 @@ mod place;
 mod snp;
 mod tdx;
 mod text;
+mod vtpm;
 
 use std::fmt;
 
@@ -16,6 +17,8 @@ pub use agents::{AgentExpectations, CompositionExpectations, Taint};
 pub use boot_log::{BootLogExpectations, BootLogPresence, DataMismatch, ExpectedEvents};
 pub use snp::{Smt, SnpExpectations, SnpTcbMin};
 pub use tdx::{PlatformProperty, SeptVeDisable, TdxExpectations};
+pub(crate) use vtpm::{AZURE_SNP, AZURE_TDX, GOOGLE, OWNER};
+pub use vtpm::{GoogleExpectations, OwnerExpectations, PcrBank, VtpmExpectations};
 
 use crate::roots::Roots;
 
@@ -55,6 +58,8 @@ pub struct PolicyValues {
     pub tdx: Option<TdxExpectations>,
     /// Expectations of an SEV-SNP box; none where SEV-SNP is not accepted.
     pub snp: Option<SnpExpectations>,
+    /// Expectations of a TPM; none where no TPM's statement is accepted.
+    pub vtpm: Option<VtpmExpectations>,
     /// Composition and agents; none in a policy that appraises platforms alone.
     pub composition: Option<CompositionExpectations>,
 }
@@ -72,6 +77,14 @@ impl fmt::Display for Measurement {
 impl fmt::Debug for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl PolicyValues {
+    /// Names of the kinds of statement that are accepted.
+    pub(crate) fn tee_names(&self) -> Vec<&'static str> {
+        let tee = [("tdx", self.tdx.is_some()), ("snp", self.snp.is_some()), ("vtpm", self.vtpm.is_some())];
+        tee.into_iter().filter(|(_, accepted)| *accepted).map(|(name, _)| name).collect()
     }
 }
 

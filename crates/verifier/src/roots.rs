@@ -42,6 +42,19 @@ pub(crate) fn is_vendor_root_certificate(der: &[u8]) -> bool {
     VENDOR_ROOT_CERTIFICATES.contains(&Sha256::of(der).to_hex().as_str())
 }
 
+/// Google's root of vTPM keys (EK/AK CA Root), published by Google's private CA service and in the go-tpm-tools
+/// repository, `server/ca-certs/gcp_ek_ak_ca_root.crt`.
+const GOOGLE_EK_AK: Sha256 = Sha256([
+    0x56, 0xa6, 0x13, 0xf5, 0x71, 0x26, 0xa3, 0x85, 0xdd, 0x69, 0x49, 0x29, 0x4e, 0x93, 0xb0, 0xb5, 0x66,
+    0xf9, 0x6a, 0xb0, 0x57, 0x3b, 0xe0, 0xc2, 0x36, 0x8e, 0x6f, 0x5c, 0xa7, 0x79, 0x83, 0x1f,
+]);
+/// Google's older root of vTPM keys (tpm_ek_v1_cloud_host_root), as published at
+/// <http://pki.goog/cloud_integrity/tpm_ek_root_1.crt>.
+const GOOGLE_TPM_V1: Sha256 = Sha256([
+    0xf2, 0x30, 0x57, 0xf4, 0xf9, 0x7d, 0x1d, 0x90, 0xe4, 0xca, 0xe0, 0xce, 0x91, 0xd5, 0xa0, 0xfc, 0x99,
+    0x06, 0x9f, 0x0a, 0x1b, 0xc1, 0x47, 0x02, 0x1d, 0xca, 0x33, 0xb1, 0xe9, 0xc4, 0xd0, 0xd9,
+]);
+
 /// A vendor's root that production evidence must lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum VendorRoot {
@@ -49,6 +62,8 @@ pub(crate) enum VendorRoot {
     AmdMilan,
     AmdGenoa,
     AmdTurin,
+    GoogleEkAk,
+    GoogleTpmV1,
 }
 
 impl VendorRoot {
@@ -58,6 +73,8 @@ impl VendorRoot {
             Self::AmdMilan => ARK_MILAN,
             Self::AmdGenoa => ARK_GENOA,
             Self::AmdTurin => ARK_TURIN,
+            Self::GoogleEkAk => GOOGLE_EK_AK,
+            Self::GoogleTpmV1 => GOOGLE_TPM_V1,
         }
     }
 
@@ -67,6 +84,8 @@ impl VendorRoot {
             Self::AmdMilan => "AMD ARK-Milan",
             Self::AmdGenoa => "AMD ARK-Genoa",
             Self::AmdTurin => "AMD ARK-Turin",
+            Self::GoogleEkAk => "Google EK/AK CA Root",
+            Self::GoogleTpmV1 => "Google tpm_ek_v1_cloud_host_root",
         }
     }
 }
@@ -109,7 +128,14 @@ impl Roots {
 
 /// Every production root's key, to tell in words what a refused root is.
 pub(crate) fn production_root_named(key: &Sha256) -> Option<VendorRoot> {
-    [VendorRoot::Intel, VendorRoot::AmdMilan, VendorRoot::AmdGenoa, VendorRoot::AmdTurin]
-        .into_iter()
-        .find(|root| root.key() == *key)
+    [
+        VendorRoot::Intel,
+        VendorRoot::AmdMilan,
+        VendorRoot::AmdGenoa,
+        VendorRoot::AmdTurin,
+        VendorRoot::GoogleEkAk,
+        VendorRoot::GoogleTpmV1,
+    ]
+    .into_iter()
+    .find(|root| root.key() == *key)
 }

@@ -1,12 +1,13 @@
 //! X.509 certificates (RFC 5280) as borrowed views, and the checks of one certificate against its issuer.
 //!
 //! What it is: the part of X.509 that Intel's and AMD's attestation chains use: three levels, P-256, P-384 and
-//! RSA keys, ECDSA with SHA-256 and RSASSA-PSS with SHA-384. What it is not: a path builder; who must have
-//! issued what is known beforehand.
+//! RSA keys, ECDSA with SHA-256 and RSASSA-PSS with SHA-384; and, read apart, what chains of TPM keys use.
+//! What it is not: a path builder; who must have issued what is known beforehand.
 
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ParsedPublicKey, RSA_PSS_2048_8192_SHA384,
-    UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_ASN1, ParsedPublicKey,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PSS_2048_8192_SHA384, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,6 +29,8 @@ pub(crate) const CHAIN_CERTIFICATES_MAX: usize = 4;
 
 const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
+const SUBJECT_ALTERNATIVE_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
+const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
 
 /// AlgorithmIdentifier of ecdsa-with-SHA256 (RFC 5758 section 3.2).
 const ECDSA_SHA256: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
@@ -41,6 +44,12 @@ const PSS_SHA384: [&[u8]; 2] = [
       \x03\x04\x02\x02\x05\x00\xa1\x1c\x30\x1a\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08\x30\x0d\x06\x09\x60\
       \x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\xa2\x03\x02\x01\x30",
 ];
+/// AlgorithmIdentifier of ecdsa-with-SHA384 (RFC 5758 section 3.2).
+const ECDSA_SHA384: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03];
+/// AlgorithmIdentifier of sha256WithRSAEncryption (RFC 4055 section 5).
+const RSA_SHA256: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b\x05\x00";
+/// AlgorithmIdentifier of sha384WithRSAEncryption (RFC 4055 section 5).
+const RSA_SHA384: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c\x05\x00";
 /// AlgorithmIdentifier of an EC key on P-256 (RFC 5480 section 2.1.1).
 const KEY_P256: &[u8] =
     b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
@@ -61,7 +70,7 @@ pub(crate) enum X509Error {
     Pem { reason: &'static str },
     #[error("chain of {found} certificates where {expected} are expected")]
     ChainLength { expected: usize, found: usize },
-    #[error("signature algorithm is neither ecdsa-with-SHA256 nor RSASSA-PSS with SHA-384")]
+    #[error("signature algorithm is not one that chains of this kind use")]
     SignatureAlgorithm,
     #[error("inner and outer signature algorithms differ")]
     SignatureAlgorithms,
@@ -175,7 +184,40 @@ pub(crate) struct Signed<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SignatureAlgorithm {
     EcdsaSha256,
+    EcdsaSha384,
     PssSha384,
+    RsaSha256,
+    RsaSha384,
+}
+
+/// Which chains are read: algorithms and critical extensions that the others do not use stay refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Profile {
+    /// Intel's and AMD's.
+    Vendor,
+    /// Those of TPM keys (TCG EK Credential Profile; Google's).
+    Tpm,
+}
+
+impl Profile {
+    fn algorithm(self, identifier: &[u8]) -> Option<SignatureAlgorithm> {
+        match (self, identifier) {
+            (_, ECDSA_SHA256) => Some(SignatureAlgorithm::EcdsaSha256),
+            (Self::Vendor, pss) if PSS_SHA384.contains(&pss) => Some(SignatureAlgorithm::PssSha384),
+            (Self::Tpm, ECDSA_SHA384) => Some(SignatureAlgorithm::EcdsaSha384),
+            (Self::Tpm, RSA_SHA256) => Some(SignatureAlgorithm::RsaSha256),
+            (Self::Tpm, RSA_SHA384) => Some(SignatureAlgorithm::RsaSha384),
+            _ => None,
+        }
+    }
+
+    const fn critical_extensions(self) -> &'static [ObjectIdentifier] {
+        match self {
+            Self::Vendor => &[BASIC_CONSTRAINTS, KEY_USAGE],
+            // The alternative name says which TPM it is, the extended usage that it is one: neither widens anything.
+            Self::Tpm => &[BASIC_CONSTRAINTS, KEY_USAGE, SUBJECT_ALTERNATIVE_NAME, EXTENDED_KEY_USAGE],
+        }
+    }
 }
 
 /// A certificate taken apart.
@@ -188,7 +230,7 @@ pub(crate) struct Certificate<'a> {
     pub(crate) subject: &'a [u8],
     pub(crate) common_name: String,
     pub(crate) window: Window,
-    spki: &'a [u8],
+    pub(crate) spki: &'a [u8],
     pub(crate) key: PublicKey<'a>,
     pub(crate) extensions: Extensions<'a>,
 }
@@ -238,18 +280,16 @@ impl<'a> Extensions<'a> {
 impl<'a> Signed<'a> {
     /// Takes `SEQUENCE { tbs, algorithm, signature }` apart.
     pub(crate) fn read(der: &'a [u8], part: &'static str) -> Result<Self, X509Error> {
+        Self::read_of(der, part, Profile::Vendor)
+    }
+
+    fn read_of(der: &'a [u8], part: &'static str, profile: Profile) -> Result<Self, X509Error> {
         let mut fields = Fields::of_sequence(der, part)?;
         let tbs = fields.tagged(Tag::Sequence, part)?.whole;
         let algorithm_bytes = fields.tagged(Tag::Sequence, part)?.whole;
         let signature = bit_string(&fields.next(part)?, part)?;
         fields.end(part)?;
-        let algorithm = if algorithm_bytes == ECDSA_SHA256 {
-            SignatureAlgorithm::EcdsaSha256
-        } else if PSS_SHA384.contains(&algorithm_bytes) {
-            SignatureAlgorithm::PssSha384
-        } else {
-            return Err(X509Error::SignatureAlgorithm);
-        };
+        let algorithm = profile.algorithm(algorithm_bytes).ok_or(X509Error::SignatureAlgorithm)?;
         Ok(Self { tbs, algorithm, algorithm_bytes, signature })
     }
 
@@ -262,7 +302,10 @@ impl<'a> Signed<'a> {
         let (algorithm, key): (&'static dyn aws_lc_rs::signature::VerificationAlgorithm, _) =
             match (self.algorithm, key) {
                 (SignatureAlgorithm::EcdsaSha256, PublicKey::P256(point)) => (&ECDSA_P256_SHA256_ASN1, point),
+                (SignatureAlgorithm::EcdsaSha384, PublicKey::P384(point)) => (&ECDSA_P384_SHA384_ASN1, point),
                 (SignatureAlgorithm::PssSha384, PublicKey::Rsa(key)) => (&RSA_PSS_2048_8192_SHA384, key),
+                (SignatureAlgorithm::RsaSha256, PublicKey::Rsa(key)) => (&RSA_PKCS1_2048_8192_SHA256, key),
+                (SignatureAlgorithm::RsaSha384, PublicKey::Rsa(key)) => (&RSA_PKCS1_2048_8192_SHA384, key),
                 _ => return false,
             };
         UnparsedPublicKey::new(algorithm, key).verify(self.tbs, self.signature).is_ok()
@@ -278,13 +321,22 @@ impl<'a> Signed<'a> {
 }
 
 impl<'a> Certificate<'a> {
-    /// Takes a certificate apart.
+    /// Takes a certificate of Intel's or AMD's chains apart.
     pub(crate) fn read(der: &'a [u8]) -> Result<Self, X509Error> {
+        Self::read_of(der, Profile::Vendor)
+    }
+
+    /// Takes a certificate of a TPM key's chain apart.
+    pub(crate) fn read_tpm(der: &'a [u8]) -> Result<Self, X509Error> {
+        Self::read_of(der, Profile::Tpm)
+    }
+
+    fn read_of(der: &'a [u8], profile: Profile) -> Result<Self, X509Error> {
         const PART: &str = "certificate";
         if der.len() > CERTIFICATE_BYTES_MAX {
             return Err(X509Error::TooLong { found: der.len() });
         }
-        let signed = Signed::read(der, PART)?;
+        let signed = Signed::read_of(der, PART, profile)?;
         let mut tbs = Fields::of_sequence(signed.tbs, PART)?;
         let mut version = Fields::of(tbs.tagged(context(0), "certificate version")?.value, PART)?;
         if version.unsigned("certificate version")? != 2 {
@@ -313,7 +365,7 @@ impl<'a> Certificate<'a> {
             key: public_key(spki)?,
             extensions: Extensions::read(
                 extensions,
-                &[BASIC_CONSTRAINTS, KEY_USAGE],
+                profile.critical_extensions(),
                 "certificate extensions",
             )?,
         })
@@ -390,6 +442,15 @@ impl<'a> Certificate<'a> {
         Err(X509Error::Usage { subject: self.common_name.clone(), role: "a leaf" })
     }
 
+    /// That it is a leaf which says of itself that it may sign data: a key for encryption only is none.
+    pub(crate) fn require_signing_leaf(&self) -> Result<(), X509Error> {
+        if self.key_usage()?.is_none() {
+            let subject = self.common_name.clone();
+            return Err(X509Error::Usage { subject, role: "a leaf that signs data" });
+        }
+        self.require_leaf_role()
+    }
+
     fn basic_constraints(&self) -> Result<Option<BasicConstraints>, X509Error> {
         self.extension(&BASIC_CONSTRAINTS, "basic constraints")
     }
@@ -456,8 +517,9 @@ pub(crate) fn common_name(name: &[u8]) -> String {
     name.common_name().ok().flatten().map_or_else(String::new, |text| text.value().into_owned())
 }
 
-fn public_key(spki: &[u8]) -> Result<PublicKey<'_>, X509Error> {
-    const PART: &str = "certificate public key";
+/// The key in a SubjectPublicKeyInfo (RFC 5280 section 4.1).
+pub(crate) fn public_key(spki: &[u8]) -> Result<PublicKey<'_>, X509Error> {
+    const PART: &str = "public key";
     let mut fields = Fields::of_sequence(spki, PART)?;
     let algorithm = fields.tagged(Tag::Sequence, PART)?.whole;
     let key = bit_string(&fields.next(PART)?, PART)?;

@@ -193,6 +193,7 @@ fn platform_evidence_must_be_readable_and_of_a_tee_that_the_policy_names() {
     let cut = |evidence: &mut casemate_protocol::cmw::Evidence| match &mut evidence.platform {
         Platform::Tdx { quote } => quote.truncate(100),
         Platform::Snp { report, .. } => report.truncate(100),
+        Platform::Vtpm(_) => panic!("of another kind"),
     };
     assert_eq!(world.failed_with(cut), ["tdx.quote"]);
     let snp = World::new(Tee::Snp);
@@ -213,6 +214,7 @@ fn a_changed_hardware_statement_is_refused_by_its_signature() {
         let failed = world.failed_with(|evidence| match &mut evidence.platform {
             Platform::Tdx { quote } => quote[48 + 136] ^= 1,
             Platform::Snp { report, .. } => report[0x90] ^= 1,
+            Platform::Vtpm(_) => panic!("of another kind"),
         });
         assert_eq!(failed, ["platform.signature"], "{tee}");
     }

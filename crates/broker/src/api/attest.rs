@@ -181,6 +181,7 @@ fn appraise(
     let tee = match evidence.platform {
         Platform::Tdx { .. } => "tdx",
         Platform::Snp { .. } => "snp",
+        Platform::Vtpm(_) => "vtpm",
     };
     if session.tee != tee {
         return Err(Refusal::new(RULE_TEE, &session.tee, tee).into());

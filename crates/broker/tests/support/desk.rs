@@ -77,6 +77,7 @@ impl Desk {
             collateral_age_max_days: 30,
             tdx: Some(TdxExpectations::strict(zero, [zero; 3], 18)),
             snp: None,
+            vtpm: None,
             composition: Some(CompositionExpectations {
                 digest: self.lock.digest().unwrap(),
                 agents: expectations.collect(),

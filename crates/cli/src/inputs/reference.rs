@@ -89,6 +89,7 @@ pub(crate) fn render_policy(
         collateral_age_max_days: COLLATERAL_AGE_MAX_DAYS,
         tdx,
         snp,
+        vtpm: None,
         composition: Some(CompositionExpectations {
             digest: inputs::digest(lock)?,
             agents: lock

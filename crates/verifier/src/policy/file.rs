@@ -7,8 +7,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::place::Place;
-use super::{POLICY_BYTES_MAX, PolicyError, PolicyValues, agents, snp, tdx};
+use super::{POLICY_BYTES_MAX, PolicyError, PolicyValues, agents, snp, tdx, vtpm};
 use crate::roots::Roots;
+
+const TEE_TODO: &str = "write one or more of \"tdx\", \"snp\" and \"vtpm\"";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +30,7 @@ struct Platform {
     collateral_age_max_days: Spanned<u32>,
     tdx: Option<Spanned<tdx::Table>>,
     snp: Option<Spanned<snp::Table>>,
+    vtpm: Option<Spanned<vtpm::Table>>,
 }
 
 /// The values of the policy in `text`.
@@ -54,17 +57,19 @@ fn read(place: &Place<'_>, file: File) -> Result<PolicyValues, PolicyError> {
     for (index, tee) in platform.tee.get_ref().iter().enumerate() {
         let repeated =
             platform.tee.get_ref().iter().take(index).any(|other| other.get_ref() == tee.get_ref());
-        if repeated || !matches!(tee.get_ref().as_str(), "tdx" | "snp") {
+        if repeated || !matches!(tee.get_ref().as_str(), "tdx" | "snp" | "vtpm") {
             let what = format!("tee `{}` is not known or given twice", tee.get_ref());
-            return Err(place.error(&tee.span(), what, "write \"tdx\", \"snp\" or both"));
+            return Err(place.error(&tee.span(), what, TEE_TODO));
         }
     }
     if platform.tee.get_ref().is_empty() {
-        return Err(place.error(&platform.tee.span(), "no tee is named", "write \"tdx\", \"snp\" or both"));
+        return Err(place.error(&platform.tee.span(), "no tee is named", TEE_TODO));
     }
-    for (tee, span) in
-        [("tdx", platform.tdx.as_ref().map(Spanned::span)), ("snp", platform.snp.as_ref().map(Spanned::span))]
-    {
+    for (tee, span) in [
+        ("tdx", platform.tdx.as_ref().map(Spanned::span)),
+        ("snp", platform.snp.as_ref().map(Spanned::span)),
+        ("vtpm", platform.vtpm.as_ref().map(Spanned::span)),
+    ] {
         match (named(tee), span) {
             (true, None) => {
                 let what = format!("tee names {tee}, and [platform.{tee}] is missing");
@@ -82,6 +87,7 @@ fn read(place: &Place<'_>, file: File) -> Result<PolicyValues, PolicyError> {
         collateral_age_max_days: place.days(&platform.collateral_age_max_days)?,
         tdx: platform.tdx.map(|table| tdx::read(place, table.get_ref())).transpose()?,
         snp: platform.snp.map(|table| snp::read(place, table.get_ref())).transpose()?,
+        vtpm: platform.vtpm.map(|table| vtpm::read(place, &table)).transpose()?,
         composition: agents::read(place, file.composition, file.agents)?,
     })
 }

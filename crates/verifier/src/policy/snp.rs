@@ -90,9 +90,9 @@ pub(super) fn read(place: &Place<'_>, table: &Table) -> Result<SnpExpectations, 
     })
 }
 
-/// The table for these values.
-pub(super) fn write(out: &mut String, snp: &SnpExpectations) -> std::fmt::Result {
-    writeln!(out, "\n# The box's firmware, kernel and warden.\n[platform.snp]")?;
+/// The table for these values, by this name below `platform`.
+pub(super) fn write(out: &mut String, table: &str, snp: &SnpExpectations) -> std::fmt::Result {
+    writeln!(out, "\n# The box's firmware, kernel and warden.\n[platform.{table}]")?;
     writeln!(out, "measurement = {}", list(&snp.measurement))?;
     writeln!(out, "vmpl = {}", snp.vmpl)?;
     writeln!(out, "products = {}", list(&snp.products))?;

@@ -238,9 +238,9 @@ fn read_set<T: Ord>(
     Ok(place.each(list, expected, read)?.into_iter().collect())
 }
 
-/// The table for these values. Optional keys that say nothing are left out.
-pub(super) fn write(out: &mut String, tdx: &TdxExpectations) -> std::fmt::Result {
-    writeln!(out, "\n# The box's firmware, kernel and warden.\n[platform.tdx]")?;
+/// The table for these values, by this name below `platform`. Optional keys that say nothing are left out.
+pub(super) fn write(out: &mut String, table: &str, tdx: &TdxExpectations) -> std::fmt::Result {
+    writeln!(out, "\n# The box's firmware, kernel and warden.\n[platform.{table}]")?;
     writeln!(out, "tcb-status = {}", list(&tdx.tcb_status))?;
     writeln!(out, "# Intel counts its releases of TCB information. Older ones stay unexpired for 30 days.")?;
     writeln!(out, "tcb-evaluation-min = {}", tdx.tcb_evaluation_min)?;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::place::list;
-use super::{PolicyValues, agents, snp, tdx};
+use super::{PolicyValues, agents, snp, tdx, vtpm};
 use crate::roots::Roots;
 
 /// The file for these values.
@@ -20,8 +20,7 @@ fn write_all(out: &mut String, values: &PolicyValues) -> std::fmt::Result {
         "# What evidence must show before a secret is released. Every value is expected; none means \"any\"."
     )?;
     writeln!(out, "version = 1\n\n[platform]")?;
-    let tee = [("tdx", values.tdx.is_some()), ("snp", values.snp.is_some())];
-    writeln!(out, "tee = {}", list(tee.iter().filter(|(_, named)| *named).map(|(name, _)| *name)))?;
+    writeln!(out, "tee = {}", list(values.tee_names()))?;
     match &values.roots {
         Roots::Production => writeln!(out, "roots = \"production\"")?,
         Roots::Development(keys) => {
@@ -35,10 +34,13 @@ fn write_all(out: &mut String, values: &PolicyValues) -> std::fmt::Result {
     writeln!(out, "# Of what Intel renews every 30 days; AMD's CRL has a key of its own.")?;
     writeln!(out, "collateral-age-max-days = {}", values.collateral_age_max_days)?;
     if let Some(expected) = &values.tdx {
-        tdx::write(out, expected)?;
+        tdx::write(out, "tdx", expected)?;
     }
     if let Some(expected) = &values.snp {
-        snp::write(out, expected)?;
+        snp::write(out, "snp", expected)?;
+    }
+    if let Some(expected) = &values.vtpm {
+        vtpm::write(out, expected)?;
     }
     if let Some(composition) = &values.composition {
         agents::write(out, composition)?;

@@ -226,6 +226,7 @@ fn hardware_vouches_for_a_real_quote_under_production_roots_and_for_nothing_besi
         collateral_age_max_days: 30,
         tdx: Some(expectations(&body)),
         snp: None,
+        vtpm: None,
         composition: Some(CompositionExpectations {
             digest: casemate_canon::Sha384::ZERO,
             agents: BTreeMap::new(),

@@ -321,6 +321,7 @@ fn policy(pki: &DevPki, lock: &Lock) -> PolicyValues {
         collateral_age_max_days: 30,
         tdx,
         snp,
+        vtpm: None,
         composition: Some(CompositionExpectations {
             digest: lock.digest().unwrap(),
             agents: BTreeMap::from([(name("researcher"), researcher)]),
