@@ -5,11 +5,16 @@
 //! whose outcome is new is kept. The same functions run under libFuzzer in `fuzz/`. Who trusts it: nobody; what it
 //! finds becomes a test beside the code.
 
+pub mod choices;
 pub mod mutate;
 pub mod random;
 pub mod runner;
 pub mod seeds;
 mod targets;
+// The one builder of whole worlds, which the verifier's own tests use.
+#[expect(dead_code, reason = "its other users need more of it")]
+#[path = "../../verifier/tests/world/mod.rs"]
+mod world;
 
 /// A function that takes hostile bytes, and what holds for it.
 #[derive(Clone, Copy)]

@@ -269,7 +269,7 @@ mod tests {
         input_bytes_max: 64,
         allocation_bytes: 1024,
         allocation_bytes_per_input_byte: 1,
-        time_us: 20_000,
+        time_us: 3_000,
         time_ns_per_input_byte: 0,
     };
 
@@ -279,7 +279,7 @@ mod tests {
 
     fn found(target: &Target, meter: Meter) -> Vec<String> {
         let out = std::env::temp_dir().join(format!("casemate-fuzz-{}", std::process::id()));
-        let run = Run { time: Duration::from_millis(300), seed: 1, out: &out, meter };
+        let run = Run { time: Duration::from_millis(800), seed: 1, out: &out, meter };
         let report = fuzz(target, &run).unwrap();
         assert!(!running_file(&out, "test").exists());
         for finding in &report.findings {

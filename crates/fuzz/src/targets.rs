@@ -1,9 +1,12 @@
 //! The targets, by what they read.
 
 mod binary;
+mod documents;
 mod json;
 mod messages;
+mod policy_fields;
 mod tpm;
+mod verify;
 mod x509;
 
 use std::fmt::Display;
@@ -12,7 +15,7 @@ use crate::{Bound, Outcome, Target, Violation};
 
 /// Every target.
 pub(crate) fn all() -> Vec<Target> {
-    [binary::all(), tpm::all(), x509::all(), json::all(), messages::all()].concat()
+    [binary::all(), tpm::all(), x509::all(), json::all(), messages::all(), verify::all()].concat()
 }
 
 /// For a parser that borrows: nothing is allocated but the text of an outcome.

@@ -73,9 +73,21 @@ pub(crate) fn issue(pki: &TdxPki, spec: &CollateralSpec) -> Result<TdxCollateral
 
 /// The inner object is serialised once, and those bytes are both signed and served.
 fn signed_json(pki: &TdxPki, member: &str, inner: &Value) -> Result<Vec<u8>, PkiError> {
-    let inner = inner.to_string();
-    let signature = hex::encode(pki.tcb_signer.sign_fixed(inner.as_bytes())?);
-    Ok(format!("{{\"{member}\":{inner},\"signature\":\"{signature}\"}}").into_bytes())
+    pki.sign_document(member, inner.to_string().as_bytes())
+}
+
+impl TdxPki {
+    /// The document `{"tcbInfo":..,"signature":..}` or `{"enclaveIdentity":..,"signature":..}` around any bytes, correctly
+    /// signed: for tests of what is inside.
+    ///
+    /// # Errors
+    /// [`PkiError::Crypto`].
+    pub fn sign_document(&self, member: &str, inner: &[u8]) -> Result<Vec<u8>, PkiError> {
+        let signature = hex::encode(self.tcb_signer.sign_fixed(inner)?);
+        let head = format!("{{\"{member}\":");
+        let tail = format!(",\"signature\":\"{signature}\"}}");
+        Ok([head.as_bytes(), inner, tail.as_bytes()].concat())
+    }
 }
 
 fn tcb_info(spec: &CollateralSpec) -> Result<Value, PkiError> {
