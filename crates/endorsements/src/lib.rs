@@ -8,6 +8,9 @@
 mod bundle;
 mod forms;
 mod inspect;
+mod keys;
+mod qvl;
+mod reference_values;
 pub mod services;
 mod signature;
 mod wanted;
@@ -15,6 +18,9 @@ mod wanted;
 pub use bundle::{BUNDLE_BYTES_MAX, BUNDLE_VERSION, Bundle, BundleError, read, write};
 pub use forms::{CrlForm, certificate_der, crl_der, snp_chain_der};
 pub use inspect::{Inspection, inspect};
+pub use keys::{KEY_BYTES_MAX, KeyError, PublicKey, read_public_key, read_signing_key, signing_key_pem};
+pub use qvl::{QVL_BYTES_MAX, QvlError, read_qvl};
+pub use reference_values::{CORIM_BYTES_MAX, CorimError, CorimSigner, ReferenceValues, read_corim};
 pub use signature::{BundleSignature, SignatureError, sign, signer_id};
 pub use wanted::{WantedError, WantedSnp, WantedTdx, wanted_by_quote, wanted_by_report};
 

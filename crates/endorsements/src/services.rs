@@ -13,4 +13,4 @@ pub use http::{
     Anchors, CONNECT_S_MAX, FetchError, PlainHttp, REQUEST_S_MAX, RESPONSE_BYTES_MAX, Service, TlsFailure,
 };
 pub use kds::{SnpKey, SnpSigner, fetch_snp_chain, fetch_snp_crl, fetch_vcek};
-pub use pcs::{fetch_pck_crl, fetch_qe_identity, fetch_root_ca_crl, fetch_tcb_info};
+pub use pcs::{fetch_crl_at, fetch_pck_crl, fetch_qe_identity, fetch_root_ca_crl, fetch_tcb_info};

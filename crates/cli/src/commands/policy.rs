@@ -1,4 +1,6 @@
-//! `casemate policy write`: the appraisal policy for the composition as it is now.
+//! `casemate policy`: the appraisal policy for the composition as it is now, and reference values for it.
+
+mod import_corim;
 
 use std::path::PathBuf;
 
@@ -26,6 +28,8 @@ enum PolicyCommand {
     /// Write `policy.toml` beside the Compose file: what the broker and `verify` ask for
     #[command(before_help = "Example: casemate policy write --platform tdx")]
     Write(WriteArgs),
+    /// Put the reference values of CoRIM files into the policy's lists
+    ImportCorim(import_corim::ImportArgs),
 }
 
 #[derive(Args, Debug)]
@@ -52,9 +56,15 @@ pub(crate) fn control_named(text: &str) -> Result<Control, String> {
     })
 }
 
-/// Writes the policy.
+/// Does what the subcommand says.
 pub(crate) fn run(global: &Global, args: PolicyArgs) -> Outcome {
-    let PolicyCommand::Write(args) = args.command;
+    match args.command {
+        PolicyCommand::Write(args) => write(global, &args),
+        PolicyCommand::ImportCorim(args) => import_corim::run(global, &args),
+    }
+}
+
+fn write(global: &Global, args: &WriteArgs) -> Outcome {
     let file = ComposeFile::find(global)?;
     let path = inputs::policy_beside(&file)?;
     if path.exists() && !args.force {

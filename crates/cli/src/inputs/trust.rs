@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use casemate_canon::Sha256;
 use casemate_endorsements::Bundle;
-use casemate_verifier::{Collateral, POLICY_BYTES_MAX, Policy};
+use casemate_verifier::{Collateral, POLICY_BYTES_MAX, Policy, UnixTime};
 
 use crate::failure::{Failure, Outcome, one_line};
 use crate::inputs;
@@ -58,6 +58,13 @@ pub(crate) fn read_bundle_file(path: &Path) -> Outcome<Bundle> {
     let bytes = inputs::read_bytes(path, casemate_endorsements::BUNDLE_BYTES_MAX, todo)?;
     casemate_endorsements::read(&bytes)
         .map_err(|error| Failure::input(format!("{}: {error}", path.display()), todo))
+}
+
+/// The time of a `--now`, or of this machine.
+pub(crate) fn time_of(now: Option<jiff::Timestamp>) -> Outcome<UnixTime> {
+    let now = now.unwrap_or_else(jiff::Timestamp::now).as_second();
+    let now = u64::try_from(now).map_err(|_| Failure::input("time before 1970", "give a later `--now`"))?;
+    Ok(UnixTime(now))
 }
 
 /// What every call of the emulator takes: platform, state and the programs that it measures.

@@ -210,13 +210,20 @@ impl Service {
         })
     }
 
-    /// The same service without this end of its path, where it has it.
+    /// Its address: who is asked.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.base
+    }
+
+    /// The path of the address without this end, where it has it.
     pub(super) fn without_suffix(&self, suffix: &str) -> &str {
         self.path.strip_suffix(suffix).unwrap_or(&self.path)
     }
 
     /// Asks for `path`, which begins with `/`. Only status 200 is an answer.
     pub(super) async fn get(&self, path: &str) -> Result<Answer, FetchError> {
+        let path = if path.is_empty() { "/" } else { path };
         let url = format!("{}{path}", self.base);
         let connecting = timeout(Duration::from_secs(CONNECT_S_MAX), self.connect());
         let timed_out = |seconds| FetchError::TimedOut { url: url.clone(), seconds };

@@ -54,6 +54,15 @@ pub async fn fetch_root_ca_crl(service: &Service) -> Result<Vec<u8>, FetchError>
     crl_der(&answer.body).map_err(|CrlForm| answer.form("a CRL"))
 }
 
+/// A CRL (DER) at exactly the service's address: where Intel itself has the CRL of its root.
+///
+/// # Errors
+/// [`FetchError`].
+pub async fn fetch_crl_at(service: &Service) -> Result<Vec<u8>, FetchError> {
+    let answer = service.get(service.without_suffix("")).await?;
+    crl_der(&answer.body).map_err(|CrlForm| answer.form("a CRL"))
+}
+
 /// The part of the address before the API: people give it as configuration files of Intel's library have it, too.
 fn base(service: &Service) -> &str {
     service.without_suffix(SGX)
