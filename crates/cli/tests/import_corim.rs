@@ -35,7 +35,7 @@ fn policy() -> String {
     let zero = "0".repeat(96);
     format!(
         "version = 1\n[platform]\ntee = [\"tdx\"]\nroots = \"production\"\ncollateral-age-max-days = 30\n\
-         [platform.tdx]\ntcb-status = [\"UpToDate\"]\nrequire-sept-ve-disable = true\nmrtd = [\"{zero}\"]\n\
+         [platform.tdx]\ntcb-status = [\"UpToDate\"]\nrequire-sept-ve-disable = true\ntcb-evaluation-min = 18\nmrtd = [\"{zero}\"]\n\
          rtmr0 = [\"{zero}\"]\nrtmr1 = [\"{zero}\"]\nrtmr2 = [\"{zero}\"]\n\
          [composition]\ndigest = \"sha384:{zero}\"\n[agents]\n"
     )
