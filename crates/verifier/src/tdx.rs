@@ -14,7 +14,7 @@ mod quote;
 mod tcb;
 mod tcb_info;
 #[cfg(test)]
-mod vector_tests;
+pub(crate) mod vector_tests;
 
 pub use attributes::TdAttributes;
 pub use tcb_info::TcbStatus;

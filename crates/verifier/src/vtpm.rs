@@ -4,11 +4,17 @@
 //! verified as any other; Google's has a certificate; of a plain TPM the owner names the key or its issuer.
 
 mod appraise;
+#[cfg(test)]
+mod appraise_tests;
 mod azure;
 mod certificates;
 mod expectations;
 mod key;
+#[cfg(test)]
+mod key_tests;
 mod quote;
+#[cfg(test)]
+mod synthetic;
 #[cfg(test)]
 mod vector_tests;
 

@@ -20,7 +20,7 @@ use crate::vectors;
 use crate::verified_collateral::VerifiedCollateral;
 
 /// A collateral set, with the two documents put together as the service gives them.
-fn collateral(folder: &Path, file: &str) -> TdxCollateral {
+pub(crate) fn collateral(folder: &Path, file: &str) -> TdxCollateral {
     let set: Value = serde_json::from_slice(&vectors::read(folder, file)).unwrap();
     let text = |name: &str| set[name].as_str().unwrap().to_owned();
     let signed = |member: &str, body: &str, signature: &str| {

@@ -183,7 +183,7 @@ impl AttestationKey {
         }
     }
 
-    fn spki(&self) -> Result<Vec<u8>, der::Error> {
+    pub(super) fn spki(&self) -> Result<Vec<u8>, der::Error> {
         // RFC 3279 section 2.3.1; RFC 5480 section 2.1.1.
         const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
         const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");

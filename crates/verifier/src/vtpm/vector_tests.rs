@@ -365,6 +365,14 @@ fn google_chain(folder: &Path, leaf: &[u8], files: [&str; 2]) -> Vec<Vec<u8>> {
     std::iter::once(leaf.to_vec()).chain(issuers).collect()
 }
 
+/// Google's chain, and its quote over the SHA-256 bank with nonce 9009.
+pub(super) fn google_statement(folder: &Path) -> (Vec<Vec<u8>>, Vtpm) {
+    let mut attestation = google(folder, "gce-cos-85-nonce9009.pb");
+    let sha256 = |quote: &Vtpm| quote.pcrs.iter().all(|pcr| pcr.bank == TpmHash::Sha256);
+    let index = attestation.quotes.iter().position(sha256).unwrap();
+    (google_chain(folder, &attestation.certificate, OLD_CHAIN), attestation.quotes.swap_remove(index))
+}
+
 const OLD_CHAIN: [&str; 2] = ["tpm_ek_intermediate_2.crt", "tpm_ek_root_1.cer"];
 
 fn at(time: &str) -> UnixTime {
