@@ -24,9 +24,9 @@ impl Refusal {
     #[must_use]
     pub fn new(rule: &str, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
         Self {
-            rule: printable(rule),
-            expected: printable(&expected.to_string()),
-            found: printable(&found.to_string()),
+            rule: printable(rule.to_owned()),
+            expected: printable(expected.to_string()),
+            found: printable(found.to_string()),
         }
     }
 
@@ -48,14 +48,25 @@ impl std::error::Error for Refusal {}
 /// The text as one line that shows what it is: what would end the line, turn it around or hide in it becomes U+FFFD.
 #[must_use]
 pub fn printable_line(text: &str) -> String {
+    if is_plain(text) {
+        return text.to_owned();
+    }
     text.chars().map(visible).collect()
+}
+
+/// Whether all of it is printable ASCII, as nearly every text is.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 fn visible(c: char) -> char {
     if is_deceptive(c) { char::REPLACEMENT_CHARACTER } else { c }
 }
 
-fn printable(text: &str) -> String {
+fn printable(text: String) -> String {
+    if text.len() <= REFUSAL_PART_BYTES_MAX && is_plain(&text) {
+        return text;
+    }
     let mut out = String::new();
     for c in text.chars() {
         if out.len() >= REFUSAL_PART_BYTES_MAX {

@@ -1,6 +1,6 @@
 //! Walking DER as borrowed tag-length-value triples, so that signed parts stay the bytes that were received.
 
-use der::{Header, Reader as _, SliceReader, Tag};
+use der::{Tag, TagNumber};
 
 /// The bytes are not DER, or not of the shape that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -22,29 +22,30 @@ pub(crate) struct Tlv<'a> {
 
 /// The values of one level, in order.
 #[derive(Debug, Clone)]
-pub(crate) struct Fields<'a>(SliceReader<'a>);
+pub(crate) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    pub(crate) fn of(bytes: &'a [u8], part: &'static str) -> Result<Self, Asn1Error> {
-        SliceReader::new(bytes).map(Self).map_err(|_| Asn1Error { part })
+    pub(crate) const fn of(bytes: &'a [u8]) -> Self {
+        Self(bytes)
     }
 
     /// The fields of the only value in `bytes`, which must be a SEQUENCE.
     pub(crate) fn of_sequence(bytes: &'a [u8], part: &'static str) -> Result<Self, Asn1Error> {
-        let mut outer = Self::of(bytes, part)?;
+        let mut outer = Self::of(bytes);
         let inner = outer.sequence(part)?;
         outer.end(part)?;
         Ok(inner)
     }
 
     pub(crate) fn next(&mut self, part: &'static str) -> Result<Tlv<'a>, Asn1Error> {
-        let error = |_| Asn1Error { part };
-        let header = Header::peek(&self.0).map_err(error)?;
-        let whole = self.0.tlv_bytes().map_err(error)?;
-        let length = usize::try_from(header.length()).map_err(|_| Asn1Error { part })?;
-        let start = whole.len().checked_sub(length).ok_or(Asn1Error { part })?;
-        let value = whole.get(start..).ok_or(Asn1Error { part })?;
-        Ok(Tlv { tag: header.tag(), whole, value })
+        let error = Asn1Error { part };
+        let (header, length) = read_header(self.0).ok_or(error)?;
+        let end = header.checked_add(length).ok_or(error)?;
+        let (whole, rest) = self.0.split_at_checked(end).ok_or(error)?;
+        let value = whole.get(header..).ok_or(error)?;
+        let tag = whole.first().and_then(|byte| tag(*byte)).ok_or(error)?;
+        self.0 = rest;
+        Ok(Tlv { tag, whole, value })
     }
 
     pub(crate) fn tagged(&mut self, tag: Tag, part: &'static str) -> Result<Tlv<'a>, Asn1Error> {
@@ -53,15 +54,17 @@ impl<'a> Fields<'a> {
     }
 
     /// The next value if it has this tag.
-    pub(crate) fn optional(&mut self, tag: Tag, part: &'static str) -> Result<Option<Tlv<'a>>, Asn1Error> {
-        if self.0.is_finished() || Header::peek(&self.0).map_err(|_| Asn1Error { part })?.tag() != tag {
-            return Ok(None);
-        }
-        self.next(part).map(Some)
+    pub(crate) fn optional(
+        &mut self,
+        expected: Tag,
+        part: &'static str,
+    ) -> Result<Option<Tlv<'a>>, Asn1Error> {
+        let Some(byte) = self.0.first() else { return Ok(None) };
+        if tag(*byte).ok_or(Asn1Error { part })? == expected { self.next(part).map(Some) } else { Ok(None) }
     }
 
     pub(crate) fn sequence(&mut self, part: &'static str) -> Result<Self, Asn1Error> {
-        Self::of(self.tagged(Tag::Sequence, part)?.value, part)
+        Ok(Self::of(self.tagged(Tag::Sequence, part)?.value))
     }
 
     /// A non-negative INTEGER that fits.
@@ -70,13 +73,59 @@ impl<'a> Fields<'a> {
         unsigned(value).ok_or(Asn1Error { part })
     }
 
-    pub(crate) fn is_finished(&self) -> bool {
-        self.0.is_finished()
+    pub(crate) const fn is_finished(&self) -> bool {
+        self.0.is_empty()
     }
 
-    pub(crate) fn end(&self, part: &'static str) -> Result<(), Asn1Error> {
-        if self.0.is_finished() { Ok(()) } else { Err(Asn1Error { part }) }
+    pub(crate) const fn end(&self, part: &'static str) -> Result<(), Asn1Error> {
+        if self.0.is_empty() { Ok(()) } else { Err(Asn1Error { part }) }
     }
+}
+
+/// Lengths of header and value. A length is definite and in its shortest form (X.690 sections 8.1.3 and 10.1), of at
+/// most three bytes: nothing that is read here is larger than 16 MiB.
+fn read_header(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (header, length) = match *bytes {
+        [_, short @ 0..=0x7f, ..] => return Some((2, usize::from(short))),
+        [_, 0x81, one, ..] => (3, usize::from(one)),
+        [_, 0x82, high, low, ..] => (4, usize::from(u16::from_be_bytes([high, low]))),
+        [_, 0x83, high, middle, low, ..] => {
+            (5, usize::try_from(u32::from_be_bytes([0, high, middle, low])).ok()?)
+        }
+        _ => return None,
+    };
+    let smallest = match header {
+        3 => 0x80,
+        4 => 0x100,
+        _ => 0x1_0000,
+    };
+    (length >= smallest).then_some((header, length))
+}
+
+/// The tags that certificates and CRLs have, all of one byte.
+const fn tag(byte: u8) -> Option<Tag> {
+    Some(match byte {
+        0x01 => Tag::Boolean,
+        0x02 => Tag::Integer,
+        0x03 => Tag::BitString,
+        0x04 => Tag::OctetString,
+        0x05 => Tag::Null,
+        0x06 => Tag::ObjectIdentifier,
+        0x0a => Tag::Enumerated,
+        0x0c => Tag::Utf8String,
+        0x13 => Tag::PrintableString,
+        0x14 => Tag::TeletexString,
+        0x16 => Tag::Ia5String,
+        0x17 => Tag::UtcTime,
+        0x18 => Tag::GeneralizedTime,
+        0x1e => Tag::BmpString,
+        0x30 => Tag::Sequence,
+        0x31 => Tag::Set,
+        0x80..=0x9e | 0xa0..=0xbe => {
+            Tag::ContextSpecific { constructed: byte & 0x20 != 0, number: TagNumber((byte & 0x1f) as u32) }
+        }
+        _ => return None,
+    })
 }
 
 /// The value of a non-negative INTEGER in its shortest form.
@@ -106,12 +155,45 @@ mod tests {
     use super::*;
 
     #[test]
+    fn takes_lengths_only_in_their_shortest_form() {
+        for length in [0, 1, 0x7f, 0x80, 0xff, 0x100, 0xffff, 0x1_0000] {
+            let [.., high, middle, low] = u32::try_from(length).unwrap().to_be_bytes();
+            let spellings =
+                [vec![low], vec![0x81, low], vec![0x82, middle, low], vec![0x83, high, middle, low]];
+            let shortest = match length {
+                0..=0x7f => 0,
+                0x80..=0xff => 1,
+                0x100..=0xffff => 2,
+                _ => 3,
+            };
+            for (index, spelling) in spellings.iter().enumerate().filter(|(index, _)| *index >= shortest) {
+                let mut bytes = [&[4], spelling.as_slice()].concat();
+                bytes.resize(bytes.len() + length, 7);
+                let read = Fields::of(&bytes).next("v").map(|tlv| tlv.value.len());
+                let expected = if index == shortest { Ok(length) } else { Err(Asn1Error { part: "v" }) };
+                assert_eq!(read, expected, "{length:#x} as {spelling:x?}");
+            }
+        }
+    }
+
+    #[test]
     fn takes_integers_only_in_their_shortest_form() {
-        let read = |bytes: &[u8]| Fields::of(bytes, "n").unwrap().unsigned("n").ok();
+        let read = |bytes: &[u8]| Fields::of(bytes).unsigned("n").ok();
         assert_eq!(read(&[2, 1, 0]), Some(0));
         assert_eq!(read(&[2, 2, 0, 0xdb]), Some(0xdb));
         assert_eq!(read(&[2, 2, 1, 0]), Some(256));
-        for bad in [&[2, 0][..], &[2, 2, 0, 1], &[2, 1, 0xdb], &[2, 2, 0, 0], &[4, 1, 1], &[2, 2, 1]] {
+        for bad in [
+            &[2, 0x81, 1, 5][..],
+            &[2, 0x80, 5, 0, 0],
+            &[2, 0x84, 0, 0, 0, 1, 5],
+            &[0x1f, 1, 5],
+            &[2, 0],
+            &[2, 2, 0, 1],
+            &[2, 1, 0xdb],
+            &[2, 2, 0, 0],
+            &[4, 1, 1],
+            &[2, 2, 1],
+        ] {
             assert_eq!(read(bad), None, "{bad:?}");
         }
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use casemate_canon::Sha256;
 
 /// Verified facts by the digest of all bytes that they were verified from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Cache<T> {
     entries: HashMap<[u8; 32], T>,
     entries_max: usize,

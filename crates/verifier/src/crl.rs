@@ -95,11 +95,15 @@ impl<'a> Crl<'a> {
         time(&mut tbs)?;
         let mut revoked = Vec::new();
         if let Some(list) = tbs.optional(Tag::Sequence, "revoked certificates")? {
-            let mut entries = Fields::of(list.value, "revoked certificates")?;
+            let mut entries = Fields::of(list.value);
             while !entries.is_finished() {
                 let mut entry = entries.sequence("revoked certificate")?;
                 revoked.push(entry.tagged(Tag::Integer, "revoked serial number")?.value);
-                time(&mut entry)?;
+                // When it was revoked changes nothing; that there is a time is the shape of an entry.
+                let when = entry.next("revocation date")?.tag;
+                if !matches!(when, Tag::UtcTime | Tag::GeneralizedTime) {
+                    return Err(crate::asn1::Asn1Error { part: "revocation date" }.into());
+                }
             }
         }
         let extensions = tbs.optional(context(0), "CRL extensions")?;

@@ -1,10 +1,10 @@
 //! JSON without repeated members: what one reader takes, every reader must take the same way.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::Serialize;
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// The value in `bytes`, after refusing members that any object in it has twice.
@@ -21,8 +21,9 @@ pub(crate) fn from_slice_unique<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, 
 /// # Errors
 /// What is wrong, with line and column.
 pub(crate) fn require_unique(bytes: &[u8]) -> Result<(), serde_json::Error> {
-    let Unique = serde_json::from_slice(bytes)?;
-    Ok(())
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    Unique { names: &mut Vec::new() }.deserialize(&mut reader)?;
+    reader.end()
 }
 
 /// Likewise, and the value is written as this type writes it. Without this, serde takes the members of a structure from
@@ -41,64 +42,80 @@ pub(crate) fn from_slice_exact<T: DeserializeOwned + Serialize>(
     Ok(value)
 }
 
-/// Any JSON value whose objects have each member once.
-struct Unique;
+/// Reads any JSON value whose objects have each member once. Names of the objects that are open stand in one list, each
+/// object's after those of the object around it.
+struct Unique<'n, 'de> {
+    names: &'n mut Vec<Cow<'de, str>>,
+}
 
-impl<'de> Deserialize<'de> for Unique {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(UniqueVisitor)
+impl<'de> DeserializeSeed<'de> for Unique<'_, 'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-struct UniqueVisitor;
-
-impl<'de> Visitor<'de> for UniqueVisitor {
-    type Value = Unique;
+impl<'de> Visitor<'de> for Unique<'_, 'de> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON without repeated members")
     }
 
-    fn visit_unit<E>(self) -> Result<Unique, E> {
-        Ok(Unique)
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Unique, E> {
-        Ok(Unique)
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Unique, E> {
-        Ok(Unique)
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Unique, E> {
-        Ok(Unique)
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Unique, E> {
-        Ok(Unique)
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Unique, E> {
-        Ok(Unique)
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Unique, A::Error> {
-        while let Some(Unique) = items.next_element()? {}
-        Ok(Unique)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(Unique { names: self.names })?.is_some() {}
+        Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Unique, A::Error> {
-        let mut names = BTreeSet::new();
-        while let Some(name) = members.next_key::<String>()? {
-            let Unique = members.next_value()?;
-            if let Some(name) = names.replace(name) {
-                return Err(A::Error::custom(format_args!("member `{name}` is given twice")));
-            }
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let outer = self.names.len();
+        while let Some(Name(name)) = members.next_key()? {
+            self.names.push(name);
+            members.next_value_seed(Unique { names: self.names })?;
         }
-        Ok(Unique)
+        let own = self.names.get_mut(outer..).unwrap_or_default();
+        own.sort_unstable();
+        let twice = own.windows(2).find_map(|pair| match pair {
+            [one, other] if one == other => Some(one),
+            _ => None,
+        });
+        if let Some(name) = twice {
+            return Err(A::Error::custom(format_args!("member `{name}` is given twice")));
+        }
+        self.names.truncate(outer);
+        Ok(())
     }
 }
+
+/// A member's name, borrowed where it has no escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {

@@ -70,8 +70,8 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) const fn new() -> Self {
-        Self { rules: Vec::new(), claims: Vec::new() }
+    pub(crate) fn new() -> Self {
+        Self { rules: Vec::with_capacity(64), claims: Vec::with_capacity(64) }
     }
 
     /// Records the rule; it holds where `holds` is true.
@@ -129,7 +129,7 @@ impl Ledger {
             "collateral.age",
             !now.is_later_by_more_than(age_max_days, issued),
             format_args!("{name} issued at most {age_max_days} days ago"),
-            format_args!("{name} issued {} days ago, {issued}", now.days_since(issued)),
+            format_args!("{name} issued {} days ago", now.days_since(issued)),
         )
     }
 
@@ -154,8 +154,11 @@ impl Ledger {
 
 /// A value as one bounded line: part of it may come from a hostile certificate.
 fn printable(value: impl fmt::Display) -> String {
-    let short: String = value.to_string().chars().take(CLAIM_VALUE_CHARS_MAX).collect();
-    printable_line(&short)
+    let mut text = value.to_string();
+    if let Some((end, _)) = text.char_indices().nth(CLAIM_VALUE_CHARS_MAX) {
+        text.truncate(end);
+    }
+    printable_line(&text)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod facts;
 mod hex_text;
 mod json;
 mod jwt;
+mod known_signatures;
 mod ledger;
 mod platform;
 mod policy;

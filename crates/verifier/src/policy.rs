@@ -70,7 +70,7 @@ pub struct Measurement(pub [u8; 48]);
 
 impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        fmt::Display::fmt(&crate::hex_text::Hex(self.0), f)
     }
 }
 

@@ -28,20 +28,6 @@ const ARK_TURIN: Sha256 = Sha256([
     0xf7, 0x3d, 0xe9, 0x86, 0x03, 0xf5, 0x3f, 0x90, 0x33, 0x9c, 0x70, 0xe9, 0xd7, 0xad, 0x08,
 ]);
 
-/// SHA-256 of the whole certificates published at the places above: Intel, Milan, Genoa, Turin. Their self-signatures
-/// were checked when this list was made, and a test does it again.
-const VENDOR_ROOT_CERTIFICATES: [&str; 4] = [
-    "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3",
-    "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd",
-    "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1",
-    "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a",
-];
-
-/// Whether these bytes are the very certificate that a vendor published for its root.
-pub(crate) fn is_vendor_root_certificate(der: &[u8]) -> bool {
-    VENDOR_ROOT_CERTIFICATES.contains(&Sha256::of(der).to_hex().as_str())
-}
-
 /// Google's root of vTPM keys (EK/AK CA Root), published by Google's private CA service and in the go-tpm-tools
 /// repository, `server/ca-certs/gcp_ek_ak_ca_root.crt`.
 const GOOGLE_EK_AK: Sha256 = Sha256([
@@ -67,7 +53,7 @@ pub(crate) enum VendorRoot {
 }
 
 impl VendorRoot {
-    const fn key(self) -> Sha256 {
+    pub(crate) const fn key(self) -> Sha256 {
         match self {
             Self::Intel => INTEL_SGX_ROOT_CA,
             Self::AmdMilan => ARK_MILAN,

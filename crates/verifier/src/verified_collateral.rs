@@ -8,7 +8,8 @@ use crate::tdx;
 /// Making one checks every signature among the endorsements. It does not fail: what does not hold is kept with its
 /// reason, and refuses each appraisal that needs it. An appraisal looks at every date again, at its own time, and
 /// remembers platforms and attestation keys that it verified (at most 1024 of each). Newer endorsements come in a new
-/// handle; nothing that was remembered outlives the one it was verified with.
+/// handle; nothing that was remembered outlives the one it was verified with. A clone is for another thread.
+#[derive(Clone)]
 pub struct VerifiedCollateral {
     pub(crate) tdx: Option<tdx::Endorsed>,
     pub(crate) snp: Option<SnpCollateral>,

@@ -13,13 +13,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use casemate_canon::Sha256;
 use der::asn1::ObjectIdentifier;
-use der::{Decode as _, Tag, TagNumber};
+use der::{DateTime, Tag, TagNumber};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
-use x509_cert::name::Name;
-use x509_cert::time::Time;
 
 use crate::asn1::{Asn1Error, Fields, Tlv, bit_string};
 use crate::crl::Serial;
+use crate::known_signatures;
 use crate::time::{UnixTime, Window};
 
 /// Largest certificate in bytes.
@@ -27,6 +26,8 @@ pub(crate) const CERTIFICATE_BYTES_MAX: usize = 16 << 10;
 /// Most certificates of a PEM chain.
 pub(crate) const CHAIN_CERTIFICATES_MAX: usize = 4;
 
+/// Attribute type id-at-commonName, 2.5.4.3, without tag and length.
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 const SUBJECT_ALTERNATIVE_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
@@ -123,7 +124,6 @@ impl<'a> PublicKey<'a> {
 /// An issuer whose own certificate was verified, kept for later: what checking its signatures takes.
 #[derive(Debug, Clone)]
 pub(crate) struct IssuerFacts {
-    pub(crate) der: Vec<u8>,
     pub(crate) subject: Vec<u8>,
     pub(crate) common_name: String,
     pub(crate) window: Window,
@@ -145,7 +145,6 @@ impl IssuerFacts {
             PublicKey::P384(_) => return Err(X509Error::PublicKey),
         };
         Ok(Self {
-            der: certificate.der.to_vec(),
             subject: certificate.subject.to_vec(),
             common_name: certificate.common_name.clone(),
             window: certificate.window,
@@ -230,7 +229,7 @@ pub(crate) struct Certificate<'a> {
     pub(crate) subject: &'a [u8],
     pub(crate) common_name: String,
     pub(crate) window: Window,
-    pub(crate) spki: &'a [u8],
+    key_digest: Sha256,
     pub(crate) key: PublicKey<'a>,
     pub(crate) extensions: Extensions<'a>,
 }
@@ -338,7 +337,7 @@ impl<'a> Certificate<'a> {
         }
         let signed = Signed::read_of(der, PART, profile)?;
         let mut tbs = Fields::of_sequence(signed.tbs, PART)?;
-        let mut version = Fields::of(tbs.tagged(context(0), "certificate version")?.value, PART)?;
+        let mut version = Fields::of(tbs.tagged(context(0), "certificate version")?.value);
         if version.unsigned("certificate version")? != 2 {
             return Err(Asn1Error { part: "certificate version" }.into());
         }
@@ -361,7 +360,7 @@ impl<'a> Certificate<'a> {
             subject,
             common_name: common_name(subject),
             window,
-            spki,
+            key_digest: Sha256::of(spki),
             key: public_key(spki)?,
             extensions: Extensions::read(
                 extensions,
@@ -372,8 +371,8 @@ impl<'a> Certificate<'a> {
     }
 
     /// SHA-256 over SubjectPublicKeyInfo.
-    pub(crate) fn key_digest(&self) -> Sha256 {
-        Sha256::of(self.spki)
+    pub(crate) const fn key_digest(&self) -> Sha256 {
+        self.key_digest
     }
 
     /// That `issuer` issued this certificate, by name and by signature.
@@ -384,7 +383,16 @@ impl<'a> Certificate<'a> {
                 issuer: issuer.common_name.clone(),
             });
         }
+        if known_signatures::is_known(self.der, &issuer.key_digest) {
+            return Ok(());
+        }
         self.signed.require_signed_by(issuer, &self.common_name)
+    }
+
+    /// Whether `issuer`'s key signed it; always checked.
+    #[cfg(test)]
+    pub(crate) fn is_signature_by(&self, issuer: &Self) -> bool {
+        self.signed.is_signed_by(issuer.key)
     }
 
     /// That the issuer known by these facts issued this certificate, by name and by signature.
@@ -488,7 +496,7 @@ pub(crate) fn read_pem_chain(pem: &[u8]) -> Result<Vec<Vec<u8>>, X509Error> {
         if chain.len() >= CHAIN_CERTIFICATES_MAX {
             return Err(error("too many certificates"));
         }
-        let digits: String = body.split_ascii_whitespace().collect();
+        let digits: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
         chain.push(STANDARD.decode(digits).map_err(|_| error("not base64"))?);
         rest = after.trim_start();
     }
@@ -503,18 +511,71 @@ pub(crate) const fn context(number: u32) -> Tag {
     Tag::ContextSpecific { constructed: true, number: TagNumber(number) }
 }
 
-/// A UTCTime or GeneralizedTime.
+/// A UTCTime or GeneralizedTime in the forms of RFC 5280 section 4.1.2.5: to the second, in UTC.
 pub(crate) fn time(fields: &mut Fields<'_>) -> Result<UnixTime, Asn1Error> {
     const PART: &str = "time";
     let tlv = fields.next(PART)?;
-    let time = Time::from_der(tlv.whole).map_err(|_| Asn1Error { part: PART })?;
-    Ok(UnixTime(time.to_unix_duration().as_secs()))
+    let read = match tlv.tag {
+        Tag::UtcTime => two_digits(tlv.value).and_then(|(year, rest)| {
+            let year = u16::from(year);
+            Some((if year >= 50 { year.checked_add(1900)? } else { year.checked_add(2000)? }, rest))
+        }),
+        Tag::GeneralizedTime => two_digits(tlv.value).and_then(|(century, rest)| {
+            let (year, rest) = two_digits(rest)?;
+            Some((u16::from(century).checked_mul(100)?.checked_add(u16::from(year))?, rest))
+        }),
+        _ => None,
+    };
+    read.and_then(|(year, rest)| {
+        let (month, rest) = two_digits(rest)?;
+        let (day, rest) = two_digits(rest)?;
+        let (hour, rest) = two_digits(rest)?;
+        let (minute, rest) = two_digits(rest)?;
+        let (second, rest) = two_digits(rest)?;
+        let date = DateTime::new(year, month, day, hour, minute, second).ok()?;
+        (rest == b"Z").then_some(UnixTime(date.unix_duration().as_secs()))
+    })
+    .ok_or(Asn1Error { part: PART })
 }
 
-/// The common name of a Name, or nothing where it has none.
+fn two_digits(text: &[u8]) -> Option<(u8, &[u8])> {
+    match text {
+        [tens @ b'0'..=b'9', ones @ b'0'..=b'9', rest @ ..] => {
+            let number = (tens & 0xf).checked_mul(10)?.checked_add(ones & 0xf)?;
+            Some((number, rest))
+        }
+        _ => None,
+    }
+}
+
+/// The common name of a Name, or nothing where it has none, or more than one.
 pub(crate) fn common_name(name: &[u8]) -> String {
-    let Ok(name) = Name::from_der(name) else { return String::new() };
-    name.common_name().ok().flatten().map_or_else(String::new, |text| text.value().into_owned())
+    read_common_name(name).ok().flatten().unwrap_or_default()
+}
+
+fn read_common_name(name: &[u8]) -> Result<Option<String>, Asn1Error> {
+    const PART: &str = "name";
+    let mut found = None;
+    let mut sets = Fields::of_sequence(name, PART)?;
+    while !sets.is_finished() {
+        let mut attributes = Fields::of(sets.tagged(Tag::Set, PART)?.value);
+        while !attributes.is_finished() {
+            let mut attribute = attributes.sequence(PART)?;
+            let kind = attribute.tagged(Tag::ObjectIdentifier, PART)?.value;
+            let text = attribute.next(PART)?;
+            attribute.end(PART)?;
+            if kind != COMMON_NAME {
+                continue;
+            }
+            let one_byte = matches!(text.tag, Tag::Utf8String | Tag::PrintableString | Tag::Ia5String);
+            let text = std::str::from_utf8(text.value).ok().filter(|_| one_byte);
+            let text = text.ok_or(Asn1Error { part: PART })?;
+            if found.replace(text.to_owned()).is_some() {
+                return Err(Asn1Error { part: PART });
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The key in a SubjectPublicKeyInfo (RFC 5280 section 4.1).

@@ -217,7 +217,7 @@ fn unsigned(
     missing: &'static str,
 ) -> Result<u64, X509Error> {
     let content = certificate.extensions.get(oid).ok_or(X509Error::MissingExtension { missing })?;
-    let mut fields = Fields::of(content, missing)?;
+    let mut fields = Fields::of(content);
     let value = fields.unsigned(missing)?;
     fields.end(missing)?;
     Ok(value)

@@ -10,6 +10,7 @@ use crate::hex_text::Hex;
 use crate::ledger::{Failed, Ledger};
 
 /// A key that a QE report, signed by the PCK key, binds.
+#[derive(Clone)]
 pub(crate) struct AttestationKey(ParsedPublicKey);
 
 /// The quote's attestation key: a remembered one, or verified now.

@@ -3,7 +3,7 @@
 use casemate_canon::Sha256;
 
 use crate::ledger::{Failed, Ledger};
-use crate::roots::{Roots, VendorRoot, is_vendor_root_certificate, production_root_named};
+use crate::roots::{Roots, VendorRoot, production_root_named};
 use crate::x509::{Certificate, X509Error};
 
 pub(super) const PCK_LEAF: &str = "Intel SGX PCK Certificate";
@@ -40,12 +40,8 @@ pub(crate) fn require_root_key(
     )
 }
 
-/// That a root's certificate is what its key signed. The vendors' published certificates are known by their digest, so
-/// that this takes no signature check.
+/// That a root's certificate is what its key signed.
 pub(crate) fn require_self_signed(root: &Certificate<'_>) -> Result<(), X509Error> {
-    if is_vendor_root_certificate(root.der) {
-        return Ok(());
-    }
     root.require_issued_by(root)?;
     root.require_issuer_role(1)
 }

@@ -23,6 +23,7 @@ const REMEMBERED_MAX: usize = 1024;
 
 /// Endorsements of one platform family, and what was verified with them. What does not hold is kept as the reason, and
 /// refuses whatever needs it.
+#[derive(Clone)]
 pub(crate) struct Endorsed {
     pub(super) crls: Result<Crls, X509Error>,
     pub(super) tcb_info: Result<Document<TcbInfo>, DocumentError>,
@@ -34,20 +35,28 @@ pub(crate) struct Endorsed {
 }
 
 /// Both CRLs and the CA of the second, under one root.
+#[derive(Clone)]
 pub(crate) struct Crls {
+    /// The text that CA and root were read from, without what follows it.
+    chain: Vec<u8>,
     pub(super) root: IssuerFacts,
     pub(super) pck_ca: IssuerFacts,
     pub(super) by_root: RevokedSerials,
     pub(super) by_pck_ca: RevokedSerials,
+    /// What rule `platform.crl` says where it holds.
+    pub(super) found: String,
 }
 
 /// A document that a TCB signer under some root signed.
+#[derive(Clone)]
 pub(crate) struct Document<T> {
     pub(super) content: T,
     pub(super) window: Window,
     /// The signer's certificate and its root's.
     pub(super) signer: Serial,
     pub(super) root: IssuerFacts,
+    /// What the document's rule says where it holds.
+    pub(super) found: String,
     signer_window: Window,
 }
 
@@ -109,12 +118,20 @@ impl Crls {
         let by_ca = Crl::read(&collateral.pck_crl)?;
         by_ca.require_signed_by(&ca)?;
         by_ca.require_numbered()?;
+        let (by_root, by_pck_ca) = (by_root.revoked()?, by_ca.revoked()?);
         Ok(Self {
-            by_root: by_root.revoked()?,
-            by_pck_ca: by_ca.revoked()?,
+            found: by_pck_ca.to_string(),
+            chain: trimmed(&collateral.pck_crl_chain).to_vec(),
+            by_root,
+            by_pck_ca,
             root: IssuerFacts::of(&root)?,
             pck_ca: IssuerFacts::of(&ca)?,
         })
+    }
+
+    /// What stands before the text of CA and root in `pem`, where it ends with that very text.
+    pub(super) fn leaf_before_chain<'p>(&self, pem: &'p [u8]) -> Option<&'p [u8]> {
+        trimmed(pem).strip_suffix(self.chain.as_slice())
     }
 
     /// That everything in here holds at `now`.
@@ -124,6 +141,12 @@ impl Crls {
         self.by_root.require_current(now)?;
         self.by_pck_ca.require_current(now)
     }
+}
+
+/// PEM text without the zero bytes and white space at its end.
+fn trimmed(pem: &[u8]) -> &[u8] {
+    let end = pem.iter().rposition(|byte| *byte != 0 && !byte.is_ascii_whitespace());
+    pem.get(..end.map_or(0, |last| last.saturating_add(1))).unwrap_or_default()
 }
 
 /// A TCB signer directly below a root, as far as signatures show.
@@ -231,5 +254,6 @@ fn window(issue_date: &str, next_update: &str) -> Result<Window, DocumentError> 
 
 fn finish<T>(content: T, window: Window, chain: SignerChain) -> Document<T> {
     let SignerChain { root, signer } = chain;
-    Document { content, window, signer: signer.serial, signer_window: signer.window, root }
+    let found = format!("one of {window}");
+    Document { content, window, signer: signer.serial, root, found, signer_window: signer.window }
 }

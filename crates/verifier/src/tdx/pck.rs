@@ -122,7 +122,7 @@ fn read_sgx_type(value: &Tlv<'_>) -> Result<SgxType, Asn1Error> {
 /// Each flag is optional; one that is not there is not set (same document, "Configuration").
 fn read_properties(content: &[u8]) -> Result<Properties, Asn1Error> {
     let (mut dynamic_platform, mut cached_keys, mut smt) = (None, None, None);
-    let mut parts = Fields::of(content, PART)?;
+    let mut parts = Fields::of(content);
     while !parts.is_finished() {
         let (oid, value) = part(&mut parts)?;
         let flag = match (value.tag, value.value) {
@@ -147,7 +147,7 @@ fn read_properties(content: &[u8]) -> Result<Properties, Asn1Error> {
 
 /// Components 1 to 16, then PCESVN (17), then CPUSVN (18), whose bytes say the same as the components.
 fn read_tcb(content: &[u8]) -> Result<PckTcb, Asn1Error> {
-    let mut parts = Fields::of(content, PART)?;
+    let mut parts = Fields::of(content);
     let mut components = [0; 16];
     for (number, component) in (1..).zip(&mut components) {
         let svn = tcb_part(&mut parts, number)?.unsigned(PART)?;
@@ -167,7 +167,7 @@ fn read_tcb(content: &[u8]) -> Result<PckTcb, Asn1Error> {
 fn tcb_part<'a>(parts: &mut Fields<'a>, number: u32) -> Result<Fields<'a>, Asn1Error> {
     let (oid, value) = part(parts)?;
     match TCB.push_arc(number) {
-        Ok(expected) if expected == oid => Fields::of(value.whole, PART),
+        Ok(expected) if expected == oid => Ok(Fields::of(value.whole)),
         _ => Err(Asn1Error { part: PART }),
     }
 }

@@ -1,5 +1,7 @@
 //! The PCK certificate chain inside a quote: verified up to its root, once for each platform.
 
+use std::borrow::Cow;
+
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use casemate_canon::Sha256;
 
@@ -11,13 +13,14 @@ use crate::crl::Serial;
 use crate::ledger::{Failed, Ledger};
 use crate::roots::{Roots, VendorRoot};
 use crate::time::{UnixTime, Window};
-use crate::x509::{Certificate, PublicKey, X509Error, read_pem_chain};
+use crate::x509::{Certificate, IssuerFacts, PublicKey, X509Error, read_pem_chain};
 
 const RULE: &str = "platform.chain";
 const EXPECTED: &str = "a PCK certificate chain of three certificates";
+const EXPECTED_PEM: &str = "a PCK certificate chain in PEM";
 
 /// What the chain of one platform says, as far as signatures show.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct PckFacts {
     pub(super) digest: Sha256,
     pub(super) root_key: Sha256,
@@ -69,47 +72,79 @@ fn verify(
     crls: Option<&Crls>,
     roots: &Roots,
 ) -> Result<PckFacts, Failed> {
-    let chain = ledger.accept(RULE, "a PCK certificate chain in PEM", read_pem_chain(pem))?;
-    let [leaf, issuer, root] = chain.as_slice() else {
-        let found = X509Error::ChainLength { expected: 3, found: chain.len() };
-        return Err(ledger.fail(RULE, EXPECTED, found));
+    // Most quotes carry the very chain that came with the endorsements, which was verified with them.
+    let known = crls.and_then(|crls| Some((crls.leaf_before_chain(pem)?, crls)));
+    let (leaf, above) = match known {
+        Some((leaf, crls)) => {
+            let mut chain = ledger.accept(RULE, EXPECTED_PEM, read_pem_chain(leaf))?;
+            let found = chain.len().saturating_add(2);
+            let leaf = chain.pop().filter(|_| chain.is_empty());
+            let leaf = leaf.ok_or_else(|| wrong_length(ledger, found))?;
+            require_accepted(ledger, &crls.root, roots)?;
+            (leaf, Above { root: Cow::Borrowed(&crls.root), issuer: Cow::Borrowed(&crls.pck_ca) })
+        }
+        None => {
+            let chain = ledger.accept(RULE, EXPECTED_PEM, read_pem_chain(pem))?;
+            let [leaf, issuer, root] = chain.as_slice() else {
+                return Err(wrong_length(ledger, chain.len()));
+            };
+            let root = ledger.accept(RULE, EXPECTED, Certificate::read(root))?;
+            let root_facts = ledger.accept(RULE, EXPECTED, IssuerFacts::of(&root))?;
+            require_accepted(ledger, &root_facts, roots)?;
+            let issuer = ledger.accept(RULE, EXPECTED, verify_issuer(issuer, &root))?;
+            (leaf.clone(), Above { root: Cow::Owned(root_facts), issuer: Cow::Owned(issuer) })
+        }
     };
-    let root = ledger.accept(RULE, EXPECTED, Certificate::read(root))?;
-    let root_key = root.key_digest();
-    if !roots.accept(VendorRoot::Intel, &root_key) {
-        require_root_key(ledger, &root.common_name, &root_key, roots, VendorRoot::Intel)?;
+    ledger.accept(RULE, EXPECTED, verify_leaf(&leaf, &above, digest))
+}
+
+/// A root and the issuer below it, verified.
+struct Above<'c> {
+    root: Cow<'c, IssuerFacts>,
+    issuer: Cow<'c, IssuerFacts>,
+}
+
+fn wrong_length(ledger: &mut Ledger, found: usize) -> Failed {
+    ledger.fail(RULE, EXPECTED, X509Error::ChainLength { expected: 3, found })
+}
+
+fn require_accepted(ledger: &mut Ledger, root: &IssuerFacts, roots: &Roots) -> Result<(), Failed> {
+    if roots.accept(VendorRoot::Intel, &root.key_digest) {
+        return Ok(());
     }
-    let facts = || -> Result<PckFacts, X509Error> {
-        let leaf = Certificate::read(leaf)?;
-        let issuer = Certificate::read(issuer)?;
-        issuer.require_name(&PCK_ISSUERS)?;
-        // The endorsements' own chain has verified the very same certificates most of the time.
-        let endorsed = crls.is_some_and(|crls| crls.root.der == root.der && crls.pck_ca.der == issuer.der);
-        if !endorsed {
-            require_self_signed(&root)?;
-            require_signed_issuer(&issuer, &root)?;
-        }
-        leaf.require_name(&[PCK_LEAF])?;
-        match crls.filter(|_| endorsed) {
-            Some(crls) => leaf.require_issued_by_facts(&crls.pck_ca)?,
-            None => leaf.require_issued_by(&issuer)?,
-        }
-        leaf.require_leaf_role()?;
-        let PublicKey::P256(point) = leaf.key else { return Err(X509Error::PublicKey) };
-        Ok(PckFacts {
-            digest,
-            root_key,
-            root_name: root.common_name.clone(),
-            issuer_subject: issuer.subject.to_vec(),
-            issuer_key: issuer.key.bytes().to_vec(),
-            issuer_serial: Serial::of(issuer.serial)?,
-            leaf_serial: Serial::of(leaf.serial)?,
-            leaf_key: ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-                .map_err(|_| X509Error::PublicKey)?,
-            sgx: SgxExtension::read(&leaf),
-            found: format!("{} <- {}", leaf.common_name, issuer.common_name),
-            windows: [&root, &issuer, &leaf].map(|one| (one.common_name.clone(), one.window)),
-        })
-    };
-    ledger.accept(RULE, EXPECTED, facts())
+    require_root_key(ledger, &root.common_name, &root.key_digest, roots, VendorRoot::Intel)
+}
+
+fn verify_issuer(issuer: &[u8], root: &Certificate<'_>) -> Result<IssuerFacts, X509Error> {
+    require_self_signed(root)?;
+    let issuer = Certificate::read(issuer)?;
+    issuer.require_name(&PCK_ISSUERS)?;
+    require_signed_issuer(&issuer, root)?;
+    IssuerFacts::of(&issuer)
+}
+
+fn verify_leaf(leaf: &[u8], above: &Above<'_>, digest: Sha256) -> Result<PckFacts, X509Error> {
+    let Above { root, issuer } = above;
+    let leaf = Certificate::read(leaf)?;
+    leaf.require_name(&[PCK_LEAF])?;
+    leaf.require_issued_by_facts(issuer)?;
+    leaf.require_leaf_role()?;
+    let PublicKey::P256(point) = leaf.key else { return Err(X509Error::PublicKey) };
+    Ok(PckFacts {
+        digest,
+        root_key: root.key_digest,
+        root_name: root.common_name.clone(),
+        issuer_subject: issuer.subject.clone(),
+        issuer_key: issuer.key.clone(),
+        issuer_serial: issuer.serial,
+        leaf_serial: Serial::of(leaf.serial)?,
+        leaf_key: ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).map_err(|_| X509Error::PublicKey)?,
+        sgx: SgxExtension::read(&leaf),
+        found: format!("{} <- {}", leaf.common_name, issuer.common_name),
+        windows: [
+            (root.common_name.clone(), root.window),
+            (issuer.common_name.clone(), issuer.window),
+            (leaf.common_name, leaf.window),
+        ],
+    })
 }

@@ -89,7 +89,7 @@ fn require_crls<'c>(
         crls.by_pck_ca.require_unnamed(&pck.leaf_serial)
     };
     ledger.accept(RULE, EXPECTED, holds())?;
-    ledger.require(RULE, true, EXPECTED, &crls.by_pck_ca)?;
+    ledger.require(RULE, true, EXPECTED, &crls.found)?;
     Ok(crls)
 }
 
@@ -126,7 +126,7 @@ fn require_document<'c, T>(
         document.require_current(now)
     };
     ledger.accept(rule.name, rule.expected, holds())?;
-    ledger.require(rule.name, true, rule.expected, format_args!("one of {}", document.window))?;
+    ledger.require(rule.name, true, rule.expected, &document.found)?;
     Ok(document)
 }
 
