@@ -8,6 +8,7 @@ use casemate_protocol::ear::Ear;
 use casemate_protocol::jwk::EcJwk;
 use casemate_protocol::{Nonce, Refusal};
 
+use crate::boot_log::BootLogRow;
 use crate::ear::{self, Challenge, Frame};
 use crate::ledger::{Claim, RuleResult};
 use crate::platform::Standing;
@@ -107,6 +108,7 @@ pub struct PlatformAppraisal {
     pub(crate) standing: Standing,
     pub(crate) claims: Vec<Claim>,
     pub(crate) rules: Vec<RuleResult>,
+    pub(crate) boot_log: Vec<BootLogRow>,
 }
 
 impl PlatformAppraisal {
@@ -120,6 +122,12 @@ impl PlatformAppraisal {
     #[must_use]
     pub fn rules(&self) -> &[RuleResult] {
         &self.rules
+    }
+
+    /// The event log of firmware, one row an event; empty where there was none.
+    #[must_use]
+    pub fn boot_log(&self) -> &[BootLogRow] {
+        &self.boot_log
     }
 
     /// The result as EAR claims, for the policy, challenge and time of the appraisal.
@@ -152,6 +160,9 @@ pub struct Refused {
     pub claims: Vec<Claim>,
     /// Rules as far as they were tried.
     pub rules: Vec<RuleResult>,
+    /// The event log of firmware, one row an event; empty where there was none, or nothing was verified that it could
+    /// be compared with.
+    pub boot_log: Vec<BootLogRow>,
 }
 
 impl Refused {

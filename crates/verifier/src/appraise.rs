@@ -12,6 +12,7 @@ use casemate_protocol::Nonce;
 use casemate_protocol::cmw::{Evidence, Platform};
 
 use crate::appraisal::{Appraisal, Passed, PlatformAppraisal, Refused};
+use crate::boot_log::appraise_beside;
 use crate::hex_text::Hex;
 use crate::ledger::{Failed, Ledger};
 use crate::platform::{self, PlatformView, Scope, Standing};
@@ -30,12 +31,14 @@ pub enum Binding {
 }
 
 /// Appraises a hardware statement by itself: no box, no composition, no agent. It shows a platform and what was
-/// measured there, and nothing of who runs inside.
+/// measured there, and nothing of who runs inside. `boot_log` is the event log of its firmware: CCEL beside a TDX
+/// quote, TCG2 log beside a TPM's; what is asked of it stands in `[boot-log]` of the policy.
 ///
 /// # Errors
 /// [`Refused`], with every rule that was tried.
 pub fn appraise_platform(
     statement: &Platform,
+    boot_log: Option<&[u8]>,
     binding: &Binding,
     policy: &Policy,
     collateral: &mut VerifiedCollateral,
@@ -64,12 +67,21 @@ pub fn appraise_platform(
     if standing == Standing::Unverified && !ledger.any_failed() {
         let _recorded = ledger.fail("appraisal", "a statement that was verified", "one that was not");
     }
+    let mut rows = Vec::new();
+    if standing != Standing::Unverified {
+        // A TPM is the hardware's own only where nothing runs it; Azure's is run by the measured paravisor.
+        let voucher = match statement {
+            Platform::Vtpm(_) => standing.runtime(),
+            _ => standing.hardware(),
+        };
+        rows = appraise_beside(&mut ledger, statement, boot_log, values.boot_log.as_ref(), voucher);
+    }
     let failed = ledger.any_failed();
     let (claims, rules) = ledger.into_parts();
     if failed {
-        return Err(Refused { claims, rules });
+        return Err(Refused { claims, rules, boot_log: rows });
     }
-    Ok(PlatformAppraisal { standing, claims, rules })
+    Ok(PlatformAppraisal { standing, claims, rules, boot_log: rows })
 }
 
 /// That report data are what they must be, in all 64 bytes.
@@ -105,7 +117,7 @@ pub fn appraise(
     let (claims, rules) = ledger.into_parts();
     match passed {
         Some(passed) if !failed => Ok(Appraisal::new(passed, claims, rules, policy, nonce, now)),
-        _ => Err(Refused { claims, rules }),
+        _ => Err(Refused { claims, rules, boot_log: Vec::new() }),
     }
 }
 
@@ -124,6 +136,9 @@ fn try_all(
         // Whoever sent this has no platform: the rest may be anything, and reading it costs more than sending it.
         return None;
     }
+    // Our evidence carries no log of firmware: a policy that requires one is not met.
+    let asked = values.boot_log.as_ref();
+    let _no_rows = appraise_beside(ledger, &evidence.platform, None, asked, platform.standing.hardware());
     let Some(composition) = &values.composition else {
         let expected = "a policy that names a composition and its agents";
         let _recorded = ledger.fail("composition.digest", expected, "a policy for platforms alone");

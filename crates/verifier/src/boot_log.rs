@@ -12,6 +12,7 @@ mod appraise;
 mod label;
 mod register;
 mod replay;
+mod statement;
 mod table;
 mod text;
 
@@ -20,10 +21,13 @@ mod appraise_tests;
 #[cfg(test)]
 mod builder;
 #[cfg(test)]
+mod platform_tests;
+#[cfg(test)]
 mod replay_tests;
 #[cfg(test)]
 mod vector_tests;
 
 pub use label::EventLabel;
 pub use register::{Measured, Register, RegisterKind, RegisterValue};
+pub(crate) use statement::appraise_beside;
 pub use table::{BootLogRow, boot_log_rows};

@@ -10,7 +10,6 @@
 mod appraisal;
 mod appraise;
 mod asn1;
-#[cfg_attr(not(test), expect(dead_code, reason = "no policy names its rules yet"))]
 mod boot_log;
 mod cache;
 mod collateral;

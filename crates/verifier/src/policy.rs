@@ -60,6 +60,8 @@ pub struct PolicyValues {
     pub snp: Option<SnpExpectations>,
     /// Expectations of a TPM; none where no TPM's statement is accepted.
     pub vtpm: Option<VtpmExpectations>,
+    /// Expectations of the event log of firmware; none where none is asked for.
+    pub boot_log: Option<BootLogExpectations>,
     /// Composition and agents; none in a policy that appraises platforms alone.
     pub composition: Option<CompositionExpectations>,
 }

@@ -78,6 +78,7 @@ impl Desk {
             tdx: Some(TdxExpectations::strict(zero, [zero; 3], 18)),
             snp: None,
             vtpm: None,
+            boot_log: None,
             composition: Some(CompositionExpectations {
                 digest: self.lock.digest().unwrap(),
                 agents: expectations.collect(),

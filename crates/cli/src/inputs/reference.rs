@@ -90,6 +90,7 @@ pub(crate) fn render_policy(
         tdx,
         snp,
         vtpm: None,
+        boot_log: None,
         composition: Some(CompositionExpectations {
             digest: inputs::digest(lock)?,
             agents: lock

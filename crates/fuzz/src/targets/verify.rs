@@ -550,7 +550,7 @@ fn change_binding(case: &Case, choices: &mut Choices<'_>) -> Result<(String, Str
     }
     let binding = Binding::ReportData(expected);
     let verdict = warm(case, |collateral| {
-        appraise_platform(&case.evidence.platform, &binding, &policy, collateral, world.now)
+        appraise_platform(&case.evidence.platform, None, &binding, &policy, collateral, world.now)
             .map(drop)
             .map_err(|r| r.first().rule)
     });

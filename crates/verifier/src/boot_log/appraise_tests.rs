@@ -243,6 +243,10 @@ fn refuses_firmware_that_measured_an_error_whatever_the_log_calls_it() {
     ] {
         assert_eq!(appraised(&log, &expectations()).failed(), [("boot-log.error", "event 11")]);
     }
+    // A real machine measures the content 1, 0 of its BootOrder, which has the same digest.
+    let order = variable("BootOrder", &error);
+    let log = honest(KERNEL).measure(1, EventType::EFI_VARIABLE_BOOT, &error, &order);
+    assert_eq!(appraised(&log, &expectations()).failed(), []);
 }
 
 #[test]
@@ -369,6 +373,15 @@ fn every_bank_that_is_signed_must_replay() {
             assert_eq!(outcome.failed_rules()[0], "boot-log.pcr4", "{bank:?}");
         }
     });
+}
+
+#[test]
+fn sha1_alone_is_shown_and_never_enough() {
+    let log = LogBuilder::new(RegisterKind::Pcr, &[TpmHash::Sha1]).event(4, EventType::SEPARATOR, &[0; 4]);
+    let expected = BootLogExpectations { registers: registers(["pcr4"]), expect: vec![], ..expectations() };
+    let outcome = appraised(&log, &expected);
+    assert_eq!(outcome.failed(), [("boot-log.pcr4", "one of SHA-1 alone")]);
+    assert_eq!((outcome.rows[0].bank, outcome.rows[0].label), (Some(TpmHash::Sha1), EventLabel::DataBound));
 }
 
 #[test]

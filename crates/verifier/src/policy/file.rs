@@ -7,16 +7,17 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::place::Place;
-use super::{POLICY_BYTES_MAX, PolicyError, PolicyValues, agents, snp, tdx, vtpm};
+use super::{POLICY_BYTES_MAX, PolicyError, PolicyValues, agents, boot_log, snp, tdx, vtpm};
 use crate::roots::Roots;
 
 const TEE_TODO: &str = "write one or more of \"tdx\", \"snp\" and \"vtpm\"";
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
     version: Spanned<u32>,
     platform: Platform,
+    boot_log: Option<boot_log::Table>,
     composition: Option<Spanned<agents::Composition>>,
     agents: Option<Spanned<BTreeMap<Spanned<String>, agents::Agent>>>,
 }
@@ -88,6 +89,7 @@ fn read(place: &Place<'_>, file: File) -> Result<PolicyValues, PolicyError> {
         tdx: platform.tdx.map(|table| tdx::read(place, table.get_ref())).transpose()?,
         snp: platform.snp.map(|table| snp::read(place, table.get_ref())).transpose()?,
         vtpm: platform.vtpm.map(|table| vtpm::read(place, &table)).transpose()?,
+        boot_log: file.boot_log.map(|table| boot_log::read(place, &table)).transpose()?,
         composition: agents::read(place, file.composition, file.agents)?,
     })
 }

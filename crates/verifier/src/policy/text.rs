@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::place::list;
-use super::{PolicyValues, agents, snp, tdx, vtpm};
+use super::{PolicyValues, agents, boot_log, snp, tdx, vtpm};
 use crate::roots::Roots;
 
 /// The file for these values.
@@ -41,6 +41,9 @@ fn write_all(out: &mut String, values: &PolicyValues) -> std::fmt::Result {
     }
     if let Some(expected) = &values.vtpm {
         vtpm::write(out, expected)?;
+    }
+    if let Some(expected) = &values.boot_log {
+        boot_log::write(out, expected)?;
     }
     if let Some(composition) = &values.composition {
         agents::write(out, composition)?;

@@ -60,7 +60,7 @@ fn outcome(
 }
 
 /// The strictest expectations with the quote's own measurements.
-fn expectations(body: &TdReport<'_>) -> TdxExpectations {
+pub(crate) fn expectations(body: &TdReport<'_>) -> TdxExpectations {
     let [rtmr0, rtmr1, rtmr2, rtmr3] = body.rtmr.map(|register| Measurement(*register));
     let mut expected = TdxExpectations::strict(Measurement(*body.mr_td), [rtmr0, rtmr1, rtmr2], 15);
     expected.rtmr3 = vec![rtmr3];
@@ -227,6 +227,7 @@ fn hardware_vouches_for_a_real_quote_under_production_roots_and_for_nothing_besi
         tdx: Some(expectations(&body)),
         snp: None,
         vtpm: None,
+        boot_log: None,
         composition: Some(CompositionExpectations {
             digest: casemate_canon::Sha384::ZERO,
             agents: BTreeMap::new(),

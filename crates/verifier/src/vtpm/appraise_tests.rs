@@ -61,7 +61,7 @@ fn outcome(
     let policy = Policy::parse(policy).unwrap_or_else(|error| panic!("{error}: {policy}"));
     let binding = Binding::ExtraData(extra_data.to_vec());
     let platform = Platform::Vtpm(statement.clone());
-    match appraise_platform(&platform, &binding, &policy, collateral, now) {
+    match appraise_platform(&platform, None, &binding, &policy, collateral, now) {
         Ok(appraisal) => Ok(appraisal.claims().to_vec()),
         Err(refused) => {
             let mut names: Vec<String> = Vec::new();
@@ -193,13 +193,13 @@ fn a_tpm_quote_is_never_taken_for_report_data_nor_the_other_way_round() {
     let tpm = Platform::Vtpm(statement(&KEY, &extra_data, AkEvidence::Key(area)));
     let mut none = verified(None);
     let as_report = Binding::ReportData(extra_data);
-    let refused = appraise_platform(&tpm, &as_report, &policy, &mut none, NOW).unwrap_err();
+    let refused = appraise_platform(&tpm, None, &as_report, &policy, &mut none, NOW).unwrap_err();
     assert_eq!(refused.first().rule, "vtpm.extra-data");
     let as_extra = Binding::ExtraData(extra_data.to_vec());
-    assert!(appraise_platform(&tpm, &as_extra, &policy, &mut none, NOW).is_ok());
+    assert!(appraise_platform(&tpm, None, &as_extra, &policy, &mut none, NOW).is_ok());
     let quote = TDX.tdx_quote(&TdBody { report_data: extra_data, ..TdBody::new() }).unwrap();
     let quote = Platform::Tdx { quote };
-    let refused = appraise_platform(&quote, &as_extra, &policy, &mut none, NOW).unwrap_err();
+    let refused = appraise_platform(&quote, None, &as_extra, &policy, &mut none, NOW).unwrap_err();
     assert!(refused.rules.iter().any(|rule| !rule.passed && rule.detail.rule == "platform.report-data"));
 }
 

@@ -322,6 +322,7 @@ fn policy(pki: &DevPki, lock: &Lock) -> PolicyValues {
         tdx,
         snp,
         vtpm: None,
+        boot_log: None,
         composition: Some(CompositionExpectations {
             digest: lock.digest().unwrap(),
             agents: BTreeMap::from([(name("researcher"), researcher)]),
