@@ -10,7 +10,10 @@ mod lines;
 mod programs;
 mod progress;
 mod project;
+mod statement;
 mod supervisor;
+#[cfg(test)]
+mod vectors;
 
 use std::process::ExitCode;
 
