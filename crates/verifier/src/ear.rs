@@ -242,6 +242,7 @@ impl Frame<'_> {
         BTreeMap::from([
             ("time".to_owned(), json!(self.now.to_string())),
             ("roots".to_owned(), json!(roots)),
+            ("collateral-age-max-days".to_owned(), json!(self.policy.values().collateral_age_max_days)),
             ("rules-failed".to_owned(), Value::Array(rules.collect())),
             self.challenge.claim(),
         ])

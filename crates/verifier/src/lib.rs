@@ -50,7 +50,7 @@ pub use policy::{
     AgentExpectations, BootLogExpectations, BootLogPresence, CompositionExpectations, DataMismatch,
     ExpectedEvents, GoogleExpectations, Measurement, OwnerExpectations, POLICY_BYTES_MAX, PcrBank,
     PlatformProperty, Policy, PolicyError, PolicyValues, SeptVeDisable, Smt, SnpExpectations, SnpTcbMin,
-    Taint, TdxExpectations, VtpmExpectations,
+    Taint, TdxExpectations, VtpmExpectations, WiderAge,
 };
 pub use roots::Roots;
 pub use snp::SnpProduct;

@@ -46,6 +46,16 @@ pub struct PolicyError {
     pub todo: String,
 }
 
+/// An age that would weaken a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{found} days are more than the {expected} of the policy")]
+pub struct WiderAge {
+    /// What was asked for, in days.
+    pub found: u32,
+    /// The most that the policy accepts, in days.
+    pub expected: u32,
+}
+
 /// Everything a policy says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyValues {
@@ -115,6 +125,24 @@ impl Policy {
     #[must_use]
     pub const fn values(&self) -> &PolicyValues {
         &self.values
+    }
+
+    /// The same policy, asking for endorsements of at most this many days: Intel's, and AMD's CRL.
+    ///
+    /// # Errors
+    /// [`WiderAge`] where the policy asks for younger ones already.
+    pub fn with_collateral_age_max(mut self, days: u32) -> Result<Self, WiderAge> {
+        let values = &mut self.values;
+        let intel = values.tdx.is_some().then_some(values.collateral_age_max_days);
+        let amd = values.snp.as_ref().map(|snp| snp.crl_age_max_days);
+        if let Some(expected) = intel.into_iter().chain(amd).min().filter(|max| days > *max) {
+            return Err(WiderAge { found: days, expected });
+        }
+        values.collateral_age_max_days = values.collateral_age_max_days.min(days);
+        if let Some(snp) = &mut values.snp {
+            snp.crl_age_max_days = snp.crl_age_max_days.min(days);
+        }
+        Ok(self)
     }
 
     /// The same policy with the vendors' production roots, whatever the file names.

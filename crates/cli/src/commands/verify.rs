@@ -1,46 +1,55 @@
-//! `casemate verify`: appraises evidence offline, and shows every claim with its voucher and every rule with its result.
+//! `casemate verify`: appraises evidence offline, and shows what is covered, by whom, and what is not.
+
+mod coverage;
+mod gather;
+mod report;
 
 use std::path::PathBuf;
 
-use casemate_protocol::Nonce;
-use casemate_protocol::cmw::{COLLECTION_BYTES_MAX, Evidence};
+use casemate_protocol::ear::Ear;
 use casemate_verifier::{
-    Claim, CollateralPart, Policy, RuleResult, UnixTime, VerifiedCollateral, Voucher, appraise,
-    collateral_dates,
+    Binding, Challenge, Claim, Policy, Refused, RuleResult, UnixTime, VerifiedCollateral, appraise,
+    appraise_platform, collateral_dates, name_collateral,
 };
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cli::Global;
-use crate::failure::{Failure, Kind, Outcome, one_line};
+use crate::failure::{Failure, Kind, Outcome};
 use crate::inputs;
 use crate::lines;
 use crate::project::{ComposeFile, Project};
+use crate::statement::Statement;
+use coverage::Subject;
+use gather::{Expected, Gathered};
+use report::{Colour, Context, Report};
 
-/// Most characters shown of what a rule found where it holds.
-const SHOWN_CHARS_MAX: usize = 80;
-
-/// What the last line says, and what the exit code does.
-const VERDICTS: &str = "\
+/// What the last line says, what the exit code does, and what is told from what.
+const HELP: &str = "\
 Verdicts:
   affirming         every rule holds, on genuine hardware without known weakness; exit code 0
   warning           every rule holds, and the policy accepts a known weakness, or hardware that is SIMULATED:
                     that shows how it works and is worth nothing outside development; exit code 0
   contraindicated   a rule does not hold; exit code 1
-To refuse simulated hardware whatever the policy says, give `--roots production`.";
+A file, an argument or a policy that is not usable ends with exit code 2. Of several files each is appraised by itself,
+and the highest exit code counts. To refuse simulated hardware whatever the policy says, give `--roots production`.
+
+Files are told by their content: evidence of `casemate attest`; a TDX quote of version 4 or 5 or an SEV-SNP report (bytes,
+hexadecimal digits or base64; a report with or without its certificate table); a TPM's statement as JSON (Azure's
+evidence, a plain TPM's, or ours); an Azure HCL report. Nothing is fetched, and no socket is opened.";
 
 /// What `verify` takes.
 #[derive(Args, Debug)]
-#[command(
-    before_help = "Example: casemate verify evidence.json --nonce 5f2c9e01aa43",
-    after_help = VERDICTS
-)]
+#[command(before_help = "Example: casemate verify evidence.json --nonce 5f2c9e01aa43", after_help = HELP)]
 pub(crate) struct VerifyArgs {
-    /// Evidence, as `casemate attest` writes it
-    evidence: PathBuf,
-    /// The nonce that was sent for it
-    #[arg(long)]
-    nonce: Nonce,
+    /// Evidence of `casemate attest`, or a raw quote, report or TPM statement
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    expected: Expected,
+    /// VCEK or VLEK of an SEV-SNP report that comes without it, PEM or DER
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
     /// Appraisal policy [default: policy.toml beside the Compose file]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -50,6 +59,9 @@ pub(crate) struct VerifyArgs {
     /// Time of the appraisal [default: now]
     #[arg(long, value_name = "RFC3339")]
     now: Option<jiff::Timestamp>,
+    /// Oldest endorsements to accept, in days as `30d`; never more than the policy says
+    #[arg(long, value_name = "DAYS", value_parser = days)]
+    max_age: Option<u32>,
     /// Roots to trust in place of those in the policy
     #[arg(long)]
     roots: Option<Roots>,
@@ -61,105 +73,220 @@ enum Roots {
     Production,
 }
 
+/// A number of days, written as `30d`.
+fn days(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('d').and_then(|number| number.parse().ok()).filter(|days| *days > 0);
+    number.ok_or_else(|| "write a number of days as `30d`".to_owned())
+}
+
 /// Appraises. Exit code 0 where every rule holds, 1 where one does not, 2 where a file is not usable.
 pub(crate) fn run(global: &Global, args: &VerifyArgs) -> Outcome {
-    let evidence = read_evidence(&args.evidence)?;
-    let policy_path = match &args.policy {
-        Some(path) => path.clone(),
-        None => inputs::policy_beside(&ComposeFile::find(global)?)?,
-    };
-    let policy = inputs::read_policy(&policy_path)?;
-    let policy = match args.roots {
-        Some(Roots::Production) => policy.with_production_roots(),
-        None => policy,
-    };
-    let bundle_path = match &args.bundle {
-        Some(path) => path.clone(),
-        None => inputs::bundle_file(&Project::find(global)?),
-    };
-    let collateral = inputs::read_bundle(&bundle_path)?;
-    let now = args.now.unwrap_or_else(jiff::Timestamp::now).as_second();
-    let now =
-        UnixTime(u64::try_from(now).map_err(|_| Failure::input("time before 1970", "give a later `--now`"))?);
-    let context = Context { policy: &policy, now, collateral: collateral_dates(&collateral) };
+    let files = gather::read_all(&args.files);
+    args.expected.require_use(&files)?;
+    let certificate = gather::read_certificate(args.certificate.as_deref(), &files)?;
+    let policy = read_policy(global, args)?;
+    let collateral = read_collateral(global, args)?;
+    let context = Context { policy: &policy, now: now(args.now)?, collateral: collateral_dates(&collateral) };
     let mut verified = VerifiedCollateral::verify(&collateral);
-    match appraise(&evidence, &args.nonce, &policy, &mut verified, now) {
-        Ok(appraisal) => {
-            show(global, appraisal.ear().status.name(), &context, appraisal.claims(), appraisal.rules());
-            Ok(0)
-        }
-        Err(refused) => {
-            show(global, "contraindicated", &context, &refused.claims, &refused.rules);
-            let refusal = refused.first();
-            if global.json {
-                return Ok(Kind::Refused.code());
-            }
-            let todo = todo(&refusal.rule);
-            Err(Failure::refused(format!("{} is refused", args.evidence.display()), refusal, todo))
-        }
+    let [file] = files.as_slice() else {
+        return Ok(all(global, args, &files, certificate.as_deref(), &context, &mut verified));
+    };
+    let (report, _ear) = one(file, args, certificate.as_deref(), &context, &mut verified)?;
+    report.show(global, &context);
+    match report.failure() {
+        Some(failure) if !global.json => Err(failure),
+        Some(failure) => Ok(failure.kind.code()),
+        None => Ok(0),
     }
 }
 
-/// What the verdict was reached with.
-struct Context<'a> {
-    policy: &'a Policy,
-    now: UnixTime,
-    collateral: Vec<CollateralPart>,
-}
-
-impl Context<'_> {
-    const fn roots(&self) -> &'static str {
-        match self.policy.values().roots {
-            casemate_verifier::Roots::Production => "production",
-            casemate_verifier::Roots::Development(_) => "development",
+/// Several files, each by itself; the highest exit code.
+fn all(
+    global: &Global,
+    args: &VerifyArgs,
+    files: &[Gathered],
+    certificate: Option<&[u8]>,
+    context: &Context<'_>,
+    verified: &mut VerifiedCollateral,
+) -> u8 {
+    let mut worst = 0;
+    for (index, file) in files.iter().enumerate() {
+        if index > 0 && !global.json {
+            lines::print("");
         }
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let mut out = vec![
-            format!("policy      {} with {} roots", self.policy.id(), self.roots()),
-            format!("time        {}", self.now),
-        ];
-        for part in &self.collateral {
-            let dates = match &part.dates {
-                Ok((from, until)) => format!("{from} to {until}"),
-                Err(error) => one_line(&error.to_string()),
-            };
-            out.push(format!("collateral  {:21}  {dates}", part.name));
-        }
-        out
-    }
-
-    fn collateral_json(&self) -> Vec<Value> {
-        let dates = |part: &CollateralPart| match &part.dates {
-            Ok((from, until)) => {
-                json!({"part": part.name, "from": from.to_string(), "until": until.to_string()})
+        let failure = match one(file, args, certificate, context, verified) {
+            Ok((report, _ear)) => {
+                report.show(global, context);
+                report.failure().filter(|_| !global.json).map_or(report.code(), |failure| tell(&failure))
             }
-            Err(error) => json!({"part": part.name, "error": error.to_string()}),
+            Err(failure) if global.json => {
+                lines::print(json!({
+                    "file": file.path.display().to_string(), "verdict": null,
+                    "error": failure.what, "to-do": failure.todo,
+                }));
+                failure.kind.code()
+            }
+            Err(failure) => tell(&failure),
         };
-        self.collateral.iter().map(dates).collect()
+        worst = worst.max(failure);
+    }
+    worst
+}
+
+/// Says on standard error what failed, and goes on.
+fn tell(failure: &Failure) -> u8 {
+    let _said = failure.report();
+    failure.kind.code()
+}
+
+/// One file's appraisal, whatever comes of it.
+fn one<'a>(
+    file: &'a Gathered,
+    args: &VerifyArgs,
+    certificate: Option<&[u8]>,
+    context: &Context<'_>,
+    verified: &mut VerifiedCollateral,
+) -> Outcome<(Appraised<'a>, Ear)> {
+    let recognised = file.recognised.as_ref().map_err(Clone::clone)?;
+    let (policy, now) = (context.policy, context.now);
+    let appraised = |subject, result: Result<(Vec<Claim>, Vec<RuleResult>, Ear), (Refused, Ear)>| {
+        let (refused, claims, rules, ear) = match result {
+            Ok((claims, rules, ear)) => (None, claims, rules, ear),
+            Err((refused, ear)) => (Some(refused.first()), refused.claims, refused.rules, ear),
+        };
+        let path = file.path.display().to_string();
+        (
+            Appraised {
+                path,
+                what: &recognised.what,
+                subject,
+                verdict: ear.status.name(),
+                refused,
+                claims,
+                rules,
+            },
+            ear,
+        )
+    };
+    let (appraised, mut ear) = match &recognised.statement {
+        Statement::Agent(evidence) => {
+            let nonce = args.expected.nonce(&file.path)?;
+            let challenge = Challenge::Nonce(nonce);
+            let result = appraise(evidence, nonce, policy, verified, now);
+            let result = result
+                .map(|passed| (passed.claims().to_vec(), passed.rules().to_vec(), passed.ear().clone()));
+            appraised(Subject::Agent, result.map_err(|refused| with_ear(refused, policy, challenge, now)))
+        }
+        Statement::Hardware(platform) => {
+            let report_data = args.expected.report_data(&file.path)?;
+            let challenge = Challenge::ReportData(&report_data);
+            let platform = gather::with_certificate(platform, certificate);
+            let binding = Binding::ReportData(report_data);
+            let result = appraise_platform(&platform, &binding, policy, verified, now);
+            let result = result.map(|passed| {
+                (passed.claims().to_vec(), passed.rules().to_vec(), passed.ear(policy, challenge, now))
+            });
+            appraised(Subject::Hardware, result.map_err(|refused| with_ear(refused, policy, challenge, now)))
+        }
+        Statement::Vtpm(_) => {
+            let _extra_data = args.expected.extra_data(&file.path)?;
+            return Err(Failure::input(
+                format!("{}: a TPM's statement is told but not appraised here", file.path.display()),
+                "give the quote or report of the hardware",
+            ));
+        }
+    };
+    name_collateral(&mut ear, &context.collateral);
+    Ok((appraised, ear))
+}
+
+fn with_ear(refused: Refused, policy: &Policy, challenge: Challenge<'_>, now: UnixTime) -> (Refused, Ear) {
+    let ear = refused.ear(policy, challenge, now);
+    (refused, ear)
+}
+
+/// What came of one file.
+struct Appraised<'a> {
+    path: String,
+    what: &'a str,
+    subject: Subject,
+    verdict: &'static str,
+    /// The first rule that did not hold.
+    refused: Option<casemate_protocol::Refusal>,
+    claims: Vec<Claim>,
+    rules: Vec<RuleResult>,
+}
+
+impl Appraised<'_> {
+    fn show(&self, global: &Global, context: &Context<'_>) {
+        let report = Report {
+            file: self.path.clone(),
+            what: self.what,
+            subject: self.subject,
+            verdict: self.verdict,
+            claims: &self.claims,
+            rules: &self.rules,
+        };
+        if global.json {
+            lines::print(report.json(context));
+            return;
+        }
+        report.lines(context, Colour::of_stdout()).into_iter().for_each(lines::print);
+    }
+
+    const fn code(&self) -> u8 {
+        match self.refused {
+            Some(_) => Kind::Refused.code(),
+            None => 0,
+        }
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        let refusal = self.refused.clone()?;
+        let todo = todo(&refusal.rule);
+        Some(Failure::refused(format!("{} is refused", self.path), refusal, todo))
     }
 }
 
-/// Whether the platform is simulated. None where nothing that was verified says so.
-fn simulated(claims: &[Claim]) -> Option<bool> {
-    let claim = claims.iter().find(|claim| claim.part == "platform" && claim.name == "simulated")?;
-    match (claim.voucher, claim.value.as_str()) {
-        (Voucher::Simulated, "true") => Some(true),
-        (Voucher::Hardware, "false") => Some(false),
-        _ => None,
+fn read_policy(global: &Global, args: &VerifyArgs) -> Outcome<Policy> {
+    let path = match &args.policy {
+        Some(path) => path.clone(),
+        None => inputs::policy_beside(&beside(ComposeFile::find(global), "policy", "--policy FILE")?)?,
+    };
+    let mut policy = inputs::read_policy(&path)?;
+    if args.roots == Some(Roots::Production) {
+        policy = policy.with_production_roots();
+    }
+    match args.max_age {
+        None => Ok(policy),
+        Some(days) => policy.with_collateral_age_max(days).map_err(|error| {
+            let todo = format!("give at most `--max-age {}d`, or change the policy", error.expected);
+            Failure::input(format!("--max-age {days}d: {error}"), todo)
+        }),
     }
 }
 
-fn read_evidence(path: &std::path::Path) -> Outcome<Evidence> {
-    let todo = "make it with `casemate attest AGENT --nonce NONCE -o FILE`";
-    let bytes = inputs::read_bytes(path, COLLECTION_BYTES_MAX, todo)?;
-    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
-        let place = format!("{}:{}:{}", path.display(), error.line().max(1), error.column().max(1));
-        return Err(Failure::input(format!("{place}: not JSON: {error}"), todo));
-    }
-    Evidence::from_json_bytes(&bytes)
-        .map_err(|error| Failure::input(format!("{}:1:1: not evidence: {error}", path.display()), todo))
+fn read_collateral(global: &Global, args: &VerifyArgs) -> Outcome<casemate_verifier::Collateral> {
+    let path = match &args.bundle {
+        Some(path) => path.clone(),
+        None => inputs::bundle_file(&beside(Project::find(global), "endorsements", "--bundle FILE")?),
+    };
+    inputs::read_bundle(&path)
+}
+
+/// Where there is no Compose file either, what to give.
+fn beside<T>(found: Outcome<T>, what: &str, option: &str) -> Outcome<T> {
+    found.map_err(|error| {
+        let todo = format!("give {what} with `{option}`; or {}", error.todo);
+        Failure::input(format!("{}, and no {what} given", error.what), todo)
+    })
+}
+
+/// The time of the appraisal.
+pub(crate) fn now(given: Option<jiff::Timestamp>) -> Outcome<UnixTime> {
+    let seconds = given.unwrap_or_else(jiff::Timestamp::now).as_second();
+    let seconds = u64::try_from(seconds);
+    seconds.map(UnixTime).map_err(|_| Failure::input("time before 1970", "give a later `--now`"))
 }
 
 /// What to do about a rule that did not hold.
@@ -168,10 +295,14 @@ pub(crate) fn todo(rule: &str) -> &'static str {
         "import the image again; where the change is meant, lock and write the policy again"
     } else if rule == "secret.stored" {
         "store it with `casemate secret put NAME`, then start again"
+    } else if rule.ends_with("report-data") || rule.ends_with("extra-data") {
+        "compare with what the guest was asked to bind in: a statement made for another question proves nothing now"
     } else if rule.contains("nonce") {
         "ask for fresh evidence with the nonce that you send now; evidence is good for one nonce"
     } else if rule.contains("root") || rule.contains("simulated") || rule.contains("chain") {
         "use evidence of real hardware, or a policy that names the development root, for development only"
+    } else if rule.starts_with("collateral.") {
+        "get endorsements of now with `casemate bundle create`"
     } else if rule.contains("measurement") || rule.contains("composition") {
         "if the change is meant, write the policy again with `casemate policy write --force`; if not, find who made it"
     } else {
@@ -179,179 +310,15 @@ pub(crate) fn todo(rule: &str) -> &'static str {
     }
 }
 
-const fn voucher(voucher: Voucher) -> &'static str {
-    match voucher {
-        Voucher::Hardware => "hardware",
-        Voucher::MeasuredRuntime => "measured-runtime",
-        Voucher::HostClaimed => "host-claimed",
-        Voucher::Simulated => "simulated",
-    }
-}
-
-fn show(global: &Global, verdict: &str, context: &Context<'_>, claims: &[Claim], rules: &[RuleResult]) {
-    if global.json {
-        lines::print(as_json(verdict, context, claims, rules));
-        return;
-    }
-    let simulated = simulated(claims);
-    if simulated == Some(true) {
-        lines::print(
-            "SIMULATED: signed under a development root. It shows how it works and proves nothing about hardware.",
-        );
-    }
-    for line in context.lines().into_iter().chain(tree(claims, rules)) {
-        lines::print(line);
-    }
-    lines::print(last_line(verdict, simulated));
-}
-
-/// The verdict, and what it is worth.
-fn last_line(verdict: &str, simulated: Option<bool>) -> String {
-    match simulated {
-        Some(true) => format!("verdict: {verdict} (SIMULATED: worth nothing outside development)"),
-        Some(false) | None => format!("verdict: {verdict}"),
-    }
-}
-
-fn as_json(verdict: &str, context: &Context<'_>, claims: &[Claim], rules: &[RuleResult]) -> Value {
-    let simulated = simulated(claims);
-    let claims: Vec<Value> = claims
-        .iter()
-        .map(|c| json!({"part": c.part, "name": c.name, "value": c.value, "vouched-by": voucher(c.voucher)}))
-        .collect();
-    let rules: Vec<Value> = rules
-        .iter()
-        .map(|r| json!({"rule": r.detail.rule, "passed": r.passed, "expected": r.detail.expected, "found": r.detail.found}))
-        .collect();
-    json!({
-        "verdict": verdict, "simulated": simulated,
-        "policy": {"id": context.policy.id().to_string(), "roots": context.roots()},
-        "time": context.now.to_string(), "collateral": context.collateral_json(),
-        "claims": claims, "rules": rules,
-    })
-}
-
-/// Box and furniture: claims by part in their order, then the rules.
-fn tree(claims: &[Claim], rules: &[RuleResult]) -> Vec<String> {
-    let mut out = Vec::new();
-    let mut parts: Vec<&str> = Vec::new();
-    for claim in claims {
-        if !parts.contains(&claim.part) {
-            parts.push(claim.part);
-        }
-    }
-    let width = claims.iter().map(|claim| claim.name.chars().count()).max().unwrap_or(0).min(40);
-    for part in parts {
-        out.push(part.to_owned());
-        let of_part: Vec<&Claim> = claims.iter().filter(|claim| claim.part == part).collect();
-        let last = of_part.len().saturating_sub(1);
-        for (index, claim) in of_part.into_iter().enumerate() {
-            let branch = if index == last { "\u{2514}" } else { "\u{251c}" };
-            let line =
-                format!("{branch} {:width$}  {}  [{}]", claim.name, claim.value, voucher(claim.voucher));
-            out.push(lines::printable(line.as_bytes()));
-        }
-    }
-    out.push("rules".to_owned());
-    for rule in rules {
-        let detail = &rule.detail;
-        if rule.passed {
-            out.push(format!("\u{2713} {}  {}", detail.rule, cut(&detail.found)));
-        } else {
-            out.push(format!("\u{2717} {}", detail.rule));
-            out.push(format!("    expected  {}", detail.expected));
-            out.push(format!("    found     {}", detail.found));
-        }
-    }
-    out
-}
-
-/// A long value of a rule that holds, cut; `--json` has it whole.
-fn cut(text: &str) -> String {
-    let short: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-    if short.len() < text.len() { format!("{short}\u{2026}") } else { short }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use casemate_protocol::Refusal;
 
     #[test]
-    fn every_claim_is_shown_with_its_voucher_and_every_failed_rule_with_its_parts() {
-        let claim = |part, name: &str, voucher| Claim { part, name: name.into(), value: "v".into(), voucher };
-        let claims =
-            [claim("platform", "tee", Voucher::Simulated), claim("agent", "name", Voucher::MeasuredRuntime)];
-        let rules = [
-            RuleResult { passed: true, detail: Refusal::new("box.nonce", "n", "n") },
-            RuleResult { passed: false, detail: Refusal::new("platform.root", "intel", "development") },
-        ];
-        assert_eq!(
-            tree(&claims, &rules),
-            [
-                "platform",
-                "\u{2514} tee   v  [simulated]",
-                "agent",
-                "\u{2514} name  v  [measured-runtime]",
-                "rules",
-                "\u{2713} box.nonce  n",
-                "\u{2717} platform.root",
-                "    expected  intel",
-                "    found     development",
-            ]
-        );
-    }
-
-    fn policy() -> Policy {
-        let zero = "0".repeat(96);
-        let text = format!(
-            "version = 1\n[platform]\ntee = [\"tdx\"]\nroots = \"production\"\ncollateral-age-max-days = 30\n\
-             [platform.tdx]\ntcb-status = [\"UpToDate\"]\nrequire-sept-ve-disable = true\ntcb-evaluation-min = 18\nmrtd = [\"{zero}\"]\n\
-             rtmr0 = [\"{zero}\"]\nrtmr1 = [\"{zero}\"]\nrtmr2 = [\"{zero}\"]\n\
-             [composition]\ndigest = \"sha384:{zero}\"\n[agents]\n"
-        );
-        Policy::parse(&text).unwrap()
-    }
-
-    #[test]
-    fn the_json_form_says_whether_it_is_simulated_and_null_where_nobody_can_tell() {
-        let policy = policy();
-        let context = Context { policy: &policy, now: UnixTime(0), collateral: Vec::new() };
-        let simulated = |claims: &[Claim]| as_json("warning", &context, claims, &[])["simulated"].clone();
-        let claim = |name: &str, value: &str, voucher| Claim {
-            part: "platform",
-            name: name.into(),
-            value: value.into(),
-            voucher,
-        };
-        assert_eq!(simulated(&[claim("simulated", "true", Voucher::Simulated)]), json!(true));
-        assert_eq!(simulated(&[claim("simulated", "false", Voucher::Hardware)]), json!(false));
-        assert_eq!(simulated(&[]), Value::Null);
-        assert_eq!(simulated(&[claim("tee", "tdx", Voucher::HostClaimed)]), Value::Null);
-        assert_eq!(simulated(&[claim("simulated", "false", Voucher::HostClaimed)]), Value::Null);
-    }
-
-    #[test]
-    fn the_last_line_says_what_simulated_evidence_is_worth() {
-        let simulated = last_line("warning", Some(true));
-        assert_eq!(simulated, "verdict: warning (SIMULATED: worth nothing outside development)");
-        assert_eq!(last_line("affirming", Some(false)), "verdict: affirming");
-    }
-
-    #[test]
-    fn policy_time_and_dates_of_collateral_stand_above_the_claims() {
-        let policy = policy();
-        let sha256 = casemate_canon::Sha256::of(b"");
-        let part = CollateralPart { name: "snp.crl", sha256, dates: Ok((UnixTime(0), UnixTime(86_400))) };
-        let context = Context { policy: &policy, now: UnixTime(86_400), collateral: vec![part] };
-        assert_eq!(
-            context.lines(),
-            [
-                format!("policy      {} with production roots", policy.id()),
-                "time        1970-01-02T00:00:00Z".to_owned(),
-                "collateral  snp.crl                1970-01-01T00:00:00Z to 1970-01-02T00:00:00Z".to_owned(),
-            ]
-        );
-        assert_eq!(as_json("x", &context, &[], &[])["policy"]["roots"], "production");
+    fn an_age_is_written_in_days() {
+        assert_eq!(days("30d"), Ok(30));
+        for bad in ["30", "d", "0d", "-1d", "1.5d", "30 d", "30h", "4294967296d"] {
+            assert!(days(bad).is_err(), "{bad}");
+        }
     }
 }

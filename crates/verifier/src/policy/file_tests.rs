@@ -218,3 +218,16 @@ fn repeated_keys_and_text_that_is_not_toml_are_refused() {
     let long = format!("{}#{}", filled(GOOD), "x".repeat(super::super::POLICY_BYTES_MAX));
     assert_eq!(Policy::parse(&long).unwrap_err().line, 1);
 }
+
+#[test]
+fn the_age_of_endorsements_can_be_narrowed_and_not_widened() {
+    let policy = || Policy::parse(&filled(GOOD)).unwrap();
+    let narrowed = policy().with_collateral_age_max(7).unwrap();
+    let values = narrowed.values();
+    assert_eq!(values.collateral_age_max_days, 7);
+    assert_eq!(values.snp.as_ref().unwrap().crl_age_max_days, 7);
+    assert_eq!(narrowed.id(), policy().id());
+    assert!(policy().with_collateral_age_max(30).is_ok());
+    let wider = crate::policy::WiderAge { found: 31, expected: 30 };
+    assert_eq!(policy().with_collateral_age_max(31).err(), Some(wider));
+}

@@ -1,0 +1,138 @@
+//! Which claims stand in which layer, and which gaps are named.
+
+use casemate_protocol::Refusal;
+
+use super::*;
+
+fn claim(part: &'static str, name: &str, value: &str, voucher: Voucher) -> Claim {
+    Claim { part, name: name.into(), value: value.into(), voucher }
+}
+
+fn hardware(name: &str, value: &str) -> Claim {
+    claim("platform", name, value, Voucher::Hardware)
+}
+
+fn rule(name: &str, passed: bool) -> RuleResult {
+    RuleResult { passed, detail: Refusal::new(name, "e", "f") }
+}
+
+fn layer<'a>(layers: &'a [Layer<'_>], name: &str) -> &'a Layer<'a> {
+    layers.iter().find(|layer| layer.name == name).unwrap()
+}
+
+fn gaps(layers: &[Layer<'_>], name: &str) -> String {
+    layer(layers, name).not_covered.join("\n")
+}
+
+#[test]
+fn nothing_is_covered_where_nothing_was_verified() {
+    let allegation = [claim("platform", "mrtd", "aa", Voucher::HostClaimed)];
+    let rules = [rule("platform.roots", false)];
+    for subject in [Subject::Agent, Subject::Hardware, Subject::Vtpm] {
+        let layers = layers(subject, &allegation, &rules);
+        assert_eq!(layers.len(), 1);
+        assert!(layers[0].covered.is_empty());
+        assert!(layers[0].not_covered[0].starts_with("anything: "));
+    }
+}
+
+#[test]
+fn claims_stand_from_the_hardware_up_with_what_became_of_them() {
+    let claims = [
+        hardware("simulated", "false"),
+        hardware("tee", "tdx"),
+        hardware("mrtd", "aa"),
+        hardware("rtmr0", "bb"),
+        hardware("rtmr1", "cc"),
+        hardware("rtmr3", "dd"),
+        claim("box", "composition", "sha384:1", Voucher::Hardware),
+        claim("agent", "measurement", "sha384:2", Voucher::MeasuredRuntime),
+    ];
+    let rules = [rule("tdx.mrtd", true), rule("tdx.rtmr1", false), rule("agent.measurement", true)];
+    let layers = layers(Subject::Agent, &claims, &rules);
+    assert_eq!(layers.iter().map(|layer| layer.name).collect::<Vec<_>>(), LAYERS);
+    let of = |name| {
+        let covered = layer(&layers, name).covered.iter();
+        covered.map(|one| (one.claim.name.as_str(), one.compared)).collect::<Vec<_>>()
+    };
+    assert_eq!(of("hardware"), [("simulated", Compared::ReadOnly), ("tee", Compared::ReadOnly)]);
+    assert_eq!(of("firmware"), [("mrtd", Compared::Holds), ("rtmr0", Compared::ReadOnly)]);
+    assert_eq!(of("kernel"), [("rtmr1", Compared::Fails)]);
+    assert_eq!(of("composition"), [("rtmr3", Compared::ReadOnly), ("composition", Compared::ReadOnly)]);
+    assert_eq!(of("agent"), [("measurement", Compared::Holds)]);
+    assert!(gaps(&layers, "composition").contains("rtmr3: read, but the policy asks for no value"));
+}
+
+#[test]
+fn a_measurement_of_the_agent_is_not_that_of_the_platform() {
+    let claims = [hardware("simulated", "false"), hardware("measurement", "aa")];
+    let rules = [rule("agent.measurement", false)];
+    let layers = layers(Subject::Agent, &claims, &rules);
+    assert_eq!(layer(&layers, "firmware").covered[0].compared, Compared::ReadOnly);
+}
+
+#[test]
+fn a_raw_quote_covers_no_warden_composition_or_agent() {
+    let claims = [hardware("simulated", "false"), hardware("tee", "tdx"), hardware("rtmr3", "00")];
+    let layers = layers(Subject::Hardware, &claims, &[rule("tdx.rtmr3", true)]);
+    assert_eq!(gaps(&layers, "warden"), "that a warden runs: this statement is not of a box");
+    assert!(gaps(&layers, "composition").starts_with("any composition: "));
+    assert!(!gaps(&layers, "composition").contains("rtmr3"));
+    assert!(gaps(&layers, "agent").starts_with("any agent: "));
+}
+
+#[test]
+fn the_gaps_of_sev_snp_are_named() {
+    let claims = [
+        hardware("simulated", "false"),
+        hardware("tee", "snp"),
+        hardware("chip-id", &"0".repeat(128)),
+        hardware("signing-key", "vlek"),
+        hardware("host-data", "aa"),
+    ];
+    let layers = layers(Subject::Agent, &claims, &[rule("composition.launch-binding", true)]);
+    assert!(gaps(&layers, "hardware").contains("its identity is masked"));
+    assert!(gaps(&layers, "hardware").contains("chip-id: read, but the policy asks for no value"));
+    assert!(gaps(&layers, "hardware").contains("a VLEK is the provider's key"));
+    assert!(gaps(&layers, "kernel").contains("only where the measured firmware checks it"));
+    assert!(gaps(&layers, "composition").contains("no register that grows"));
+    assert!(!gaps(&layers, "composition").contains("host-data"));
+}
+
+#[test]
+fn zero_registers_of_azure_and_debugging_are_named() {
+    let zero = "0".repeat(96);
+    let claims: Vec<Claim> = [("simulated", "false"), ("tee", "tdx"), ("debug", "true")]
+        .into_iter()
+        .chain(["rtmr0", "rtmr1", "rtmr2"].into_iter().map(|name| (name, zero.as_str())))
+        .map(|(name, value)| hardware(name, value))
+        .collect();
+    let all = layers(Subject::Hardware, &claims, &[]);
+    assert!(gaps(&all, "firmware").contains("RTMR0 is zero"));
+    assert!(gaps(&all, "kernel").contains("RTMR1 and RTMR2 are zero"));
+    assert!(gaps(&all, "kernel").contains("no boot log was given"));
+    assert!(gaps(&all, "hardware").contains("debugging is on"));
+    assert!(!gaps(&layers(Subject::Vtpm, &claims, &[]), "kernel").contains("vTPM, whose quote"));
+    let logged = layers(Subject::Hardware, &claims, &[rule("boot-log.replay", true)]);
+    assert!(!gaps(&logged, "kernel").contains("no boot log was given"));
+}
+
+#[test]
+fn simulated_hardware_is_no_hardware() {
+    let claims = [claim("platform", "simulated", "true", Voucher::Simulated)];
+    let layers = layers(Subject::Agent, &claims, &[]);
+    assert!(gaps(&layers, "hardware").starts_with("any hardware: "));
+}
+
+#[test]
+fn registers_of_a_tpm_stand_where_they_are_measured() {
+    for (name, expected) in [
+        ("pcr0", "firmware"),
+        ("pcr.sha256.7", "firmware"),
+        ("pcr8", "kernel"),
+        ("pcr-11", "kernel"),
+        ("pcrs", "hardware"),
+    ] {
+        assert_eq!(layer_of(&hardware(name, "x")), expected, "{name}");
+    }
+}
