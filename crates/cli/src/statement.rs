@@ -41,10 +41,8 @@ pub(crate) struct Recognised {
 pub(crate) enum Statement {
     /// Evidence about one agent.
     Agent(Box<Evidence>),
-    /// A TDX quote or an SEV-SNP report alone.
-    Hardware(Platform),
-    /// A TPM's statement.
-    Vtpm(Box<Vtpm>),
+    /// A TDX quote, an SEV-SNP report or a TPM's statement alone.
+    Platform(Platform),
 }
 
 /// Why a file is no statement.
@@ -128,7 +126,7 @@ fn tdx(bytes: &[u8]) -> Recognised {
         }
         Err(error) => format!("TDX quote that cannot be read, {} bytes: {error}", bytes.len()),
     };
-    Recognised { statement: Statement::Hardware(Platform::Tdx { quote: bytes.to_vec() }), what }
+    Recognised { statement: Statement::Platform(Platform::Tdx { quote: bytes.to_vec() }), what }
 }
 
 /// A report, and the certificate table after it.
@@ -143,7 +141,7 @@ fn snp(bytes: &[u8]) -> Option<Recognised> {
         Err(error) => format!("SEV-SNP report that cannot be read, {} bytes: {error}", bytes.len()),
     };
     let platform = Platform::Snp { report: report.to_vec(), certificates: certificates.to_vec() };
-    Some(Recognised { statement: Statement::Hardware(platform), what })
+    Some(Recognised { statement: Statement::Platform(platform), what })
 }
 
 /// The report of Azure's firmware. Without a TPM quote beside it, it shows no more than the hardware's report in it.
@@ -153,7 +151,7 @@ fn hcl(bytes: &[u8]) -> Result<Recognised, NotAStatement> {
         Ok(HclHardware::Snp(report)) => {
             let platform = Platform::Snp { report: report.to_vec(), certificates: Vec::new() };
             let what = format!("Azure HCL report, {} bytes, read as the SEV-SNP report in it", bytes.len());
-            Ok(Recognised { statement: Statement::Hardware(platform), what })
+            Ok(Recognised { statement: Statement::Platform(platform), what })
         }
         Ok(HclHardware::Tdx(_)) => {
             let what =
@@ -184,6 +182,7 @@ fn json(bytes: &[u8]) -> Result<Recognised, NotAStatement> {
         let kind = match &evidence.platform {
             Platform::Tdx { .. } => "a TDX quote",
             Platform::Snp { .. } => "an SEV-SNP report",
+            Platform::Vtpm(_) => "a TPM's statement",
         };
         let what = format!("evidence about one agent, {} bytes, with {kind}", bytes.len());
         return Ok(Recognised { statement: Statement::Agent(Box::new(evidence)), what });
@@ -201,7 +200,7 @@ fn json(bytes: &[u8]) -> Result<Recognised, NotAStatement> {
             AkEvidence::Certificates(_) => "a TPM quote with its key's certificates",
         };
         let what = format!("{kind}, {} bytes, {} registers", bytes.len(), vtpm.pcrs.len());
-        return Ok(Recognised { statement: Statement::Vtpm(Box::new(vtpm)), what });
+        return Ok(Recognised { statement: Statement::Platform(Platform::Vtpm(vtpm)), what });
     }
     Err(unknown(bytes, Some("JSON with other members")))
 }

@@ -1,11 +1,14 @@
 //! `casemate verify`: appraises evidence offline, and shows what is covered, by whom, and what is not.
 
 mod coverage;
+mod ear;
 mod gather;
 mod report;
 
 use std::path::PathBuf;
 
+use casemate_protocol::Refusal;
+use casemate_protocol::cmw::Platform;
 use casemate_protocol::ear::Ear;
 use casemate_verifier::{
     Binding, Challenge, Claim, Policy, Refused, RuleResult, UnixTime, VerifiedCollateral, appraise,
@@ -65,6 +68,8 @@ pub(crate) struct VerifyArgs {
     /// Roots to trust in place of those in the policy
     #[arg(long)]
     roots: Option<Roots>,
+    #[command(flatten)]
+    ear: ear::EarArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -81,6 +86,7 @@ fn days(text: &str) -> Result<u32, String> {
 
 /// Appraises. Exit code 0 where every rule holds, 1 where one does not, 2 where a file is not usable.
 pub(crate) fn run(global: &Global, args: &VerifyArgs) -> Outcome {
+    let writer = args.ear.writer(args.files.len())?;
     let files = gather::read_all(&args.files);
     args.expected.require_use(&files)?;
     let certificate = gather::read_certificate(args.certificate.as_deref(), &files)?;
@@ -91,8 +97,11 @@ pub(crate) fn run(global: &Global, args: &VerifyArgs) -> Outcome {
     let [file] = files.as_slice() else {
         return Ok(all(global, args, &files, certificate.as_deref(), &context, &mut verified));
     };
-    let (report, _ear) = one(file, args, certificate.as_deref(), &context, &mut verified)?;
-    report.show(global, &context);
+    let (report, ear) = one(file, args, certificate.as_deref(), &context, &mut verified)?;
+    match writer.as_ref().map(|writer| writer.write(&ear)).transpose()? {
+        Some(ear::Written::ToStandardOutput) => {}
+        Some(ear::Written::ToFile) | None => report.show(global, &context),
+    }
     match report.failure() {
         Some(failure) if !global.json => Err(failure),
         Some(failure) => Ok(failure.kind.code()),
@@ -149,60 +158,58 @@ fn one<'a>(
 ) -> Outcome<(Appraised<'a>, Ear)> {
     let recognised = file.recognised.as_ref().map_err(Clone::clone)?;
     let (policy, now) = (context.policy, context.now);
-    let appraised = |subject, result: Result<(Vec<Claim>, Vec<RuleResult>, Ear), (Refused, Ear)>| {
-        let (refused, claims, rules, ear) = match result {
-            Ok((claims, rules, ear)) => (None, claims, rules, ear),
-            Err((refused, ear)) => (Some(refused.first()), refused.claims, refused.rules, ear),
-        };
-        let path = file.path.display().to_string();
-        (
-            Appraised {
-                path,
-                what: &recognised.what,
-                subject,
-                verdict: ear.status.name(),
-                refused,
-                claims,
-                rules,
-            },
-            ear,
-        )
+    let refused = |refused: Refused, challenge| {
+        let ear = refused.ear(policy, challenge, now);
+        Judged { refused: Some(refused.first()), claims: refused.claims, rules: refused.rules, ear }
     };
-    let (appraised, mut ear) = match &recognised.statement {
+    let (subject, mut judged) = match &recognised.statement {
         Statement::Agent(evidence) => {
             let nonce = args.expected.nonce(&file.path)?;
-            let challenge = Challenge::Nonce(nonce);
-            let result = appraise(evidence, nonce, policy, verified, now);
-            let result = result
-                .map(|passed| (passed.claims().to_vec(), passed.rules().to_vec(), passed.ear().clone()));
-            appraised(Subject::Agent, result.map_err(|refused| with_ear(refused, policy, challenge, now)))
+            let judged = match appraise(evidence, nonce, policy, verified, now) {
+                Ok(passed) => Judged::passed(passed.claims(), passed.rules(), passed.ear().clone()),
+                Err(error) => refused(error, Challenge::Nonce(nonce)),
+            };
+            (Subject::Agent, judged)
         }
-        Statement::Hardware(platform) => {
-            let report_data = args.expected.report_data(&file.path)?;
-            let challenge = Challenge::ReportData(&report_data);
+        Statement::Platform(platform) => {
             let platform = gather::with_certificate(platform, certificate);
-            let binding = Binding::ReportData(report_data);
-            let result = appraise_platform(&platform, &binding, policy, verified, now);
-            let result = result.map(|passed| {
-                (passed.claims().to_vec(), passed.rules().to_vec(), passed.ear(policy, challenge, now))
-            });
-            appraised(Subject::Hardware, result.map_err(|refused| with_ear(refused, policy, challenge, now)))
-        }
-        Statement::Vtpm(_) => {
-            let _extra_data = args.expected.extra_data(&file.path)?;
-            return Err(Failure::input(
-                format!("{}: a TPM's statement is told but not appraised here", file.path.display()),
-                "give the quote or report of the hardware",
-            ));
+            let (subject, binding) = match &platform {
+                Platform::Vtpm(_) => (Subject::Vtpm, Binding::ExtraData(args.expected.extra_data(&file.path)?)),
+                _ => (Subject::Hardware, Binding::ReportData(args.expected.report_data(&file.path)?)),
+            };
+            let challenge = match &binding {
+                Binding::ReportData(data) => Challenge::ReportData(data),
+                Binding::ExtraData(data) => Challenge::ExtraData(data),
+            };
+            let judged = match appraise_platform(&platform, &binding, policy, verified, now) {
+                Ok(passed) => {
+                    Judged::passed(passed.claims(), passed.rules(), passed.ear(policy, challenge, now))
+                }
+                Err(error) => refused(error, challenge),
+            };
+            (subject, judged)
         }
     };
-    name_collateral(&mut ear, &context.collateral);
+    name_collateral(&mut judged.ear, &context.collateral);
+    let path = file.path.display().to_string();
+    let Judged { refused, claims, rules, ear } = judged;
+    let appraised =
+        Appraised { path, what: &recognised.what, subject, verdict: ear.status.name(), refused, claims, rules };
     Ok((appraised, ear))
 }
 
-fn with_ear(refused: Refused, policy: &Policy, challenge: Challenge<'_>, now: UnixTime) -> (Refused, Ear) {
-    let ear = refused.ear(policy, challenge, now);
-    (refused, ear)
+/// A verdict of either kind.
+struct Judged {
+    refused: Option<Refusal>,
+    claims: Vec<Claim>,
+    rules: Vec<RuleResult>,
+    ear: Ear,
+}
+
+impl Judged {
+    fn passed(claims: &[Claim], rules: &[RuleResult], ear: Ear) -> Self {
+        Self { refused: None, claims: claims.to_vec(), rules: rules.to_vec(), ear }
+    }
 }
 
 /// What came of one file.
@@ -212,7 +219,7 @@ struct Appraised<'a> {
     subject: Subject,
     verdict: &'static str,
     /// The first rule that did not hold.
-    refused: Option<casemate_protocol::Refusal>,
+    refused: Option<Refusal>,
     claims: Vec<Claim>,
     rules: Vec<RuleResult>,
 }

@@ -59,7 +59,7 @@ impl Compared {
 const LAYERS: [&str; 6] = ["hardware", "firmware", "kernel", "warden", "composition", "agent"];
 
 /// Claims whose rule has another name than they have: claim, rules.
-const RULES: [(&str, &[&str]); 13] = [
+const RULES: [(&str, &[&str]); 16] = [
     ("tcb-status", &["tdx.tcb-status"]),
     ("tcb-advisories", &["tdx.advisories"]),
     ("tcb-evaluation-data-number", &["tdx.tcb-evaluation"]),
@@ -72,6 +72,9 @@ const RULES: [(&str, &[&str]); 13] = [
     ("chip-id", &["snp.chip-id", "snp.chip"]),
     ("name", &["agent.name", "agent.membership"]),
     ("simulated", &["platform.roots"]),
+    ("debug", &["tdx.td-attributes"]),
+    ("migratable", &["tdx.td-attributes"]),
+    ("vtpm.key", &["vtpm.key-trust", "vtpm.chain"]),
     ("log-head", &["log.box-head"]),
 ];
 
@@ -138,15 +141,20 @@ fn layer_of(claim: &Claim) -> &'static str {
         _ if matches!(name, "rtmr3" | "mrconfigid" | "mrowner" | "mrownerconfig" | "host-data") => {
             "composition"
         }
-        _ => pcr_of(name).map_or("hardware", |pcr| if pcr < 8 { "firmware" } else { "kernel" }),
+        // TCG PC Client Platform Firmware Profile, "PCR Usage": 0 to 7 are the firmware's.
+        _ => match register_of(name) {
+            Some((_, 0..8)) => "firmware",
+            Some(_) => "kernel",
+            None if name.starts_with("boot-log.") => "kernel",
+            None => "hardware",
+        },
     }
 }
 
-/// The register of a claim such as `pcr4` or `pcr.sha256.4` (TCG PC Client Platform Firmware Profile, table 1: 0 to 7
-/// are the firmware's).
-fn pcr_of(name: &str) -> Option<u32> {
-    let rest = name.strip_prefix("pcr")?;
-    rest.rsplit(['.', '-']).next()?.parse().ok()
+/// Bank and index of a claim such as `vtpm.pcr.sha256.4`.
+fn register_of(name: &str) -> Option<(&str, u32)> {
+    let (bank, index) = name.strip_prefix("vtpm.pcr.")?.split_once('.')?;
+    Some((bank, index.parse().ok()?))
 }
 
 /// One line for all that is read here and asked for by nobody.
@@ -172,12 +180,18 @@ impl Facts<'_, '_> {
             .map(|claim| claim.value.as_str())
     }
 
-    /// Whether the hardware's statement hangs on a root that the policy accepts. Only verification adds this claim.
+    /// Whether the statement hangs on a root or key that the policy accepts. Only verification adds these claims; a host's
+    /// own TPM says so of its key alone.
     fn verified(&self) -> bool {
         let vouched = |claim: &Claim| matches!(claim.voucher, Voucher::Hardware | Voucher::Simulated);
-        self.claims
-            .iter()
-            .any(|claim| claim.part == "platform" && claim.name == "simulated" && vouched(claim))
+        let of_platform = |claim: &&Claim| claim.part == "platform";
+        let shows = |claim: &Claim| claim.name == "vtpm.key" || claim.name == "simulated" && vouched(claim);
+        self.claims.iter().filter(of_platform).any(shows)
+    }
+
+    /// Whether the host itself runs what made this statement.
+    fn of_the_host(&self) -> bool {
+        self.claims.iter().any(|claim| claim.name == "vtpm.key" && claim.voucher == Voucher::HostClaimed)
     }
 
     fn simulated(&self) -> bool {
@@ -197,6 +211,10 @@ impl Facts<'_, '_> {
         let known = RULES.iter().find(|(name, _)| *name == claim.name).map(|(_, rules)| *rules);
         let is_its = |rule: &&RuleResult| {
             let name = rule.detail.rule.as_str();
+            if let Some((bank, index)) = register_of(&claim.name) {
+                return name == "vtpm.pcr"
+                    && rule.detail.expected.starts_with(&format!("PCR {index} of {bank} is "));
+            }
             let same = name.split_once('.').is_some_and(|(_, last)| last == claim.name);
             // An agent's `measurement` is not the platform's.
             let of_agent = name.starts_with("agent.") == (claim.part == "agent");
@@ -212,6 +230,12 @@ impl Facts<'_, '_> {
 
     fn hardware_gaps(&self) -> Vec<String> {
         let mut gaps = Vec::new();
+        if self.of_the_host() {
+            gaps.push(
+                "any hardware against the host: the host runs this TPM, and answers for what it says"
+                    .to_owned(),
+            );
+        }
         if self.simulated() {
             gaps.push("any hardware: whoever has the development root's key made this statement".to_owned());
         }
@@ -258,7 +282,11 @@ impl Facts<'_, '_> {
                     .to_owned(),
             );
         }
-        if !self.rules.iter().any(|rule| rule.detail.rule.starts_with("boot-log.")) {
+        if !self
+            .rules
+            .iter()
+            .any(|rule| rule.detail.rule.starts_with("boot-log.") && rule.detail.found != "none")
+        {
             gaps.push(
                 "single events of the boot: no boot log was given, only its registers are compared"
                     .to_owned(),

@@ -125,14 +125,27 @@ fn simulated_hardware_is_no_hardware() {
 }
 
 #[test]
-fn registers_of_a_tpm_stand_where_they_are_measured() {
+fn registers_of_a_tpm_stand_where_they_are_measured_and_are_compared_by_number() {
     for (name, expected) in [
-        ("pcr0", "firmware"),
-        ("pcr.sha256.7", "firmware"),
-        ("pcr8", "kernel"),
-        ("pcr-11", "kernel"),
-        ("pcrs", "hardware"),
+        ("vtpm.pcr.sha256.0", "firmware"),
+        ("vtpm.pcr.sha384.7", "firmware"),
+        ("vtpm.pcr.sha256.8", "kernel"),
+        ("boot-log.rtmr1.sha384", "kernel"),
+        ("vtpm.clock-ms", "hardware"),
     ] {
         assert_eq!(layer_of(&hardware(name, "x")), expected, "{name}");
     }
+    let claims =
+        [hardware("vtpm.key", "k"), hardware("vtpm.pcr.sha256.1", "a"), hardware("vtpm.pcr.sha256.11", "b")];
+    let named = RuleResult { passed: true, detail: Refusal::new("vtpm.pcr", "PCR 1 of sha256 is a", "a") };
+    let layers = layers(Subject::Vtpm, &claims, &[named]);
+    assert_eq!(layer(&layers, "firmware").covered[0].compared, Compared::Holds);
+    assert_eq!(layer(&layers, "kernel").covered[0].compared, Compared::ReadOnly);
+}
+
+#[test]
+fn a_tpm_that_the_host_runs_is_said_to_be_the_hosts() {
+    let claims = [claim("platform", "vtpm.key", "k", Voucher::HostClaimed)];
+    let layers = layers(Subject::Vtpm, &claims, &[]);
+    assert!(gaps(&layers, "hardware").starts_with("any hardware against the host: "));
 }

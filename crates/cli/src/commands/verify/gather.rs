@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use casemate_evidence::{CertificateKind, SigningKey, parse_snp_report};
 use casemate_protocol::Nonce;
 use casemate_protocol::cmw::Platform;
+use casemate_protocol::vtpm::{AkEvidence, Vtpm};
 use casemate_verifier::vek_product;
 use clap::Args;
 
@@ -64,13 +65,15 @@ impl Expected {
             // What cannot be told may be what was meant, and is an error of its own.
             files.iter().any(|file| file.recognised.as_ref().map_or(true, |found| is(&found.statement)))
         };
+        let is_vtpm: fn(&Statement) -> bool = |one| matches!(one, Statement::Platform(Platform::Vtpm(_)));
+        let is_hardware: fn(&Statement) -> bool = |one| match one {
+            Statement::Platform(platform) => !matches!(platform, Platform::Vtpm(_)),
+            Statement::Agent(_) => false,
+        };
         let unused = [
             ("--nonce", self.nonce.is_some() && !any(|one| matches!(one, Statement::Agent(_)))),
-            (
-                "--report-data",
-                self.report_data.is_some() && !any(|one| matches!(one, Statement::Hardware(_))),
-            ),
-            ("--extra-data", self.extra_data.is_some() && !any(|one| matches!(one, Statement::Vtpm(_)))),
+            ("--report-data", self.report_data.is_some() && !any(is_hardware)),
+            ("--extra-data", self.extra_data.is_some() && !any(is_vtpm)),
         ];
         let Some((option, _)) = unused.into_iter().find(|(_, unused)| *unused) else { return Ok(()) };
         let first = files.iter().find_map(|file| file.recognised.as_ref().ok());
@@ -137,9 +140,7 @@ impl Expected {
 pub(super) fn read_certificate(path: Option<&Path>, files: &[Gathered]) -> Outcome<Option<Vec<u8>>> {
     let Some(path) = path else { return Ok(None) };
     let wants = |file: &Gathered| match &file.recognised {
-        Ok(Recognised { statement: Statement::Hardware(platform), .. }) => {
-            matches!(platform, Platform::Snp { certificates, .. } if certificates.is_empty())
-        }
+        Ok(Recognised { statement: Statement::Platform(platform), .. }) => lacks_certificate(platform),
         Ok(_) => false,
         Err(_) => true,
     };
@@ -163,14 +164,25 @@ pub(crate) fn read_vek(path: &Path) -> Outcome<Vec<u8>> {
     Ok(der)
 }
 
-/// The statement with the certificate beside it, where it is a report without one.
-pub(crate) fn with_certificate(platform: &Platform, vek: Option<&[u8]>) -> Platform {
-    match (platform, vek) {
-        (Platform::Snp { report, certificates }, Some(vek)) if certificates.is_empty() => {
-            Platform::Snp { report: report.clone(), certificates: table(report, vek) }
-        }
-        (platform, _) => platform.clone(),
+/// Whether a report comes without its VCEK or VLEK.
+fn lacks_certificate(platform: &Platform) -> bool {
+    match platform {
+        Platform::Snp { certificates, .. } => certificates.is_empty(),
+        Platform::Vtpm(Vtpm { ak: AkEvidence::AzureSnp { vek, .. }, .. }) => vek.is_none(),
+        _ => false,
     }
+}
+
+/// The statement with the certificate beside it, where it is a report without one.
+pub(crate) fn with_certificate(platform: &Platform, given: Option<&[u8]>) -> Platform {
+    let mut platform = platform.clone();
+    let Some(given) = given.filter(|_| lacks_certificate(&platform)) else { return platform };
+    match &mut platform {
+        Platform::Snp { report, certificates } => *certificates = table(report, given),
+        Platform::Vtpm(Vtpm { ak: AkEvidence::AzureSnp { vek, .. }, .. }) => *vek = Some(given.to_vec()),
+        _ => {}
+    }
+    platform
 }
 
 /// A certificate table of one entry, of the kind that the report says signed it.
@@ -244,7 +256,7 @@ mod tests {
 
     #[test]
     fn what_nothing_would_be_compared_with_is_refused() {
-        let quote = || file(Statement::Hardware(Platform::Tdx { quote: vec![] }));
+        let quote = || file(Statement::Platform(Platform::Tdx { quote: vec![] }));
         let data = "00".repeat(64);
         assert!(expected(None, Some(&data), None).require_use(&[quote()]).is_ok());
         for unused in
