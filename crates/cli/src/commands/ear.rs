@@ -81,8 +81,9 @@ fn keygen(args: &KeygenArgs) -> Outcome {
 fn check(global: &Global, args: &CheckArgs) -> Outcome {
     let todo = "give the JWK that `casemate ear keygen` printed";
     let key = inputs::read_bytes(&args.key, KEY_BYTES_MAX, todo)?;
-    let key: EcJwk = serde_json::from_slice(&key)
-        .map_err(|error| Failure::input(format!("{}: not a public JWK: {error}", args.key.display()), todo))?;
+    let key: EcJwk = serde_json::from_slice(&key).map_err(|error| {
+        Failure::input(format!("{}: not a public JWK: {error}", args.key.display()), todo)
+    })?;
     let token = inputs::read_bytes(&args.token, JWT_BYTES_MAX, "give a token of `casemate verify --ear`")?;
     let now = verify::now(args.now)?;
     match judge(token.trim_ascii(), &key, now) {
@@ -124,7 +125,10 @@ fn judge(token: &[u8], key: &EcJwk, now: UnixTime) -> Result<Ear, Box<Refusal>> 
 }
 
 fn tell(ear: &Ear) {
-    lines::print(format!("signed by the given key; {} from {}", ear.verifier_id.build, ear.verifier_id.developer));
+    lines::print(format!(
+        "signed by the given key; {} from {}",
+        ear.verifier_id.build, ear.verifier_id.developer
+    ));
     lines::print(format!("time      {} to {}", UnixTime(ear.iat), UnixTime(ear.exp)));
     for (name, part) in &ear.submods {
         lines::print(format!("{:24}  {}", lines::printable(name.as_bytes()), part.status.name()));
@@ -149,7 +153,9 @@ mod tests {
     }
 
     fn rule(token: &str, key: &SigningKey, now: u64) -> Result<Tier, String> {
-        judge(token.as_bytes(), &key.jwk(), UnixTime(now)).map(|ear| ear.status).map_err(|refusal| refusal.rule)
+        judge(token.as_bytes(), &key.jwk(), UnixTime(now))
+            .map(|ear| ear.status)
+            .map_err(|refusal| refusal.rule)
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub(crate) mod attest;
 pub(crate) mod completions;
 pub(crate) mod down;
+pub(crate) mod ear;
 pub(crate) mod events;
 pub(crate) mod image;
 pub(crate) mod init;

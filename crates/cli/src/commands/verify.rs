@@ -174,7 +174,9 @@ fn one<'a>(
         Statement::Platform(platform) => {
             let platform = gather::with_certificate(platform, certificate);
             let (subject, binding) = match &platform {
-                Platform::Vtpm(_) => (Subject::Vtpm, Binding::ExtraData(args.expected.extra_data(&file.path)?)),
+                Platform::Vtpm(_) => {
+                    (Subject::Vtpm, Binding::ExtraData(args.expected.extra_data(&file.path)?))
+                }
                 _ => (Subject::Hardware, Binding::ReportData(args.expected.report_data(&file.path)?)),
             };
             let challenge = match &binding {
@@ -193,8 +195,15 @@ fn one<'a>(
     name_collateral(&mut judged.ear, &context.collateral);
     let path = file.path.display().to_string();
     let Judged { refused, claims, rules, ear } = judged;
-    let appraised =
-        Appraised { path, what: &recognised.what, subject, verdict: ear.status.name(), refused, claims, rules };
+    let appraised = Appraised {
+        path,
+        what: &recognised.what,
+        subject,
+        verdict: ear.status.name(),
+        refused,
+        claims,
+        rules,
+    };
     Ok((appraised, ear))
 }
 

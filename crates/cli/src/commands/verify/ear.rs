@@ -14,7 +14,8 @@ use crate::lines;
 /// Permission bits of everybody but the owner.
 const MODE_OTHERS: u32 = 0o077;
 /// What to do about a key.
-const KEY_TODO: &str = "give a P-256 key as PKCS #8 or JWK, readable by its owner alone; `casemate ear keygen` makes one";
+const KEY_TODO: &str =
+    "give a P-256 key as PKCS #8 or JWK, readable by its owner alone; `casemate ear keygen` makes one";
 
 /// Where the token goes, and who signs it.
 #[derive(Args, Debug)]
@@ -45,7 +46,10 @@ impl EarArgs {
     pub(super) fn writer(&self, files: usize) -> Outcome<Option<Writer<'_>>> {
         let (Some(place), Some(key)) = (&self.ear, &self.ear_key) else { return Ok(None) };
         if files != 1 {
-            return Err(Failure::input("--ear is for one FILE", "verify each FILE by itself, with a token of its own"));
+            return Err(Failure::input(
+                "--ear is for one FILE",
+                "verify each FILE by itself, with a token of its own",
+            ));
         }
         Ok(Some(Writer { place, key: read_key(key)? }))
     }
@@ -71,7 +75,11 @@ pub(crate) fn read_key(path: &Path) -> Outcome<SigningKey> {
     let mode = std::fs::metadata(path).map_err(failed)?.mode();
     if mode & MODE_OTHERS != 0 {
         return Err(Failure::input(
-            format!("{}: others than its owner may use this key (mode {:04o})", path.display(), mode & 0o7777),
+            format!(
+                "{}: others than its owner may use this key (mode {:04o})",
+                path.display(),
+                mode & 0o7777
+            ),
             format!("make it its owner's alone: `chmod 600 {}`; or make another one", path.display()),
         ));
     }
