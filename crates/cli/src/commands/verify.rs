@@ -11,8 +11,8 @@ use casemate_protocol::Refusal;
 use casemate_protocol::cmw::Platform;
 use casemate_protocol::ear::Ear;
 use casemate_verifier::{
-    Binding, Challenge, Claim, Policy, Refused, RuleResult, UnixTime, VerifiedCollateral, appraise,
-    appraise_platform, collateral_dates, name_collateral,
+    Binding, BootLogRow, Challenge, Claim, Policy, Refused, RuleResult, UnixTime, VerifiedCollateral,
+    appraise, appraise_platform, collateral_dates, name_collateral,
 };
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -24,7 +24,7 @@ use crate::lines;
 use crate::project::{ComposeFile, Project};
 use crate::statement::Statement;
 use coverage::Subject;
-use gather::{Expected, Gathered};
+use gather::{Beside, Expected, Gathered};
 use report::{Colour, Context, Report};
 
 /// What the last line says, what the exit code does, and what is told from what.
@@ -53,6 +53,9 @@ pub(crate) struct VerifyArgs {
     /// VCEK or VLEK of an SEV-SNP report that comes without it, PEM or DER
     #[arg(long, value_name = "FILE")]
     certificate: Option<PathBuf>,
+    /// Event log of the firmware (CCEL beside a TDX quote, TCG2 log beside a TPM's statement)
+    #[arg(long, value_name = "FILE")]
+    boot_log: Option<PathBuf>,
     /// Appraisal policy [default: policy.toml beside the Compose file]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -89,15 +92,15 @@ pub(crate) fn run(global: &Global, args: &VerifyArgs) -> Outcome {
     let writer = args.ear.writer(args.files.len())?;
     let files = gather::read_all(&args.files);
     args.expected.require_use(&files)?;
-    let certificate = gather::read_certificate(args.certificate.as_deref(), &files)?;
+    let beside = Beside::read(args.certificate.as_deref(), args.boot_log.as_deref(), &files)?;
     let policy = read_policy(global, args)?;
     let collateral = read_collateral(global, args)?;
     let context = Context { policy: &policy, now: now(args.now)?, collateral: collateral_dates(&collateral) };
     let mut verified = VerifiedCollateral::verify(&collateral);
     let [file] = files.as_slice() else {
-        return Ok(all(global, args, &files, certificate.as_deref(), &context, &mut verified));
+        return Ok(all(global, args, &files, &beside, &context, &mut verified));
     };
-    let (report, ear) = one(file, args, certificate.as_deref(), &context, &mut verified)?;
+    let (report, ear) = one(file, args, &beside, &context, &mut verified)?;
     match writer.as_ref().map(|writer| writer.write(&ear)).transpose()? {
         Some(ear::Written::ToStandardOutput) => {}
         Some(ear::Written::ToFile) | None => report.show(global, &context),
@@ -114,7 +117,7 @@ fn all(
     global: &Global,
     args: &VerifyArgs,
     files: &[Gathered],
-    certificate: Option<&[u8]>,
+    beside: &Beside,
     context: &Context<'_>,
     verified: &mut VerifiedCollateral,
 ) -> u8 {
@@ -123,7 +126,7 @@ fn all(
         if index > 0 && !global.json {
             lines::print("");
         }
-        let failure = match one(file, args, certificate, context, verified) {
+        let failure = match one(file, args, beside, context, verified) {
             Ok((report, _ear)) => {
                 report.show(global, context);
                 report.failure().filter(|_| !global.json).map_or(report.code(), |failure| tell(&failure))
@@ -152,7 +155,7 @@ fn tell(failure: &Failure) -> u8 {
 fn one<'a>(
     file: &'a Gathered,
     args: &VerifyArgs,
-    certificate: Option<&[u8]>,
+    beside: &Beside,
     context: &Context<'_>,
     verified: &mut VerifiedCollateral,
 ) -> Outcome<(Appraised<'a>, Ear)> {
@@ -160,7 +163,9 @@ fn one<'a>(
     let (policy, now) = (context.policy, context.now);
     let refused = |refused: Refused, challenge| {
         let ear = refused.ear(policy, challenge, now);
-        Judged { refused: Some(refused.first()), claims: refused.claims, rules: refused.rules, ear }
+        let first = Some(refused.first());
+        let Refused { claims, rules, boot_log, .. } = refused;
+        Judged { refused: first, claims, rules, boot_log, ear }
     };
     let (subject, mut judged) = match &recognised.statement {
         Statement::Agent(evidence) => {
@@ -172,7 +177,7 @@ fn one<'a>(
             (Subject::Agent, judged)
         }
         Statement::Platform(platform) => {
-            let platform = gather::with_certificate(platform, certificate);
+            let platform = gather::with_certificate(platform, beside.certificate.as_deref());
             let (subject, binding) = match &platform {
                 Platform::Vtpm(_) => {
                     (Subject::Vtpm, Binding::ExtraData(args.expected.extra_data(&file.path)?))
@@ -183,9 +188,12 @@ fn one<'a>(
                 Binding::ReportData(data) => Challenge::ReportData(data),
                 Binding::ExtraData(data) => Challenge::ExtraData(data),
             };
-            let judged = match appraise_platform(&platform, &binding, policy, verified, now) {
+            let boot_log = beside.boot_log.as_deref();
+            let judged = match appraise_platform(&platform, boot_log, &binding, policy, verified, now) {
                 Ok(passed) => {
-                    Judged::passed(passed.claims(), passed.rules(), passed.ear(policy, challenge, now))
+                    let ear = passed.ear(policy, challenge, now);
+                    let boot_log = passed.boot_log().to_vec();
+                    Judged { boot_log, ..Judged::passed(passed.claims(), passed.rules(), ear) }
                 }
                 Err(error) => refused(error, challenge),
             };
@@ -194,7 +202,7 @@ fn one<'a>(
     };
     name_collateral(&mut judged.ear, &context.collateral);
     let path = file.path.display().to_string();
-    let Judged { refused, claims, rules, ear } = judged;
+    let Judged { refused, claims, rules, boot_log, ear } = judged;
     let appraised = Appraised {
         path,
         what: &recognised.what,
@@ -203,6 +211,7 @@ fn one<'a>(
         refused,
         claims,
         rules,
+        boot_log,
     };
     Ok((appraised, ear))
 }
@@ -212,12 +221,13 @@ struct Judged {
     refused: Option<Refusal>,
     claims: Vec<Claim>,
     rules: Vec<RuleResult>,
+    boot_log: Vec<BootLogRow>,
     ear: Ear,
 }
 
 impl Judged {
     fn passed(claims: &[Claim], rules: &[RuleResult], ear: Ear) -> Self {
-        Self { refused: None, claims: claims.to_vec(), rules: rules.to_vec(), ear }
+        Self { refused: None, claims: claims.to_vec(), rules: rules.to_vec(), boot_log: Vec::new(), ear }
     }
 }
 
@@ -231,6 +241,7 @@ struct Appraised<'a> {
     refused: Option<Refusal>,
     claims: Vec<Claim>,
     rules: Vec<RuleResult>,
+    boot_log: Vec<BootLogRow>,
 }
 
 impl Appraised<'_> {
@@ -242,6 +253,7 @@ impl Appraised<'_> {
             verdict: self.verdict,
             claims: &self.claims,
             rules: &self.rules,
+            boot_log: &self.boot_log,
         };
         if global.json {
             lines::print(report.json(context));

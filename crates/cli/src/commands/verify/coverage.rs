@@ -3,7 +3,7 @@
 //! What it is: claims and rules put in the order in which a machine starts, and the gaps named in words. What it is not:
 //! a judge; the verdict is reached, and only told here. Who trusts it: whoever reads the result.
 
-use casemate_verifier::{Claim, RuleResult, Voucher};
+use casemate_verifier::{BootLogRow, Claim, EventLabel, RuleResult, Voucher};
 
 /// What was appraised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +95,13 @@ const IDENTITIES: [&str; 12] = [
 ];
 
 /// The tree. Where no accepted root stands behind the hardware's statement, it is one layer that says so.
-pub(super) fn layers<'a>(subject: Subject, claims: &'a [Claim], rules: &[RuleResult]) -> Vec<Layer<'a>> {
-    let facts = Facts { claims, rules };
+pub(super) fn layers<'a>(
+    subject: Subject,
+    claims: &'a [Claim],
+    rules: &[RuleResult],
+    boot_log: &[BootLogRow],
+) -> Vec<Layer<'a>> {
+    let facts = Facts { claims, rules, boot_log };
     if !facts.verified() {
         return vec![Layer {
             name: "hardware",
@@ -170,6 +175,7 @@ fn unasked(covered: &[Covered<'_>]) -> Option<String> {
 struct Facts<'a, 'b> {
     claims: &'a [Claim],
     rules: &'b [RuleResult],
+    boot_log: &'b [BootLogRow],
 }
 
 impl Facts<'_, '_> {
@@ -282,17 +288,28 @@ impl Facts<'_, '_> {
                     .to_owned(),
             );
         }
-        if !self
-            .rules
-            .iter()
-            .any(|rule| rule.detail.rule.starts_with("boot-log.") && rule.detail.found != "none")
-        {
-            gaps.push(
-                "single events of the boot: no boot log was given, only its registers are compared"
-                    .to_owned(),
+        gaps.extend(self.boot_log_gap());
+        gaps
+    }
+
+    /// What the firmware's log leaves open: a digest is bound, what it is of often is not.
+    fn boot_log_gap(&self) -> Option<String> {
+        if self.boot_log.is_empty() {
+            return Some(
+                "single events of the boot: no boot log was read, only registers are compared".to_owned(),
             );
         }
-        gaps
+        let count =
+            |labels: &[EventLabel]| self.boot_log.iter().filter(|row| labels.contains(&row.label)).count();
+        let by_digest = count(&[EventLabel::DigestBound, EventLabel::DataMismatch]);
+        let by_nothing = count(&[EventLabel::NotExtended, EventLabel::Unbound]);
+        (by_digest > 0 || by_nothing > 0).then(|| {
+            format!(
+                "of {} boot events {by_digest} are bound by their digest alone, not by name and data, and {by_nothing} \
+                 by nothing",
+                self.boot_log.len()
+            )
+        })
     }
 
     fn warden_gaps(&self, subject: Subject) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! Which claims stand in which layer, and which gaps are named.
 
+use casemate_evidence::EventType;
 use casemate_protocol::Refusal;
 
 use super::*;
@@ -29,7 +30,7 @@ fn nothing_is_covered_where_nothing_was_verified() {
     let allegation = [claim("platform", "mrtd", "aa", Voucher::HostClaimed)];
     let rules = [rule("platform.roots", false)];
     for subject in [Subject::Agent, Subject::Hardware, Subject::Vtpm] {
-        let layers = layers(subject, &allegation, &rules);
+        let layers = layers(subject, &allegation, &rules, &[]);
         assert_eq!(layers.len(), 1);
         assert!(layers[0].covered.is_empty());
         assert!(layers[0].not_covered[0].starts_with("anything: "));
@@ -49,7 +50,7 @@ fn claims_stand_from_the_hardware_up_with_what_became_of_them() {
         claim("agent", "measurement", "sha384:2", Voucher::MeasuredRuntime),
     ];
     let rules = [rule("tdx.mrtd", true), rule("tdx.rtmr1", false), rule("agent.measurement", true)];
-    let layers = layers(Subject::Agent, &claims, &rules);
+    let layers = layers(Subject::Agent, &claims, &rules, &[]);
     assert_eq!(layers.iter().map(|layer| layer.name).collect::<Vec<_>>(), LAYERS);
     let of = |name| {
         let covered = layer(&layers, name).covered.iter();
@@ -67,14 +68,14 @@ fn claims_stand_from_the_hardware_up_with_what_became_of_them() {
 fn a_measurement_of_the_agent_is_not_that_of_the_platform() {
     let claims = [hardware("simulated", "false"), hardware("measurement", "aa")];
     let rules = [rule("agent.measurement", false)];
-    let layers = layers(Subject::Agent, &claims, &rules);
+    let layers = layers(Subject::Agent, &claims, &rules, &[]);
     assert_eq!(layer(&layers, "firmware").covered[0].compared, Compared::ReadOnly);
 }
 
 #[test]
 fn a_raw_quote_covers_no_warden_composition_or_agent() {
     let claims = [hardware("simulated", "false"), hardware("tee", "tdx"), hardware("rtmr3", "00")];
-    let layers = layers(Subject::Hardware, &claims, &[rule("tdx.rtmr3", true)]);
+    let layers = layers(Subject::Hardware, &claims, &[rule("tdx.rtmr3", true)], &[]);
     assert_eq!(gaps(&layers, "warden"), "that a warden runs: this statement is not of a box");
     assert!(gaps(&layers, "composition").starts_with("any composition: "));
     assert!(!gaps(&layers, "composition").contains("rtmr3"));
@@ -90,7 +91,7 @@ fn the_gaps_of_sev_snp_are_named() {
         hardware("signing-key", "vlek"),
         hardware("host-data", "aa"),
     ];
-    let layers = layers(Subject::Agent, &claims, &[rule("composition.launch-binding", true)]);
+    let layers = layers(Subject::Agent, &claims, &[rule("composition.launch-binding", true)], &[]);
     assert!(gaps(&layers, "hardware").contains("its identity is masked"));
     assert!(gaps(&layers, "hardware").contains("chip-id: read, but the policy asks for no value"));
     assert!(gaps(&layers, "hardware").contains("a VLEK is the provider's key"));
@@ -107,20 +108,42 @@ fn zero_registers_of_azure_and_debugging_are_named() {
         .chain(["rtmr0", "rtmr1", "rtmr2"].into_iter().map(|name| (name, zero.as_str())))
         .map(|(name, value)| hardware(name, value))
         .collect();
-    let all = layers(Subject::Hardware, &claims, &[]);
+    let all = layers(Subject::Hardware, &claims, &[], &[]);
     assert!(gaps(&all, "firmware").contains("RTMR0 is zero"));
     assert!(gaps(&all, "kernel").contains("RTMR1 and RTMR2 are zero"));
-    assert!(gaps(&all, "kernel").contains("no boot log was given"));
+    assert!(gaps(&all, "kernel").contains("no boot log was read"));
     assert!(gaps(&all, "hardware").contains("debugging is on"));
-    assert!(!gaps(&layers(Subject::Vtpm, &claims, &[]), "kernel").contains("vTPM, whose quote"));
-    let logged = layers(Subject::Hardware, &claims, &[rule("boot-log.replay", true)]);
-    assert!(!gaps(&logged, "kernel").contains("no boot log was given"));
+    assert!(!gaps(&layers(Subject::Vtpm, &claims, &[], &[]), "kernel").contains("vTPM, whose quote"));
+}
+
+#[test]
+fn events_of_a_boot_log_are_counted_by_what_binds_them() {
+    let row = |label| BootLogRow {
+        number: 1,
+        index: 1,
+        register: None,
+        event_type: EventType::SEPARATOR,
+        bank: None,
+        digest: vec![],
+        label,
+        text: String::new(),
+    };
+    let claims = [hardware("simulated", "false"), hardware("tee", "tdx")];
+    let gap = |labels: &[EventLabel]| {
+        let rows: Vec<BootLogRow> = labels.iter().map(|label| row(*label)).collect();
+        gaps(&layers(Subject::Hardware, &claims, &[], &rows), "kernel")
+    };
+    assert_eq!(
+        gap(&[EventLabel::DigestBound, EventLabel::DataBound, EventLabel::NotExtended]),
+        "of 3 boot events 1 are bound by their digest alone, not by name and data, and 1 by nothing"
+    );
+    assert_eq!(gap(&[EventLabel::DataBound, EventLabel::ContentBound]), "");
 }
 
 #[test]
 fn simulated_hardware_is_no_hardware() {
     let claims = [claim("platform", "simulated", "true", Voucher::Simulated)];
-    let layers = layers(Subject::Agent, &claims, &[]);
+    let layers = layers(Subject::Agent, &claims, &[], &[]);
     assert!(gaps(&layers, "hardware").starts_with("any hardware: "));
 }
 
@@ -138,7 +161,7 @@ fn registers_of_a_tpm_stand_where_they_are_measured_and_are_compared_by_number()
     let claims =
         [hardware("vtpm.key", "k"), hardware("vtpm.pcr.sha256.1", "a"), hardware("vtpm.pcr.sha256.11", "b")];
     let named = RuleResult { passed: true, detail: Refusal::new("vtpm.pcr", "PCR 1 of sha256 is a", "a") };
-    let layers = layers(Subject::Vtpm, &claims, &[named]);
+    let layers = layers(Subject::Vtpm, &claims, &[named], &[]);
     assert_eq!(layer(&layers, "firmware").covered[0].compared, Compared::Holds);
     assert_eq!(layer(&layers, "kernel").covered[0].compared, Compared::ReadOnly);
 }
@@ -146,6 +169,6 @@ fn registers_of_a_tpm_stand_where_they_are_measured_and_are_compared_by_number()
 #[test]
 fn a_tpm_that_the_host_runs_is_said_to_be_the_hosts() {
     let claims = [claim("platform", "vtpm.key", "k", Voucher::HostClaimed)];
-    let layers = layers(Subject::Vtpm, &claims, &[]);
+    let layers = layers(Subject::Vtpm, &claims, &[], &[]);
     assert!(gaps(&layers, "hardware").starts_with("any hardware against the host: "));
 }

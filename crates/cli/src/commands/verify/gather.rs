@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use casemate_evidence::{CertificateKind, SigningKey, parse_snp_report};
+use casemate_evidence::{BOOT_LOG_BYTES_MAX, CertificateKind, SigningKey, parse_boot_log, parse_snp_report};
 use casemate_protocol::Nonce;
 use casemate_protocol::cmw::Platform;
 use casemate_protocol::vtpm::{AkEvidence, Vtpm};
@@ -136,21 +136,51 @@ impl Expected {
     }
 }
 
-/// The VCEK or VLEK that is given for reports without one.
-pub(super) fn read_certificate(path: Option<&Path>, files: &[Gathered]) -> Outcome<Option<Vec<u8>>> {
-    let Some(path) = path else { return Ok(None) };
-    let wants = |file: &Gathered| match &file.recognised {
-        Ok(Recognised { statement: Statement::Platform(platform), .. }) => lacks_certificate(platform),
-        Ok(_) => false,
-        Err(_) => true,
-    };
-    if !files.iter().any(wants) {
-        return Err(Failure::input(
-            format!("{}: nothing here needs a certificate", path.display()),
-            "give it with an SEV-SNP report that comes without one",
-        ));
+/// Files that stand beside statements.
+pub(super) struct Beside {
+    /// VCEK or VLEK, DER.
+    pub(super) certificate: Option<Vec<u8>>,
+    /// Event log of firmware.
+    pub(super) boot_log: Option<Vec<u8>>,
+}
+
+impl Beside {
+    /// Reads them. One that no statement could use is refused: whoever gave it believes that it counts.
+    pub(super) fn read(
+        certificate: Option<&Path>,
+        boot_log: Option<&Path>,
+        files: &[Gathered],
+    ) -> Outcome<Self> {
+        let any = |wants: fn(&Platform) -> bool| {
+            files.iter().any(|file| match &file.recognised {
+                Ok(Recognised { statement: Statement::Platform(platform), .. }) => wants(platform),
+                Ok(_) => false,
+                Err(_) => true,
+            })
+        };
+        let unused = |path: &Path, todo: &str| {
+            Failure::input(format!("{}: nothing here needs such a file", path.display()), todo)
+        };
+        if let Some(path) = certificate.filter(|_| !any(lacks_certificate)) {
+            return Err(unused(path, "give --certificate with an SEV-SNP report that comes without one"));
+        }
+        if let Some(path) = boot_log.filter(|_| !any(|one| !matches!(one, Platform::Snp { .. }))) {
+            return Err(unused(path, "give --boot-log with a raw TDX quote or a TPM's statement"));
+        }
+        Ok(Self {
+            certificate: certificate.map(read_vek).transpose()?,
+            boot_log: boot_log.map(read_boot_log).transpose()?,
+        })
     }
-    read_vek(path).map(Some)
+}
+
+fn read_boot_log(path: &Path) -> Outcome<Vec<u8>> {
+    let todo = "give the log as the kernel shows it: /sys/firmware/acpi/tables/data/CCEL, or \
+                /sys/kernel/security/tpm0/binary_bios_measurements";
+    let bytes = inputs::read_bytes(path, BOOT_LOG_BYTES_MAX, todo)?;
+    parse_boot_log(&bytes)
+        .map_err(|error| Failure::input(format!("{}: not an event log: {error}", path.display()), todo))?;
+    Ok(bytes)
 }
 
 /// A VCEK or VLEK certificate, DER.
@@ -266,6 +296,26 @@ mod tests {
         }
         let unknown = Gathered { path: "f".into(), recognised: Err(Failure::input("x", "y")) };
         assert!(expected(Some("nonce-one"), None, None).require_use(&[unknown]).is_ok());
+    }
+
+    #[test]
+    fn a_file_beside_that_no_statement_could_use_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("beside");
+        std::fs::write(&path, "neither").unwrap();
+        let quote = || file(Statement::Platform(Platform::Tdx { quote: vec![] }));
+        let report = || file(Statement::Platform(Platform::Snp { report: vec![], certificates: vec![] }));
+        let what = |certificate, boot_log, file: Gathered| {
+            let failure = Beside::read(certificate, boot_log, &[file]).err().unwrap();
+            assert_eq!(failure.kind, Kind::Input);
+            failure.what
+        };
+        let beside = Some(path.as_path());
+        assert!(what(beside, None, quote()).ends_with("nothing here needs such a file"));
+        assert!(what(None, beside, report()).ends_with("nothing here needs such a file"));
+        assert!(what(beside, None, report()).ends_with("not one certificate"));
+        assert!(what(None, beside, quote()).contains("not an event log: "));
+        assert!(Beside::read(None, None, &[quote()]).is_ok());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use casemate_verifier::{Claim, CollateralPart, Policy, Roots, RuleResult, UnixTime, Voucher};
+use casemate_verifier::{BootLogRow, Claim, CollateralPart, Policy, Roots, RuleResult, UnixTime, Voucher};
 use serde_json::{Value, json};
 
 use super::coverage::{Compared, Layer, Subject, layers};
@@ -27,6 +27,7 @@ pub(super) struct Report<'a> {
     pub(super) verdict: &'static str,
     pub(super) claims: &'a [Claim],
     pub(super) rules: &'a [RuleResult],
+    pub(super) boot_log: &'a [BootLogRow],
 }
 
 /// Whether marks are coloured.
@@ -112,7 +113,7 @@ impl Report<'_> {
             let detail = &rule.detail;
             json!({"rule": detail.rule, "passed": rule.passed, "expected": detail.expected, "found": detail.found})
         });
-        let layers = layers(self.subject, self.claims, self.rules);
+        let layers = layers(self.subject, self.claims, self.rules, self.boot_log);
         json!({
             "file": self.file, "what": self.what,
             "verdict": self.verdict, "simulated": simulated(self.claims),
@@ -122,6 +123,7 @@ impl Report<'_> {
             },
             "time": context.now.to_string(), "collateral": context.collateral_json(),
             "layers": layers.iter().map(layer_json).collect::<Vec<_>>(),
+            "boot-log": self.boot_log.iter().map(boot_event_json).collect::<Vec<_>>(),
             "claims": claims.collect::<Vec<_>>(), "rules": rules.collect::<Vec<_>>(),
         })
     }
@@ -136,7 +138,7 @@ impl Report<'_> {
             out.push(colour.open(text));
         }
         out.extend(context.lines());
-        out.extend(tree(&layers(self.subject, self.claims, self.rules), colour));
+        out.extend(tree(&layers(self.subject, self.claims, self.rules, self.boot_log), colour));
         out.extend(rule_lines(self.rules, colour));
         out.push(last_line(self.verdict, simulated, colour));
         out
@@ -162,6 +164,16 @@ fn layer_json(layer: &Layer<'_>) -> Value {
         })
     });
     json!({"layer": layer.name, "covered": covered.collect::<Vec<_>>(), "not-covered": layer.not_covered})
+}
+
+/// One event of the firmware's log; type and text are the host's word, whatever the label.
+fn boot_event_json(row: &BootLogRow) -> Value {
+    let digest: String = row.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "number": row.number, "register": row.register.map(|register| register.to_string()),
+        "type": row.event_type.to_string(), "bank": row.bank.map(|bank| bank.name()), "digest": digest,
+        "label": row.label.name(), "text": row.text,
+    })
 }
 
 fn tree(layers: &[Layer<'_>], colour: Colour) -> Vec<String> {

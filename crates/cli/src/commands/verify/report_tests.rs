@@ -27,6 +27,7 @@ fn report<'a>(claims: &'a [Claim], rules: &'a [RuleResult]) -> Report<'a> {
         verdict: "warning",
         claims,
         rules,
+        boot_log: &[],
     }
 }
 
