@@ -6,7 +6,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    attest, completions, down, ear, events, image, init, lock, logs, policy, ps, secret, up, verify, why,
+    attest, bundle, completions, down, ear, events, image, init, lock, logs, policy, ps, secret, up, verify,
+    why,
 };
 use crate::failure::{EXIT_CODES, Failure, Outcome};
 use crate::supervisor;
@@ -40,7 +41,7 @@ pub(crate) struct Global {
     /// Project name [default: `name:` of the Compose file, else its folder]
     #[arg(short, long, value_name = "NAME", global = true)]
     pub(crate) project: Option<String>,
-    /// Answer in JSON: lock, image ls, image import, up, down, ps, logs, verify, ear verify, why, events; evidence is JSON always
+    /// Answer in JSON: lock, image ls, image import, up, down, ps, logs, verify, ear verify, bundle, why, events; evidence is JSON always
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -71,6 +72,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Make keys for signed results, and check signed results
     Ear(ear::EarArgs),
+    /// Make, sign and show the file of endorsements that `verify` and the broker use
+    Bundle(bundle::BundleArgs),
     /// Explain why an agent may or may not reach an endpoint
     Why(why::WhyArgs),
     /// Show the event log
@@ -107,6 +110,7 @@ pub(crate) fn run() -> Outcome {
         Command::Attest(args) => attest::run(&global, &args),
         Command::Verify(args) => verify::run(&global, &args),
         Command::Ear(args) => ear::run(&global, &args),
+        Command::Bundle(args) => bundle::run(&global, &args),
         Command::Why(args) => why::run(&global, &args),
         Command::Events(args) => events::run(&global, &args),
         Command::Completions(args) => completions::run::<Cli>(&args),

@@ -13,6 +13,7 @@ mod asn1;
 mod boot_log;
 mod cache;
 mod collateral;
+mod collateral_check;
 mod crl;
 mod dates;
 mod ear;
@@ -38,6 +39,7 @@ pub use appraisal::{Appraisal, Grant, PlatformAppraisal, Refused};
 pub use appraise::{Binding, appraise, appraise_platform};
 pub use boot_log::{BootLogRow, EventLabel, Measured, Register, RegisterKind, RegisterValue, boot_log_rows};
 pub use collateral::{Collateral, SnpCollateral, TdxCollateral};
+pub use collateral_check::check_collateral;
 pub use dates::{CollateralPart, DatesError, collateral_dates};
 pub use ear::{Challenge, name_collateral};
 pub use facts::{

@@ -6,6 +6,7 @@
 mod attestation_key;
 mod attributes;
 mod chains;
+mod check;
 mod endorsed;
 mod expectations;
 mod pck;

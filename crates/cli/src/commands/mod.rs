@@ -1,6 +1,7 @@
 //! One file per subcommand.
 
 pub(crate) mod attest;
+pub(crate) mod bundle;
 pub(crate) mod completions;
 pub(crate) mod down;
 pub(crate) mod ear;

@@ -94,16 +94,16 @@ fn require_crls<'c>(
 }
 
 /// How the rule about a document reads.
-struct DocumentRule {
-    name: &'static str,
-    expected: &'static str,
+pub(super) struct DocumentRule {
+    pub(super) name: &'static str,
+    pub(super) expected: &'static str,
 }
 
-const TCB_INFO: DocumentRule = DocumentRule {
+pub(super) const TCB_INFO: DocumentRule = DocumentRule {
     name: "tdx.tcb-info",
     expected: "TCB information of version 3 for TDX, signed by Intel SGX TCB Signing and current",
 };
-const QE_IDENTITY: DocumentRule = DocumentRule {
+pub(super) const QE_IDENTITY: DocumentRule = DocumentRule {
     name: "tdx.qe-identity",
     expected: "a TD_QE identity of version 2, signed by Intel SGX TCB Signing and current",
 };

@@ -21,9 +21,11 @@ Read are reference triples with SHA-384 digests:
   TDX      vendor Intel, model TDX: measurements mrtd, rtmr0, rtmr1, rtmr2, or integrity registers 0 to 2
   SEV-SNP  vendor AMD, model SEV-SNP: measurement; or measurement key 0 of the classes of
            draft-deeglaze-amd-sev-snp-corim-profile
-The values of all files replace the policy's lists of the same names; what no file names stays as it is, and comments of
-your own are lost. A CoRIM may say more than a policy's lists can: it is refused, and what is left out is named, unless
-you accept that. Lists stand for themselves: a policy with two values in each of two lists accepts all four pairs.";
+
+The values of all files replace the policy's lists of the same names; what no file names stays as it is, and \
+comments of your own are lost. A CoRIM may say more than a policy's lists can: it is refused, and what is \
+left out is named, unless you accept that. Lists stand for themselves: a policy with two values in each of \
+two lists accepts all four pairs.";
 
 /// What `policy import-corim` takes.
 #[derive(Args, Debug)]
