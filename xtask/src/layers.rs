@@ -12,7 +12,7 @@ use crate::process::{capture, cargo, root};
 const METADATA_BOUND: Duration = Duration::from_secs(120);
 
 /// Crate and layer, as in docs/architecture.md. Layer 9 is development only.
-const LAYERS: [(&str, u8); 24] = [
+const LAYERS: [(&str, u8); 25] = [
     ("casemate-canon", FACTS),
     ("casemate-frame", FACTS),
     ("casemate-evidence", FACTS),
@@ -34,6 +34,7 @@ const LAYERS: [(&str, u8); 24] = [
     ("casemate-emulator", DEVELOPMENT),
     ("casemate-testkit", DEVELOPMENT),
     ("casemate-bench", DEVELOPMENT),
+    ("casemate-peers", DEVELOPMENT),
     ("casemate-fuzz", DEVELOPMENT),
     ("casemate-systemtest", DEVELOPMENT),
     ("xtask", DEVELOPMENT),

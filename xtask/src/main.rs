@@ -14,7 +14,7 @@ mod test;
 
 use std::process::ExitCode;
 
-const TASKS: [(&str, &str); 7] = [
+const TASKS: [(&str, &str); 8] = [
     ("setup", "install the Debian packages that the other tasks need (as root)"),
     ("demo", "three agents, their answer, and six refusals; --keep leaves them running"),
     ("test", "everything that CI checks"),
@@ -24,7 +24,11 @@ const TASKS: [(&str, &str); 7] = [
     ),
     ("layers", "check which crate may depend on which"),
     ("dist", "build all programs into target/dist/bin"),
-    ("bench", "`bench launch`: time to the first instruction of an agent"),
+    (
+        "bench",
+        "`bench launch`: time to the first instruction of an agent; `bench verify`: evidence, against peers",
+    ),
+    ("verdicts", "write docs/verdicts.md, and the table of differences in docs/verification.md"),
 ];
 
 fn main() -> ExitCode {
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         ["layers"] => layers::run(),
         ["dist"] => dist::run().map(|dir| println!("programs are in {}", dir.display())),
         ["bench", rest @ ..] => bench::run(rest),
+        ["verdicts"] => verdicts(),
         [] => {
             for (name, what) in TASKS {
                 println!("cargo xtask {name:8} {what}");
@@ -54,4 +59,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Time for building and for writing.
+const VERDICTS_BOUND: std::time::Duration = std::time::Duration::from_secs(900);
+
+fn verdicts() -> Result<(), String> {
+    let docs = process::root().join("docs");
+    let mut command =
+        process::cargo(&["run", "--quiet", "--locked", "--package", "casemate-peers", "--", "write"]);
+    process::run(command.arg(docs), VERDICTS_BOUND)
 }

@@ -21,11 +21,16 @@ const LOOK_BOUND: Duration = Duration::from_secs(30);
 
 /// Installs what is missing.
 pub(crate) fn run() -> Result<(), String> {
+    install(&PACKAGES)
+}
+
+/// Installs what is missing of these.
+pub(crate) fn install(packages: &[(&str, &str)]) -> Result<(), String> {
     let mut missing = Vec::new();
-    for (package, why) in PACKAGES {
+    for (package, why) in packages {
         if !is_installed(package)? {
             println!("setup: will install {package}: {why}");
-            missing.push(package);
+            missing.push(*package);
         }
     }
     if missing.is_empty() {

@@ -4,7 +4,10 @@
 //! is not: a test; no number here fails a build.
 
 mod launch;
+mod machine;
+mod measure;
 mod statistics;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -12,7 +15,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["launch", launcher] => launch::run(std::path::Path::new(launcher)),
-        _ => Err("usage: casemate-bench launch LAUNCHER".into()),
+        ["verify"] => verify::run().map_err(|error| error as _),
+        ["repeat", case, count] => verify::repeat(case, count).map_err(|error| error as _),
+        _ => Err("usage: casemate-bench launch LAUNCHER, or casemate-bench verify".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
