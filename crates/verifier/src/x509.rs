@@ -486,7 +486,7 @@ pub(crate) fn read_pem_chain(pem: &[u8]) -> Result<Vec<Vec<u8>>, X509Error> {
         return Err(X509Error::TooLong { found: pem.len() });
     }
     let text = std::str::from_utf8(pem).map_err(|_| error("not text"))?;
-    let mut rest = text.trim_end_matches('\0').trim();
+    let mut rest = text.trim_end_matches('\0').trim_matches(is_space);
     let mut chain = Vec::new();
     while !rest.is_empty() {
         let (body, after) = rest
@@ -498,12 +498,17 @@ pub(crate) fn read_pem_chain(pem: &[u8]) -> Result<Vec<Vec<u8>>, X509Error> {
         }
         let digits: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
         chain.push(STANDARD.decode(digits).map_err(|_| error("not base64"))?);
-        rest = after.trim_start();
+        rest = after.trim_start_matches(is_space);
     }
     if chain.is_empty() {
         return Err(error("no certificate"));
     }
     Ok(chain)
+}
+
+/// White space that may stand around PEM text.
+const fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\n')
 }
 
 /// The tag `[number]`, constructed.

@@ -1,5 +1,8 @@
 //! Whole appraisals under a development root: what is accepted, and for every rule something that it refuses.
 
+mod past_bugs;
+mod reuse;
+mod tdx_quotes;
 mod world;
 
 use base64::Engine as _;

@@ -91,6 +91,14 @@ pub(crate) fn claim_all(ledger: &mut Ledger, verified: &VerifiedTdx<'_>, voucher
     if let Some(later) = &body.version_15 {
         claim("tee-tcb-svn2", &Hex(*later.tee_tcb_svn2));
         claim("mrservicetd", &Hex(*later.mr_service_td));
+        if let Some(extended) = &later.extended {
+            claim("vm-id", &extended.vm_id);
+            claim("td-id", &Hex(*extended.td_id));
+            claim("device-info", &Hex(*extended.device_info));
+            claim("initial-service-td", &Hex(*extended.initial_service_td));
+            claim("current-service-td", &Hex(*extended.current_service_td));
+            claim("initial-fmspc", &Hex(*extended.initial_fmspc));
+        }
     }
 }
 
@@ -261,7 +269,14 @@ fn require_service_td(
 ) -> Result<(), Failed> {
     const RULE: &str = "tdx.service-td";
     match &verified.quote.body.version_15 {
-        Some(later) => require_measurement(ledger, RULE, expected, later.mr_service_td),
+        Some(later) => {
+            let bound = require_measurement(ledger, RULE, expected, later.mr_service_td);
+            // What is bound after creation can migrate it as well.
+            let now = later.extended.map_or(Ok(()), |extended| {
+                require_measurement(ledger, RULE, expected, extended.current_service_td)
+            });
+            bound.and(now)
+        }
         // TDX 1.0 has no service trust domains, and its reports no field for them.
         None => {
             let none = expected.contains(&Measurement([0; 48]));
