@@ -1,7 +1,7 @@
 //! Policy and endorsements: read from their files anew for each evidence, so that an edit takes effect at once.
 //!
-//! What it is: bounded reading and parsing. What it is not: a cache or a default: where a file is malformed, nothing
-//! is accepted until it is mended. Who trusts it: `serve`.
+//! What it is: bounded reading and parsing. What it is not: a default: where a file is malformed, nothing is accepted
+//! until it is mended. Endorsements that were verified are kept while their file holds the very same bytes. Who trusts it: `serve`.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use casemate_canon::Sha256;
 use casemate_endorsements::{BUNDLE_BYTES_MAX, BundleError, Collateral};
 use casemate_protocol::Refusal;
-use casemate_verifier::{Policy, PolicyError};
+use casemate_verifier::{Policy, PolicyError, VerifiedCollateral};
 
 /// Largest policy file in bytes.
 const POLICY_BYTES_MAX: usize = 1 << 20;
@@ -102,6 +102,12 @@ pub(crate) struct InputFiles {
     pub(crate) bundle_signers: Vec<Sha256>,
 }
 
+/// Endorsements whose signatures were checked, and the digest of the file that they came from.
+pub(crate) struct HeldCollateral {
+    digest: Sha256,
+    collateral: VerifiedCollateral,
+}
+
 impl InputFiles {
     /// The policy as it is now.
     pub(crate) fn policy(&self) -> Result<Policy, InputsError> {
@@ -113,9 +119,26 @@ impl InputFiles {
 
     /// The endorsements as they are now.
     pub(crate) fn collateral(&self) -> Result<Collateral, InputsError> {
+        self.read_collateral(&read_bounded(&self.bundle, BUNDLE_BYTES_MAX)?)
+    }
+
+    /// Likewise, with their signatures checked. What was verified before is kept until the file holds other bytes.
+    pub(crate) fn verified<'v>(
+        &self,
+        held: &'v mut Option<HeldCollateral>,
+    ) -> Result<&'v mut VerifiedCollateral, InputsError> {
+        let bytes = read_bounded(&self.bundle, BUNDLE_BYTES_MAX)?;
+        let digest = Sha256::of(&bytes);
+        let collateral = match held.take() {
+            Some(kept) if kept.digest == digest => kept.collateral,
+            _ => VerifiedCollateral::verify(&self.read_collateral(&bytes)?),
+        };
+        Ok(&mut held.insert(HeldCollateral { digest, collateral }).collateral)
+    }
+
+    fn read_collateral(&self, bytes: &[u8]) -> Result<Collateral, InputsError> {
         let path = &self.bundle;
-        let bytes = read_bounded(path, BUNDLE_BYTES_MAX)?;
-        let bundle = casemate_endorsements::read(&bytes)
+        let bundle = casemate_endorsements::read(bytes)
             .map_err(|error| InputsError::Bundle { path: path.clone(), error })?;
         bundle
             .accept(&[&self.bundle_signers])

@@ -16,7 +16,7 @@ use casemate_protocol::cmw::{Evidence, Members, Platform};
 use casemate_protocol::jwk::EcJwk;
 use casemate_protocol::rcar::{ReceivedAttestation, TokenResponse};
 use casemate_protocol::{Nonce, Refusal};
-use casemate_verifier::{Appraisal, Claim, UnixTime, VerifiedCollateral, Voucher};
+use casemate_verifier::{Appraisal, Claim, UnixTime, Voucher};
 
 use super::auth::RULE_TEE;
 use super::error::ApiError;
@@ -194,7 +194,14 @@ fn appraise(
         NotAffirmed::from(Refusal::new(RULE_POLICY, "readable policy and bundle", error.outward()))
     };
     let policy = app.inputs.policy().map_err(inputs)?;
-    let mut collateral = VerifiedCollateral::verify(&app.inputs.collateral().map_err(inputs)?);
+    // After a panic with it in hand, what was kept is dropped and verified anew.
+    let mut held = app.verified.lock().unwrap_or_else(|poisoned| {
+        app.verified.clear_poison();
+        let mut held = poisoned.into_inner();
+        *held = None;
+        held
+    });
+    let collateral = app.inputs.verified(&mut held).map_err(inputs)?;
     let not_affirmed = |refusal: Refusal, subject: Subject| NotAffirmed {
         refusal,
         subject: Box::new(subject),
@@ -204,7 +211,7 @@ fn appraise(
         .nonce
         .parse()
         .map_err(|_| Refusal::new(crate::store::sessions::RULE_NONCE, "a nonce", &session.nonce))?;
-    let appraisal = casemate_verifier::appraise(&evidence, &nonce, &policy, &mut collateral, UnixTime(now))
+    let appraisal = casemate_verifier::appraise(&evidence, &nonce, &policy, collateral, UnixTime(now))
         .map_err(|refused| not_affirmed(refused.first(), subject(&refused.claims, None)))?;
     let claimed = &attestation.runtime_data.tee_pubkey;
     if appraisal.agent_key() != claimed {

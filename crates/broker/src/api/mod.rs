@@ -21,7 +21,7 @@ use casemate_protocol::rcar::{PATH_PREFIX, SESSION_COOKIE};
 use serde::Serialize;
 
 use crate::attested::AttestedSessions;
-use crate::inputs::InputFiles;
+use crate::inputs::{HeldCollateral, InputFiles};
 use crate::store::Store;
 use crate::store::decisions::Decision;
 use crate::vault::Vault;
@@ -36,6 +36,7 @@ pub(crate) struct App {
     store: Mutex<Store>,
     vault: Vault,
     inputs: InputFiles,
+    verified: Mutex<Option<HeldCollateral>>,
     signing: SigningKey,
     attested: Mutex<AttestedSessions>,
     intake: Arc<Intake>,
@@ -48,6 +49,7 @@ impl App {
             store: Mutex::new(store),
             vault,
             inputs,
+            verified: Mutex::new(None),
             signing,
             attested: Mutex::new(AttestedSessions::default()),
             intake: Intake::new(),

@@ -1,5 +1,7 @@
 //! What went wrong in other verifiers, tried here. The numbers are those of docs/verification.md.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot build its world fails")]
+
 use casemate_protocol::cmw::Platform;
 use casemate_testkit::{CollateralSpec, DevPki, Tee};
 use casemate_verifier::{Policy, UnixTime};
@@ -150,7 +152,8 @@ fn past_bug_08_stale_documents_and_missing_module_identities_are_refused() {
 #[test]
 fn past_bug_09_nothing_is_off_by_default() {
     // Endorsements that are missing refuse; no option skips a CRL.
-    let changes: [(fn(&mut World), &str); 3] = [
+    type Change = fn(&mut World);
+    let changes: [(Change, &str); 3] = [
         (|world| world.collateral.tdx = None, "collateral.present"),
         (|world| world.collateral.tdx.as_mut().unwrap().pck_crl.clear(), "platform.crl"),
         (|world| world.collateral.tdx.as_mut().unwrap().root_ca_crl.clear(), "platform.crl"),

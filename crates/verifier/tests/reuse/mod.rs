@@ -1,5 +1,7 @@
 //! Reuse of what was verified: the same verdict as from nothing, at every time and for every byte.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot build its world fails")]
+
 use casemate_protocol::cmw::Platform;
 use casemate_testkit::{CollateralSpec, DevPki, Revoked, TdBody, Tee};
 use casemate_verifier::{
@@ -27,7 +29,9 @@ fn collateral() -> Collateral {
 fn failed(quote: &[u8], policy: &Policy, handle: &mut VerifiedCollateral, now: UnixTime) -> Option<String> {
     let statement = Platform::Tdx { quote: quote.to_vec() };
     let binding = Binding::ReportData([7; 64]);
-    appraise_platform(&statement, &binding, policy, handle, now).err().map(|refused| refused.first().rule)
+    appraise_platform(&statement, None, &binding, policy, handle, now)
+        .err()
+        .map(|refused| refused.first().rule)
 }
 
 #[test]
@@ -36,7 +40,7 @@ fn a_remembered_platform_has_the_same_rules_and_claims_as_an_unknown_one() {
     let mut handle = VerifiedCollateral::verify(&collateral());
     let statement = Platform::Tdx { quote };
     let binding = Binding::ReportData([7; 64]);
-    let mut once = || appraise_platform(&statement, &binding, &policy, &mut handle, NOW).unwrap();
+    let mut once = || appraise_platform(&statement, None, &binding, &policy, &mut handle, NOW).unwrap();
     let (first, second) = (once(), once());
     assert_eq!(first.rules(), second.rules());
     assert_eq!(first.claims(), second.claims());

@@ -1,5 +1,7 @@
 //! TDX quotes by themselves: versions and bodies, and what a policy must say before an unusual trust domain passes.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot build its world fails")]
+
 use casemate_protocol::cmw::Platform;
 use casemate_testkit::{TEE_TCB_SVN, TdBody, Tee};
 use casemate_verifier::{
@@ -30,7 +32,7 @@ fn appraise(quote: Vec<u8>, values: &PolicyValues) -> Result<PlatformAppraisal, 
     let policy = Policy::parse(&Policy::render(values)).unwrap();
     let mut collateral = VerifiedCollateral::verify(&collateral_of(pki(Tee::Tdx).collateral()));
     let binding = Binding::ReportData([7; 64]);
-    appraise_platform(&Platform::Tdx { quote }, &binding, &policy, &mut collateral, NOW)
+    appraise_platform(&Platform::Tdx { quote }, None, &binding, &policy, &mut collateral, NOW)
 }
 
 fn failed(quote: Vec<u8>, values: &PolicyValues) -> Vec<String> {
@@ -83,7 +85,7 @@ fn a_quote_has_no_extra_data_to_bind() {
     let mut collateral = VerifiedCollateral::verify(&collateral_of(pki(Tee::Tdx).collateral()));
     let statement = Platform::Tdx { quote: quote(&body()) };
     let binding = Binding::ExtraData(vec![7; 64]);
-    let refused = appraise_platform(&statement, &binding, &text, &mut collateral, NOW).unwrap_err();
+    let refused = appraise_platform(&statement, None, &binding, &text, &mut collateral, NOW).unwrap_err();
     assert_eq!(refused.first().rule, "platform.report-data");
 }
 
@@ -117,7 +119,8 @@ fn a_module_updated_under_a_trust_domain_is_judged_by_both_versions() {
 
 #[test]
 fn each_register_and_owner_field_of_a_quote_by_itself_must_be_expected() {
-    let changes: [(fn(&mut TdBody), &str); 8] = [
+    type Change = fn(&mut TdBody);
+    let changes: [(Change, &str); 8] = [
         (|body| body.mrtd = [1; 48], "tdx.mrtd"),
         (|body| body.rtmr[0] = [1; 48], "tdx.rtmr0"),
         (|body| body.rtmr[1] = [1; 48], "tdx.rtmr1"),
