@@ -348,3 +348,40 @@ fn no_changed_byte_makes_the_events_disagree_with_their_count() {
         }
     }
 }
+
+/// Logs that make every shortcut of the parser as long as it gets: were one of them looked at again for each event, this
+/// would take minutes.
+#[test]
+fn logs_that_look_like_padding_at_every_event_are_read_in_one_pass() {
+    let mut header = good();
+    header.bank_count = 1;
+    header.banks = vec![(0x4, 20)];
+    // Eight bytes of zeros, then the count; data of zeros up to the next event.
+    let space = (BOOT_LOG_BYTES_MAX - header.bytes().len()) / BOOT_LOG_EVENTS_MAX - 38;
+    let one = event(0, 0, &[(0x4, &[0; 20])], &vec![0; space]);
+    let mut agile = header.bytes();
+    // Eleven bytes of zeros before the digest says something.
+    let mut digest = [0; 20];
+    digest[3] = 1;
+    let old = old_event(0, 0, digest, &[]);
+    let mut sha1 = Vec::new();
+    for _ in 0..BOOT_LOG_EVENTS_MAX {
+        agile.extend(&one);
+        sha1.extend(&old);
+    }
+    for mut bytes in [agile, sha1] {
+        bytes.resize(BOOT_LOG_BYTES_MAX, 0xff);
+        let log = parse_boot_log(&bytes).unwrap();
+        assert_eq!(log.event_count(), BOOT_LOG_EVENTS_MAX);
+        assert_eq!(log.events().count(), BOOT_LOG_EVENTS_MAX);
+    }
+}
+
+#[test]
+fn a_megabyte_of_the_smallest_events_is_refused_at_the_first_too_many() {
+    let one = old_event(1, 1, [1; 20], &[]);
+    let bytes = one.repeat((1 << 20) / one.len());
+    assert_eq!(parse_boot_log(&bytes), Err(BootLogError::TooManyEvents));
+    let most = one.repeat(BOOT_LOG_EVENTS_MAX);
+    assert_eq!(parse_boot_log(&most).map(|log| log.event_count()), Ok(BOOT_LOG_EVENTS_MAX));
+}

@@ -19,7 +19,7 @@ mod text;
 #[cfg(test)]
 mod appraise_tests;
 #[cfg(test)]
-mod builder;
+pub(crate) mod builder;
 #[cfg(test)]
 mod platform_tests;
 #[cfg(test)]

@@ -7,6 +7,8 @@ mod appraise;
 #[cfg(test)]
 mod appraise_tests;
 mod azure;
+#[cfg(test)]
+mod boot_log_tests;
 mod certificates;
 mod expectations;
 mod key;

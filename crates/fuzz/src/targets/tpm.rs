@@ -5,6 +5,7 @@ use casemate_evidence::{
     parse_tpm2b_public,
 };
 use casemate_protocol::vtpm::{AkEvidence, Pcr, Vtpm};
+use casemate_verifier::{EventLabel, Measured, RegisterKind, RegisterValue, boot_log_rows};
 
 use super::{BORROWING, outcome, require};
 use crate::seeds::real;
@@ -89,6 +90,32 @@ pub(super) fn all() -> Vec<Target> {
             ],
             run: boot_log,
             bound: Bound { input_bytes_max: 96 << 10, ..BORROWING },
+        },
+        Target {
+            name: "boot-log-table",
+            what: "casemate_verifier::boot_log_rows: replay, labels and texts",
+            seeds: boot_logs,
+            words: &[
+                b"StartupLocality\0",
+                b"kernel_cmdline: ",
+                b"EFI PART",
+                &[3, 0, 0, 0],
+                &[1, 0, 0, 0x80],
+                &[2, 0, 0, 0x80],
+                &[3, 0, 0, 0x80],
+                &[6, 0, 0, 0x80],
+                &[0x0a, 0, 0, 0x80],
+                &[0xff; 16],
+            ],
+            run: boot_log_table,
+            bound: Bound {
+                input_bytes_max: 96 << 10,
+                // A row, its digest and its text for each event, of which the smallest has 32 bytes; the list doubles.
+                allocation_bytes_per_input_byte: 24,
+                time_us: 4_000,
+                time_ns_per_input_byte: 2_000,
+                ..BORROWING
+            },
         },
         Target {
             name: "vtpm-json",
@@ -239,6 +266,26 @@ fn boot_log(input: &[u8]) -> Result<Outcome, Violation> {
         require(log.events().count() == log.event_count(), "another number of events than was counted")?;
     }
     Ok(outcome(result, |log| format!("{:?}", log.format())))
+}
+
+/// The table against registers that nothing extended: whatever is extended is unbound there.
+fn boot_log_table(input: &[u8]) -> Result<Outcome, Violation> {
+    let zeros = [0; 48];
+    let values: Vec<RegisterValue<'_>> =
+        (0..4).map(|number| RegisterValue { number, bank: TpmHash::Sha384, value: &zeros }).collect();
+    for kind in [RegisterKind::Pcr, RegisterKind::Rtmr] {
+        let rows = match boot_log_rows(input, Measured { kind, values: &values }) {
+            Ok(rows) => rows,
+            Err(error) => return Ok(Outcome(error.to_string())),
+        };
+        for row in &rows {
+            let extends = row.label != EventLabel::NotExtended;
+            let bound = extends && row.label != EventLabel::Unbound;
+            require(!bound, "an event bound by a register that nothing extended")?;
+            require(row.text.chars().count() <= 80, "a text of more than 80 characters")?;
+        }
+    }
+    Ok(Outcome("read".to_owned()))
 }
 
 fn statements() -> Vec<Vec<u8>> {

@@ -49,16 +49,30 @@ struct Appraised<'a> {
 }
 
 impl<'a> Appraised<'a> {
+    /// Registers of the policy that a statement of this kind can sign.
+    fn named(&self) -> impl Iterator<Item = Register> + use<'a> {
+        let kind = self.kind;
+        self.expected.registers.iter().copied().filter(move |register| register.kind() == kind)
+    }
+
     /// Rules `boot-log.rtmr0` and so on: each register of the policy is what the log replays to, in every bank signed.
+    /// A policy for several kinds of statement names registers of each; one of this kind is named at least.
     fn require_registers(&self, ledger: &mut Ledger) {
-        for register in &self.expected.registers {
+        if self.named().next().is_none() {
+            let (wanted, other) = match self.kind {
+                RegisterKind::Rtmr => ("a policy that names an rtmr", "one that names pcrs alone"),
+                RegisterKind::Pcr => ("a policy that names a pcr", "one that names rtmrs alone"),
+            };
+            let _recorded = ledger.fail("boot-log.registers", wanted, other);
+        }
+        for register in self.named() {
             let rule = register.rule();
-            if !self.of(*register).any(|comparison| comparison.signed.bank != TpmHash::Sha1) {
+            if !self.of(register).any(|comparison| comparison.signed.bank != TpmHash::Sha1) {
                 let expected = format!("a signed value of {register} in a bank of SHA-256 or longer digests");
-                let found = if self.of(*register).next().is_none() { "none" } else { "one of SHA-1 alone" };
+                let found = if self.of(register).next().is_none() { "none" } else { "one of SHA-1 alone" };
                 let _recorded = ledger.fail(rule, expected, found);
             }
-            for comparison in self.of(*register) {
+            for comparison in self.of(register) {
                 let bank = comparison.signed.bank.name();
                 let expected = format!("{bank}:{}", hex::encode(comparison.signed.value));
                 let _recorded = match &comparison.replayed {
@@ -146,7 +160,7 @@ impl<'a> Appraised<'a> {
 
     /// Rules `boot-log.expect` and `boot-log.unlisted`.
     fn require_events(&self, ledger: &mut Ledger) {
-        for entry in &self.expected.expect {
+        for entry in self.entries() {
             let (holds, found) = self.find_expected(entry);
             let expected = format_args!(
                 "events {} of {}, each with one of {} digests",
@@ -157,9 +171,7 @@ impl<'a> Appraised<'a> {
             let _recorded = ledger.require("boot-log.expect", holds, expected, found);
         }
         let closed: BTreeSet<Register> = self
-            .expected
-            .expect
-            .iter()
+            .entries()
             .map(|entry| entry.register)
             .filter(|register| !self.expected.allow_unlisted.contains(register))
             .collect();
@@ -172,6 +184,12 @@ impl<'a> Appraised<'a> {
                 unlisted.unwrap_or_else(|| "no other".to_owned()),
             );
         }
+    }
+
+    /// Entries about registers that a statement of this kind can sign.
+    fn entries(&self) -> impl Iterator<Item = &'a ExpectedEvents> + use<'a> {
+        let kind = self.kind;
+        self.expected.expect.iter().filter(move |entry| entry.register.kind() == kind)
     }
 
     /// Whether an entry holds, and what was found.

@@ -169,15 +169,28 @@ fn a_register_that_the_policy_does_not_name_is_not_asked_for() {
 
 #[test]
 fn refuses_a_register_that_nothing_signs() {
-    let expected =
-        BootLogExpectations { registers: registers(["rtmr0", "pcr7"]), expect: vec![], ..expectations() };
     let log = honest(KERNEL);
-    assert_eq!(appraised(&log, &expected).failed(), [("boot-log.pcr7", "none")]);
     let none = Measured { kind: RegisterKind::Rtmr, values: &[] };
     let outcome = outcome(Some(&log.bytes), none, &expectations());
     let rules = ["boot-log.rtmr0", "boot-log.rtmr1", "boot-log.rtmr2", "boot-log.rtmr3"];
     assert_eq!(outcome.failed_rules(), [&rules[..], &["boot-log.expect", "boot-log.unlisted"]].concat());
     assert!(outcome.claims.iter().all(|claim| claim.voucher == Voucher::HostClaimed));
+}
+
+#[test]
+fn each_kind_of_statement_is_judged_by_its_own_registers() {
+    let both =
+        BootLogExpectations { registers: registers(["rtmr0", "pcr7"]), expect: vec![], ..expectations() };
+    assert_eq!(appraised(&honest(KERNEL), &both).failed(), []);
+    let spoilt = honest(KERNEL).extend_unlogged(1, b"x");
+    assert_eq!(appraised(&spoilt, &both).failed_rules(), ["boot-log.rtmr0"]);
+    // Of a kind that the policy does not name, nothing would be asked: refused.
+    let other = BootLogExpectations { registers: registers(["pcr7"]), expect: vec![], ..expectations() };
+    let found = "one that names pcrs alone";
+    assert_eq!(appraised(&honest(KERNEL), &other).failed(), [("boot-log.registers", found)]);
+    let tpm = LogBuilder::new(RegisterKind::Pcr, &[TpmHash::Sha256]);
+    let found = "one that names rtmrs alone";
+    assert_eq!(appraised(&tpm, &expectations()).failed(), [("boot-log.registers", found)]);
 }
 
 #[test]

@@ -8,19 +8,19 @@ use super::replay::algorithm;
 
 /// A log being written, and what was extended so far.
 #[derive(Clone)]
-pub(super) struct LogBuilder {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct LogBuilder {
+    pub(crate) bytes: Vec<u8>,
     kind: RegisterKind,
     banks: Vec<TpmHash>,
     registers: Vec<(u8, TpmHash, Vec<u8>)>,
 }
 
 impl LogBuilder {
-    pub(super) fn ccel() -> Self {
+    pub(crate) fn ccel() -> Self {
         Self::new(RegisterKind::Rtmr, &[TpmHash::Sha384])
     }
 
-    pub(super) fn new(kind: RegisterKind, banks: &[TpmHash]) -> Self {
+    pub(crate) fn new(kind: RegisterKind, banks: &[TpmHash]) -> Self {
         let mut data = b"Spec ID Event03\0\0\0\0\0\0\x02\0\x02".to_vec();
         data.extend(u32::try_from(banks.len()).unwrap().to_le_bytes());
         for bank in banks {
@@ -44,7 +44,7 @@ impl LogBuilder {
     }
 
     /// An event whose digest is the hash of `measured`.
-    pub(super) fn measure(mut self, index: u32, event: EventType, measured: &[u8], data: &[u8]) -> Self {
+    pub(crate) fn measure(mut self, index: u32, event: EventType, measured: &[u8], data: &[u8]) -> Self {
         let digests: Vec<(TpmHash, Vec<u8>)> = self
             .banks
             .iter()
@@ -61,26 +61,26 @@ impl LogBuilder {
     }
 
     /// An event whose digest is the hash of its data.
-    pub(super) fn event(self, index: u32, event: EventType, data: &[u8]) -> Self {
+    pub(crate) fn event(self, index: u32, event: EventType, data: &[u8]) -> Self {
         self.measure(index, event, data, data)
     }
 
     /// What somebody writes into the log without extending anything.
-    pub(super) fn claim(mut self, index: u32, event: EventType, digest_of: &[u8], data: &[u8]) -> Self {
+    pub(crate) fn claim(mut self, index: u32, event: EventType, digest_of: &[u8], data: &[u8]) -> Self {
         let mut other = self.clone().measure(index, event, digest_of, data);
         std::mem::swap(&mut self.bytes, &mut other.bytes);
         self
     }
 
     /// What somebody extends without writing it into the log.
-    pub(super) fn extend_unlogged(mut self, index: u32, measured: &[u8]) -> Self {
+    pub(crate) fn extend_unlogged(mut self, index: u32, measured: &[u8]) -> Self {
         let bytes = self.bytes.clone();
         self = self.measure(index, EventType::IPL, measured, b"");
         self.bytes = bytes;
         self
     }
 
-    pub(super) fn measured_with<T>(&self, then: impl FnOnce(Measured<'_>) -> T) -> T {
+    pub(crate) fn measured_with<T>(&self, then: impl FnOnce(Measured<'_>) -> T) -> T {
         let values: Vec<RegisterValue<'_>> = self
             .registers
             .iter()
@@ -116,7 +116,7 @@ impl LogBuilder {
 }
 
 /// `UEFI_VARIABLE_DATA`.
-pub(super) fn variable(name: &str, content: &[u8]) -> Vec<u8> {
+pub(crate) fn variable(name: &str, content: &[u8]) -> Vec<u8> {
     let mut data = vec![0x61; 16];
     data.extend(u64::try_from(name.encode_utf16().count()).unwrap().to_le_bytes());
     data.extend(u64::try_from(content.len()).unwrap().to_le_bytes());
@@ -126,7 +126,7 @@ pub(super) fn variable(name: &str, content: &[u8]) -> Vec<u8> {
 }
 
 /// `UEFI_GPT_DATA`.
-pub(super) fn partition_table(count: u8) -> Vec<u8> {
+pub(crate) fn partition_table(count: u8) -> Vec<u8> {
     let mut data = b"EFI PART".to_vec();
     data.resize(92, 0);
     data.extend(u64::from(count).to_le_bytes());
