@@ -368,6 +368,89 @@ fn a_real_azure_machine_with_tdx_passes_a_policy_that_says_what_it_is() {
 }
 
 #[test]
+fn every_byte_of_a_real_azure_statement_counts_but_those_that_no_quote_holds() {
+    let name = "every_byte_of_a_real_azure_statement_counts_but_those_that_no_quote_holds";
+    let Some(folder) = vectors::folder(name) else { return };
+    let (whole, policy) = real_azure_tdx(&folder);
+    let tdx = Some(tdx_collateral(&folder, S5));
+    let mut collateral = VerifiedCollateral::verify(&Collateral { tdx, snp: None });
+    let now = UnixTime::from_rfc3339("2025-10-25T00:00:00Z").unwrap();
+    let mut passes =
+        |statement: &Vtpm| outcome(statement, b"challenge", &policy, &mut collateral, now).is_ok();
+    let AkEvidence::AzureTdx { hcl_report, td_quote } = &whole.ak else { panic!("TDX") };
+    for offset in 0..whole.message.len() {
+        let mut changed = whole.clone();
+        changed.message[offset] ^= 1;
+        assert!(!passes(&changed), "message {offset}");
+    }
+    for offset in 0..whole.signature.len() {
+        let mut changed = whole.clone();
+        changed.signature[offset] ^= 1;
+        assert!(!passes(&changed), "signature {offset}");
+    }
+    for (index, pcr) in whole.pcrs.iter().enumerate() {
+        for offset in (0..pcr.digest.len()).step_by(5) {
+            let mut changed = whole.clone();
+            changed.pcrs[index].digest[offset] ^= 1;
+            assert!(!passes(&changed), "register {index} {offset}");
+        }
+    }
+    // Of a TDREPORT: what only its own machine can check, and what a quote of version 4 does not hold.
+    let of_tdreport = |offset: &usize| {
+        let tdreport = offset.wrapping_sub(32);
+        [1..128, 192..264, 384..512, 912..1024].iter().any(|range| range.contains(&tdreport))
+    };
+    for offset in 0..hcl_report.len() {
+        let mut hcl_report = hcl_report.clone();
+        hcl_report[offset] ^= 1;
+        let ak = AkEvidence::AzureTdx { hcl_report, td_quote: td_quote.clone() };
+        let passed = passes(&Vtpm { ak, ..whole.clone() });
+        assert_eq!(passed, of_tdreport(&offset), "HCL report {offset}");
+    }
+    for offset in (0..td_quote.len()).step_by(23) {
+        let mut td_quote = td_quote.clone();
+        td_quote[offset] ^= 1;
+        let ak = AkEvidence::AzureTdx { hcl_report: hcl_report.clone(), td_quote };
+        // The header's reserved field and user data are signed; nothing in a quote is free.
+        assert!(!passes(&Vtpm { ak, ..whole.clone() }), "quote {offset}");
+    }
+}
+
+#[test]
+fn real_azure_machines_with_snp_lack_nothing_but_a_crl_of_amd() {
+    let Some(folder) = vectors::folder("real_azure_machines_with_snp_lack_nothing_but_a_crl_of_amd") else {
+        return;
+    };
+    let azure = "trustee/deps/verifier/test_data/az-snp-vtpm";
+    let amd = "attestation-rs/crates/attestation/certs/amd";
+    for (file, product) in [
+        ("evidence-v0.json", "Milan"),
+        ("evidence-v1.json", "Milan"),
+        ("evidence-v2.json", "Milan"),
+        ("evidence-genoa.json", "Genoa"),
+    ] {
+        let whole = Vtpm::from_json_bytes(&vectors::read(&folder, &format!("{azure}/{file}"))).unwrap();
+        let AkEvidence::AzureSnp { hcl_report, .. } = &whole.ak else { panic!("SNP") };
+        let report = casemate_evidence::parse_snp_report(&hcl_report[32..32 + 1184]).unwrap();
+        let of = |name: &str| vectors::read(&folder, &format!("{amd}/{}/{name}.der", product.to_lowercase()));
+        let snp = Some(SnpCollateral { ark: of("ark"), ask: of("ask"), crl: vec![], vek: None });
+        let mut collateral = VerifiedCollateral::verify(&Collateral { tdx: None, snp });
+        let (_, policy) = azure_snp(b"{}");
+        let policy = policy
+            .replace(&development(&SNP), PRODUCTION)
+            .replace("[\"Genoa\"]", &format!("[\"{product}\"]"))
+            .replace(
+                &format!("measurement = [\"{}\"]", zeros(96)),
+                &format!("measurement = [\"{}\"]", hex::encode(report.measurement)),
+            );
+        let now = UnixTime::from_rfc3339("2026-01-01T00:00:00Z").unwrap();
+        let bound = casemate_evidence::parse_tpm_quote(&whole.message).unwrap().extra_data.to_vec();
+        let found = outcome(&whole, &bound, &policy, &mut collateral, now);
+        assert_eq!(found, refused(&["platform.crl"]), "{file}");
+    }
+}
+
+#[test]
 fn real_google_and_plain_statements_pass_and_claim_no_hardware_they_have_not() {
     let name = "real_google_and_plain_statements_pass_and_claim_no_hardware_they_have_not";
     let Some(folder) = vectors::folder(name) else { return };
