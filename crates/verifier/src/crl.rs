@@ -7,10 +7,13 @@ use der::asn1::ObjectIdentifier;
 
 use crate::asn1::Fields;
 use crate::time::{UnixTime, Window};
-use crate::x509::{Certificate, Extensions, Signed, X509Error, common_name, context, time};
+use crate::x509::{Certificate, Extensions, Signed, X509Error, common_name, context, next_extension, time};
 
 const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
 const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.20");
+
+/// Largest CRL in bytes. Real ones have 2 KiB; this is room for some 30,000 entries.
+pub(crate) const CRL_BYTES_MAX: usize = 1 << 20;
 
 /// A certificate's serial number as its INTEGER has it: 20 bytes (RFC 5280 section 4.1.2.2), and one for the sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +85,9 @@ impl<'a> Crl<'a> {
     /// Takes a version 2 CRL apart. One without `nextUpdate` is refused: nobody could tell when it is stale.
     pub(crate) fn read(der: &'a [u8]) -> Result<Self, X509Error> {
         const PART: &str = "CRL";
+        if der.len() > CRL_BYTES_MAX {
+            return Err(X509Error::CrlTooLong { found: der.len() });
+        }
         let signed = Signed::read(der, PART)?;
         let mut tbs = Fields::of_sequence(signed.tbs, PART)?;
         if tbs.unsigned("CRL version")? != 1 {
@@ -104,6 +110,14 @@ impl<'a> Crl<'a> {
                 if !matches!(when, Tag::UtcTime | Tag::GeneralizedTime) {
                     return Err(crate::asn1::Asn1Error { part: "revocation date" }.into());
                 }
+                // RFC 5280 section 5.3: a CRL with a critical entry extension that is not known must not be used.
+                if let Some(list) = entry.optional(Tag::Sequence, "CRL entry extensions")? {
+                    let mut extensions = Fields::of(list.value);
+                    while !extensions.is_finished() {
+                        next_extension(&mut extensions, &[], "CRL entry extensions")?;
+                    }
+                }
+                entry.end("revoked certificate")?;
             }
         }
         let extensions = tbs.optional(context(0), "CRL extensions")?;

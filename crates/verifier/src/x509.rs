@@ -17,7 +17,7 @@ use der::{DateTime, Tag, TagNumber};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
 use crate::asn1::{Asn1Error, Fields, Tlv, bit_string};
-use crate::crl::Serial;
+use crate::crl::{CRL_BYTES_MAX, Serial};
 use crate::known_signatures;
 use crate::time::{UnixTime, Window};
 
@@ -28,6 +28,9 @@ pub(crate) const CHAIN_CERTIFICATES_MAX: usize = 4;
 
 /// Attribute type id-at-commonName, 2.5.4.3, without tag and length.
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+/// Most extensions of a certificate or a CRL. Real certificates have up to 10.
+pub(crate) const EXTENSIONS_MAX: usize = 32;
+
 const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 const SUBJECT_ALTERNATIVE_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
@@ -67,6 +70,8 @@ pub(crate) enum X509Error {
     Asn1(#[from] Asn1Error),
     #[error("certificate of {found} bytes, at most {CERTIFICATE_BYTES_MAX} allowed")]
     TooLong { found: usize },
+    #[error("CRL of {found} bytes, at most {CRL_BYTES_MAX} allowed")]
+    CrlTooLong { found: usize },
     #[error("not PEM certificates: {reason}")]
     Pem { reason: &'static str },
     #[error("chain of {found} certificates where {expected} are expected")]
@@ -81,6 +86,8 @@ pub(crate) enum X509Error {
     CriticalExtension { found: ObjectIdentifier },
     #[error("extension {found} is given twice")]
     RepeatedExtension { found: ObjectIdentifier },
+    #[error("more than {EXTENSIONS_MAX} extensions")]
+    TooManyExtensions,
     #[error("extension {missing} is missing")]
     MissingExtension { missing: &'static str },
     #[error("signature of `{subject}` is not by `{issuer}`")]
@@ -254,19 +261,11 @@ impl<'a> Extensions<'a> {
         let Some(explicit) = bytes else { return Ok(Self(read)) };
         let mut extensions = Fields::of_sequence(explicit.value, part)?;
         while !extensions.is_finished() {
-            let mut extension = extensions.sequence(part)?;
-            let oid = extension.tagged(Tag::ObjectIdentifier, part)?;
-            let oid = ObjectIdentifier::from_bytes(oid.value).map_err(|_| Asn1Error { part })?;
-            let critical = match extension.optional(Tag::Boolean, part)? {
-                None => false,
-                Some(flag) if flag.value == [0xff] => true,
-                Some(_) => return Err(Asn1Error { part }.into()),
-            };
-            let value = extension.tagged(Tag::OctetString, part)?.value;
-            extension.end(part)?;
-            if critical && !known.contains(&oid) {
-                return Err(X509Error::CriticalExtension { found: oid });
+            // Each is compared with every other one.
+            if read.len() >= EXTENSIONS_MAX {
+                return Err(X509Error::TooManyExtensions);
             }
+            let (oid, value) = next_extension(&mut extensions, known, part)?;
             if read.iter().any(|(other, _)| *other == oid) {
                 return Err(X509Error::RepeatedExtension { found: oid });
             }
@@ -274,6 +273,28 @@ impl<'a> Extensions<'a> {
         }
         Ok(Self(read))
     }
+}
+
+/// The next Extension; refuses a critical one that is not in `known`.
+pub(crate) fn next_extension<'a>(
+    extensions: &mut Fields<'a>,
+    known: &[ObjectIdentifier],
+    part: &'static str,
+) -> Result<(ObjectIdentifier, &'a [u8]), X509Error> {
+    let mut extension = extensions.sequence(part)?;
+    let oid = extension.tagged(Tag::ObjectIdentifier, part)?;
+    let oid = ObjectIdentifier::from_bytes(oid.value).map_err(|_| Asn1Error { part })?;
+    let critical = match extension.optional(Tag::Boolean, part)? {
+        None => false,
+        Some(flag) if flag.value == [0xff] => true,
+        Some(_) => return Err(Asn1Error { part }.into()),
+    };
+    let value = extension.tagged(Tag::OctetString, part)?.value;
+    extension.end(part)?;
+    if critical && !known.contains(&oid) {
+        return Err(X509Error::CriticalExtension { found: oid });
+    }
+    Ok((oid, value))
 }
 
 impl<'a> Signed<'a> {
