@@ -197,4 +197,52 @@ mod tests {
             assert_eq!(read(bad), None, "{bad:?}");
         }
     }
+
+    #[test]
+    fn refuses_integers_of_more_than_eight_bytes() {
+        let read = |bytes: &[u8]| Fields::of(bytes).unsigned("n");
+        assert_eq!(read(&[&[2, 9, 0][..], &[0xff; 8]].concat()), Ok(u64::MAX));
+        assert_eq!(read(&[&[2, 8, 0x7f][..], &[0xff; 7]].concat()), Ok(u64::MAX >> 1));
+        assert_eq!(read(&[&[2, 9, 1][..], &[0; 8]].concat()), Err(Asn1Error { part: "n" }));
+        assert_eq!(read(&[&[2, 10, 0][..], &[0xff; 9]].concat()), Err(Asn1Error { part: "n" }));
+    }
+
+    #[test]
+    fn refuses_truncation_trailing_bytes_and_lengths_that_are_not_der() {
+        let whole = [0x30, 6, 2, 1, 5, 4, 1, 7];
+        let read = |bytes: &[u8]| {
+            let mut fields = Fields::of_sequence(bytes, "s")?;
+            let number = fields.unsigned("n")?;
+            let octets = fields.tagged(Tag::OctetString, "o")?.value.to_vec();
+            fields.end("s").map(|()| (number, octets))
+        };
+        assert_eq!(read(&whole), Ok((5, vec![7])));
+        for length in 0..whole.len() {
+            assert_eq!(read(&whole[..length]), Err(Asn1Error { part: "s" }), "{length}");
+        }
+        assert_eq!(read(&[&whole[..], &[0]].concat()), Err(Asn1Error { part: "s" }));
+        for header in [
+            &[0x30, 0x80][..],
+            &[0x30, 0x81, 6],
+            &[0x30, 0x82, 0, 6],
+            &[0x30, 0x85, 0, 0, 0, 0, 6],
+            &[0x31, 6],
+        ] {
+            assert_eq!(read(&[header, &whole[2..]].concat()), Err(Asn1Error { part: "s" }), "{header:x?}");
+        }
+        assert_eq!(read(&[0x30, 7, 2, 1, 5, 4, 1, 7, 0]), Err(Asn1Error { part: "s" }));
+        assert_eq!(read(&[0x30, 6, 2, 1, 5, 4, 2, 7]), Err(Asn1Error { part: "o" }));
+    }
+
+    #[test]
+    fn steps_over_what_is_nested_deeply() {
+        let mut nested = [&[0x04, 0x82, 1, 0][..], &[0; 256]].concat();
+        while nested.len() < 60_000 {
+            let [high, low] = u16::try_from(nested.len()).unwrap().to_be_bytes();
+            nested = [&[0x30, 0x82, high, low][..], &nested].concat();
+        }
+        let mut fields = Fields::of_sequence(&nested, "n").unwrap();
+        assert_eq!(fields.next("n").map(|tlv| tlv.tag), Ok(Tag::Sequence));
+        assert_eq!(fields.end("n"), Ok(()));
+    }
 }

@@ -130,4 +130,57 @@ mod tests {
         assert!(require_unique(br#"{"a":1,"a":1}"#).is_err());
         assert!(from_slice_unique::<Value>(br#"{"a":{"a":[1,1.5,-1,true,null,"x"]}}"#).is_ok());
     }
+
+    #[test]
+    fn refuses_nesting_of_more_than_127_levels_without_following_it() {
+        let nested = |open: &str, inner: &str, close: &str, levels: usize| {
+            format!("{}{inner}{}", open.repeat(levels), close.repeat(levels))
+        };
+        assert!(require_unique(nested("[", "", "]", 127).as_bytes()).is_ok());
+        assert!(require_unique(nested("{\"a\":", "1", "}", 127).as_bytes()).is_ok());
+        for levels in [128, 200_000] {
+            for text in
+                [nested("[", "", "]", levels), nested("{\"a\":", "1", "}", levels), "[".repeat(levels)]
+            {
+                let error = require_unique(text.as_bytes()).unwrap_err();
+                assert!(error.to_string().starts_with("recursion limit exceeded"), "{levels}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn takes_many_members_and_finds_the_one_that_is_there_twice() {
+        let members = (0..50_000).map(|number| format!("\"m{number}\":0")).collect::<Vec<_>>().join(",");
+        assert!(require_unique(format!("{{{members}}}").as_bytes()).is_ok());
+        let error = require_unique(format!("{{{members},\"m25000\":0}}").as_bytes()).unwrap_err();
+        assert!(error.to_string().starts_with("member `m25000` is given twice"), "{error}");
+    }
+
+    #[test]
+    fn refuses_truncation_at_every_offset_trailing_text_and_what_is_not_text() {
+        let whole = br#"{"a":[1,{"b":"\u00e9"}],"c":null}"#;
+        for length in 0..whole.len() {
+            assert!(require_unique(&whole[..length]).is_err(), "{length}");
+        }
+        for more in ["x", "{}", ",", "\0"] {
+            assert!(require_unique(&[whole.as_slice(), more.as_bytes()].concat()).is_err(), "{more}");
+        }
+        assert!(require_unique(b"{\"a\":\"\xff\"}").is_err());
+        assert!(require_unique(b"\xef\xbb\xbf{}").is_err());
+    }
+
+    #[test]
+    fn an_exact_value_is_no_array_and_has_no_other_spelling() {
+        #[derive(Debug, PartialEq, serde::Deserialize, Serialize)]
+        struct Pair {
+            a: u32,
+            b: u32,
+        }
+        assert_eq!(from_slice_exact::<Pair>(br#"{"b":2,"a":1}"#).unwrap(), Pair { a: 1, b: 2 });
+        for bad in
+            ["[1,2]", r#"{"a":1,"b":2,"c":3}"#, r#"{"a":1,"a":1,"b":2}"#, r#"{"a":1}"#, r#"{"a":1,"b":2.0}"#]
+        {
+            assert!(from_slice_exact::<Pair>(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Policy files: what is read, and where each mistake is said to be.
 
-use super::super::{Policy, PolicyError, SeptVeDisable, Smt, Taint};
+use super::super::{POLICY_BYTES_MAX, Policy, PolicyError, SeptVeDisable, Smt, Taint};
 use crate::roots::Roots;
 use crate::snp::SnpProduct;
 use crate::tdx::{TcbStatus, TdAttributes};
@@ -230,4 +230,39 @@ fn the_age_of_endorsements_can_be_narrowed_and_not_widened() {
     assert!(policy().with_collateral_age_max(30).is_ok());
     let wider = crate::policy::WiderAge { found: 31, expected: 30 };
     assert_eq!(policy().with_collateral_age_max(31).err(), Some(wider));
+}
+
+#[test]
+fn a_policy_has_at_most_so_many_bytes() {
+    let padded = |bytes: usize| {
+        let good = filled(GOOD);
+        format!("{good}#{}", " ".repeat(bytes - good.len() - 1))
+    };
+    assert!(Policy::parse(&padded(POLICY_BYTES_MAX)).is_ok());
+    let error = Policy::parse(&padded(POLICY_BYTES_MAX + 1)).unwrap_err();
+    assert_eq!(error.what, "policy of 1048577 bytes, at most 1048576 allowed");
+}
+
+#[test]
+fn a_policy_cut_anywhere_gives_no_agent_anything() {
+    let good = filled(GOOD);
+    let agents = good.find("[composition]").unwrap();
+    // The last line may end without its line break.
+    for length in 0..good.len() - 1 {
+        match Policy::parse(&good[..length]) {
+            // Nothing but a number's last digits, or all agents, can be missing without a trace.
+            Ok(policy) => assert!(length <= agents && policy.values().composition.is_none(), "{length}"),
+            Err(error) => assert!(!error.what.is_empty(), "{length}"),
+        }
+    }
+    assert!(Policy::parse(good.trim_end()).is_ok());
+}
+
+#[test]
+fn deep_nesting_is_refused_and_not_followed() {
+    for open in ["[", "{a=", "[[", "a.", "(", "\"\"\""] {
+        let error = Policy::parse(&format!("version = {}", open.repeat(100_000))).unwrap_err();
+        assert!(!error.what.is_empty(), "{open}");
+        assert!(Policy::parse(&format!("{}= 1", open.repeat(100_000))).is_err(), "{open}");
+    }
 }
