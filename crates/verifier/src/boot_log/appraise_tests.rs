@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use aws_lc_rs::digest::{SHA256, SHA384, digest};
-use casemate_evidence::{EventType, TpmHash};
+use casemate_evidence::{BootEvent, EventType, TpmHash, parse_boot_log};
 
 use super::appraise::appraise;
 use super::builder::{LogBuilder, partition_table, variable};
@@ -429,6 +429,58 @@ fn the_table_is_bound_by_the_longest_digest_that_is_signed() {
         assert_eq!(rows(&banks[..1]).bank, Some(TpmHash::Sha1));
         assert_eq!(rows(&[]).label, EventLabel::Unbound);
     });
+}
+
+/// Which part of which event each byte after the header belongs to.
+fn parts_of(log: &LogBuilder) -> Vec<(usize, &'static str)> {
+    let parsed = parse_boot_log(&log.bytes).unwrap();
+    let lengths = |event: &BootEvent<'_>| {
+        [
+            ("index", 4),
+            ("type", 4),
+            ("framing", 6),
+            ("digest", 48),
+            ("framing", 4),
+            ("data", event.data.len()),
+        ]
+    };
+    let of_event = |event: BootEvent<'_>| {
+        let parts = lengths(&event).into_iter();
+        parts.flat_map(|(part, length)| vec![(event.number, part); length]).collect::<Vec<_>>()
+    };
+    parsed.events().flat_map(of_event).collect()
+}
+
+#[test]
+fn every_byte_that_a_register_covers_is_refused_where_it_is_changed() {
+    let log = honest(KERNEL);
+    let begin = LogBuilder::ccel().bytes.len();
+    let parts = parts_of(&log);
+    assert_eq!(parts.len(), log.bytes.len() - begin);
+    let mut passed = BTreeSet::new();
+    for (place, (number, part)) in parts.into_iter().enumerate() {
+        let mut bytes = log.bytes.clone();
+        bytes[begin + place] ^= 1;
+        let outcome = log.measured_with(|measured| outcome(Some(&bytes), measured, &expectations()));
+        if outcome.failed().is_empty() {
+            passed.insert((number, part));
+        }
+    }
+    // What passes is what nothing covers: EV_NO_ACTION, the types of events in a register where the policy expects no
+    // single event, and data whose digest is of something else. In RTMR1 and in data that is hashed, nothing passes.
+    let uncovered = [
+        (1, "data"),
+        (1, "digest"),
+        (1, "index"),
+        (2, "data"),
+        (2, "type"),
+        (3, "type"),
+        (4, "type"),
+        (8, "data"),
+        (9, "data"),
+        (9, "type"),
+    ];
+    assert_eq!(passed, BTreeSet::from(uncovered));
 }
 
 /// dstack, Bluethroat 6/6: a log replayed, and the names and payloads of its events were taken for verified.
