@@ -14,6 +14,7 @@ pub mod boot_log;
 mod cursor;
 pub mod hcl;
 pub mod snp;
+pub mod snp_bits;
 pub mod snp_table;
 pub mod tdx;
 pub mod tdx_body;
@@ -28,6 +29,7 @@ pub use boot_log::{
 };
 pub use hcl::{HclError, HclHardware, HclReport, TdReportStruct, parse_hcl_report};
 pub use snp::{SNP_REPORT_BYTES, SigningKey, SnpReport, SnpReportError, parse_snp_report};
+pub use snp_bits::{GuestPolicy, PlatformBit, PlatformInfo, PolicyBit};
 pub use snp_table::{CertificateKind, CertificateTableError, TableEntry, parse_certificate_table};
 pub use tdx::{QUOTE_BYTES_MAX, TdxQuote, TdxQuoteError, parse_tdx_quote};
 pub use tdx_body::{QeReport, TdReport};

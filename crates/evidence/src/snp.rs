@@ -4,6 +4,7 @@
 //! 1184 bytes, integers little-endian. The signature covers bytes 0 to 0x29F as received.
 
 use crate::cursor::{Cursor, Truncated};
+use crate::snp_bits::{GuestPolicy, PlatformInfo};
 
 /// Bytes of a report.
 pub const SNP_REPORT_BYTES: usize = 1184;
@@ -11,8 +12,15 @@ pub const SNP_REPORT_BYTES: usize = 1184;
 pub const SNP_SIGNED_BYTES: usize = 0x2a0;
 /// `SIGNATURE_ALGO` of ECDSA P-384 with SHA-384.
 const SIGNATURE_ECDSA_P384_SHA384: u32 = 1;
+/// KEY_INFO bits (56860, table "ATTESTATION_REPORT Structure"); bits 4:2 are SIGNING_KEY, the rest is reserved.
+const KEY_INFO_AUTHOR_KEY_EN: u32 = 1;
+const KEY_INFO_MASK_CHIP_KEY: u32 = 1 << 1;
+/// Reserved bytes of KEY_INFO: its first byte is checked bit by bit.
+const KEY_INFO_RESERVED: u8 = 0xe0;
 /// First version with the CPUID fields.
 pub const SNP_VERSION_CPUID: u32 = 3;
+/// First version with the mitigation vectors.
+pub const SNP_VERSION_MITIGATIONS: u32 = 5;
 /// Last version whose layout is known here.
 pub const SNP_VERSION_KNOWN_MAX: u32 = 5;
 
@@ -83,7 +91,7 @@ pub struct SnpReport<'a> {
     /// Security version that the guest's owner gave.
     pub guest_svn: u32,
     /// Guest policy.
-    pub policy: u64,
+    pub policy: GuestPolicy,
     /// Family that the guest's owner gave.
     pub family_id: &'a [u8; 16],
     /// Image that the guest's owner gave.
@@ -93,9 +101,11 @@ pub struct SnpReport<'a> {
     /// Platform's current security versions, as bytes.
     pub current_tcb: &'a [u8; 8],
     /// Platform information bits.
-    pub platform_info: u64,
-    /// Author key present, chip key masked, signing key: as a number.
-    pub key_info: u32,
+    pub platform_info: PlatformInfo,
+    /// Whether the digest of an author key is in `author_key_digest` (AUTHOR_KEY_EN).
+    pub author_key_enabled: bool,
+    /// Whether the host's configuration keeps the VCEK from signing reports (MASK_CHIP_KEY).
+    pub chip_key_masked: bool,
     /// Which kind of key signed, from `key_info`.
     pub signing_key: SigningKey,
     /// What the guest had bound in.
@@ -126,10 +136,22 @@ pub struct SnpReport<'a> {
     pub committed_version: [u8; 3],
     /// Security versions at launch, as bytes.
     pub launch_tcb: &'a [u8; 8],
-    /// Mitigations: at launch and now; from version 5 on.
-    pub mitigations: Option<(u64, u64)>,
+    /// Mitigation vectors; from version 5 on.
+    pub mitigations: Option<Mitigations>,
+    /// Offset of the first byte that is reserved in this version and not zero. Versions above
+    /// [`SNP_VERSION_KNOWN_MAX`] may have given such bytes a meaning, so that nothing is said of theirs.
+    pub reserved_set: Option<usize>,
     /// Signature: r and s, big-endian, 48 bytes each.
     pub signature: [u8; 96],
+}
+
+/// Firmware mitigations, one bit each (56860, table "ATTESTATION_REPORT Structure", from version 5 on).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mitigations {
+    /// Verified at launch (LAUNCH_MIT_VECTOR).
+    pub launch: u64,
+    /// In force now (CURRENT_MIT_VECTOR).
+    pub current: u64,
 }
 
 /// CPUID leaf 1 values of the processor.
@@ -186,18 +208,19 @@ pub fn parse_snp_report(bytes: &[u8]) -> Result<SnpReport<'_>, SnpReportError> {
     let committed_version = *at.array::<3>()?;
     at.array::<1>()?;
     let launch_tcb = at.array()?;
-    let mitigations = (at.u64()?, at.u64()?);
+    let mitigations = Mitigations { launch: at.u64()?, current: at.u64()? };
     Ok(SnpReport {
         signed,
         version,
         guest_svn,
-        policy,
+        policy: GuestPolicy(policy),
         family_id,
         image_id,
         vmpl,
         current_tcb,
-        platform_info,
-        key_info,
+        platform_info: PlatformInfo(platform_info),
+        author_key_enabled: key_info & KEY_INFO_AUTHOR_KEY_EN != 0,
+        chip_key_masked: key_info & KEY_INFO_MASK_CHIP_KEY != 0,
         signing_key: signing_key(key_info)?,
         report_data,
         measurement,
@@ -213,9 +236,24 @@ pub fn parse_snp_report(bytes: &[u8]) -> Result<SnpReport<'_>, SnpReportError> {
         current_version,
         committed_version,
         launch_tcb,
-        mitigations: (version >= SNP_VERSION_KNOWN_MAX).then_some(mitigations),
+        mitigations: (version >= SNP_VERSION_MITIGATIONS).then_some(mitigations),
+        reserved_set: first_reserved_set(exact, version),
         signature: read_signature(exact)?,
     })
+}
+
+/// Reserved bytes of the signed part, by version: between KEY_INFO and REPORT_DATA, before CHIP_ID, after both firmware
+/// versions, and before the signature.
+fn first_reserved_set(report: &[u8; SNP_REPORT_BYTES], version: u32) -> Option<usize> {
+    if version > SNP_VERSION_KNOWN_MAX {
+        return None;
+    }
+    let processor = if version >= SNP_VERSION_CPUID { 0x18b } else { 0x188 };
+    let tail = if version >= SNP_VERSION_MITIGATIONS { 0x208 } else { 0x1f8 };
+    let reserved = [0x49..0x50, processor..0x1a0, 0x1eb..0x1ec, 0x1ef..0x1f0, tail..SNP_SIGNED_BYTES];
+    let is_set = |offset: &usize| report.get(*offset).is_some_and(|byte| *byte != 0);
+    let key_info = report.get(0x48).filter(|byte| **byte & KEY_INFO_RESERVED != 0).map(|_| 0x48);
+    key_info.or_else(|| reserved.into_iter().flatten().find(is_set))
 }
 
 fn signing_key(key_info: u32) -> Result<SigningKey, SnpReportError> {

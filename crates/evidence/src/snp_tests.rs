@@ -1,5 +1,7 @@
 //! Reports made here, byte by byte: what is read from where, and what is refused.
 
+use alloc::vec::Vec;
+
 use super::*;
 
 /// Each signed byte tells its offset, modulo 251; version 3, algorithm 1, VCEK.
@@ -30,12 +32,12 @@ fn reads_every_field_from_its_place() {
     assert_eq!(read.signed, &bytes[..0x2a0]);
     assert_eq!(read.version, 3);
     assert_eq!(read.guest_svn.to_le_bytes(), bytes[0x04..0x08]);
-    assert_eq!(read.policy.to_le_bytes(), bytes[0x08..0x10]);
+    assert_eq!(read.policy.0.to_le_bytes(), bytes[0x08..0x10]);
     assert_eq!(read.family_id, &bytes[0x10..0x20]);
     assert_eq!(read.image_id, &bytes[0x20..0x30]);
     assert_eq!(read.vmpl.to_le_bytes(), bytes[0x30..0x34]);
     assert_eq!(read.current_tcb, &bytes[0x38..0x40]);
-    assert_eq!(read.platform_info.to_le_bytes(), bytes[0x40..0x48]);
+    assert_eq!(read.platform_info.0.to_le_bytes(), bytes[0x40..0x48]);
     assert_eq!(read.signing_key, SigningKey::Vcek);
     assert_eq!(read.report_data, &bytes[0x50..0x90]);
     assert_eq!(read.measurement, &bytes[0x90..0xc0]);
@@ -73,6 +75,69 @@ fn reads_what_each_version_has() {
     assert_eq!(with_version(4), Ok((true, false)));
     assert_eq!(with_version(5), Ok((true, true)));
     assert_eq!(with_version(6), Ok((true, true)));
+    assert_eq!(with_version(u32::MAX), Ok((true, true)));
+}
+
+#[test]
+fn reads_mitigations_at_launch_and_now() {
+    let mut bytes = report();
+    bytes[..4].copy_from_slice(&5_u32.to_le_bytes());
+    let read = parse_snp_report(&bytes).unwrap().mitigations.unwrap();
+    assert_eq!(read.launch.to_le_bytes(), bytes[0x1f8..0x200]);
+    assert_eq!(read.current.to_le_bytes(), bytes[0x200..0x208]);
+}
+
+#[test]
+fn tells_the_first_reserved_byte_that_is_set() {
+    let reserved = |version: u32| {
+        let processor = if version == 2 { 0x188..0x1a0 } else { 0x18b..0x1a0 };
+        let tail = if version == 5 { 0x208..0x2a0 } else { 0x1f8..0x2a0 };
+        [0x49..0x50, processor, 0x1eb..0x1ec, 0x1ef..0x1f0, tail]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<usize>>()
+    };
+    for version in 2..=5_u32 {
+        let mut clean = report();
+        clean[..4].copy_from_slice(&version.to_le_bytes());
+        for offset in reserved(version) {
+            clean[offset] = 0;
+        }
+        assert_eq!(parse_snp_report(&clean).unwrap().reserved_set, None, "{version}");
+        for offset in 0..SNP_SIGNED_BYTES {
+            let mut set = clean;
+            // The bytes that decide what is read keep their low bits.
+            set[offset] |= 0x80;
+            let expected = (offset == 0x48 || reserved(version).contains(&offset)).then_some(offset);
+            if let Ok(read) = parse_snp_report(&set)
+                && read.version == version
+            {
+                assert_eq!(read.reserved_set, expected, "version {version} offset {offset:#x}");
+            }
+        }
+        for bit in [5, 6, 7] {
+            let mut set = clean;
+            set[0x48] |= 1 << bit;
+            assert_eq!(parse_snp_report(&set).unwrap().reserved_set, Some(0x48));
+        }
+    }
+    let mut later = report();
+    later[..4].copy_from_slice(&6_u32.to_le_bytes());
+    assert_eq!(parse_snp_report(&later).unwrap().reserved_set, None);
+}
+
+#[test]
+fn reads_the_flags_of_key_info() {
+    let read = |key_info: u8| {
+        let mut bytes = report();
+        bytes[0x48] = key_info;
+        let read = parse_snp_report(&bytes).unwrap();
+        (read.author_key_enabled, read.chip_key_masked, read.signing_key)
+    };
+    assert_eq!(read(0), (false, false, SigningKey::Vcek));
+    assert_eq!(read(1), (true, false, SigningKey::Vcek));
+    assert_eq!(read(2), (false, true, SigningKey::Vcek));
+    assert_eq!(read(7), (true, true, SigningKey::Vlek));
 }
 
 #[test]

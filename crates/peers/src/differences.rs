@@ -393,14 +393,6 @@ pub const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         peer: Peer::Sev,
-        case: "snp-field/chip-id/masked",
-        ours: "snp.chip-id",
-        theirs: "accepts",
-        right: Right::Ours,
-        why: "a VCEK with a masked chip: nothing binds the report to a chip, which a policy must accept",
-    },
-    Difference {
-        peer: Peer::Sev,
         case: "snp-field/key-info/bit-2",
         ours: "platform.chain",
         theirs: "accepts",

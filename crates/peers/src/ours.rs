@@ -173,6 +173,9 @@ pub fn tdx_policy(quote: &[u8], trust: Trust) -> String {
     format!("{}\n[platform.tdx]\n{}\n", head("tdx", trust), lines.join("\n"))
 }
 
+/// No floor.
+const FLOOR: &str = "bootloader = 0, tee = 0, snp = 0, microcode = 0";
+
 /// The strict policy for a report: its own measurement and level, any product, no floor.
 #[must_use]
 pub fn snp_policy(report: &[u8], trust: Trust) -> String {
@@ -181,10 +184,12 @@ pub fn snp_policy(report: &[u8], trust: Trust) -> String {
     let lines = [
         format!("measurement = [\"{}\"]", hex::encode(measurement)),
         format!("vmpl = {}", vmpl.min(3)),
-        "products = [\"Milan\", \"Genoa\", \"Turin\"]".to_owned(),
-        "tcb-min = { bootloader = 0, tee = 0, snp = 0, microcode = 0 }".to_owned(),
         "allow-smt = true".to_owned(),
         "crl-age-max-days = 400".to_owned(),
+        "[platform.snp.products]".to_owned(),
+        format!("Milan = {{ tcb-min = {{ {FLOOR} }}, allow-extractable-seed = true }}"),
+        format!("Genoa = {{ tcb-min = {{ {FLOOR} }} }}"),
+        format!("Turin = {{ tcb-min = {{ fmc = 0, {FLOOR} }} }}"),
     ];
     format!("{}\n[platform.snp]\n{}\n", head("snp", trust), lines.join("\n"))
 }

@@ -22,7 +22,10 @@ use casemate_canon::Sha256;
 use serde::{Deserialize, Serialize};
 
 pub use error::PkiError;
-pub use snp::{PRODUCT, REPORT_BYTES, SnpBody, SnpCollateralParts, SnpPki, SnpTcb, TCB};
+pub use snp::{
+    CLOUD, PRODUCT, REPORT_BYTES, SnpBody, SnpCollateralParts, SnpGeneration, SnpKey, SnpPki, SnpSpec,
+    SnpTcb, TCB,
+};
 pub use tdx_collateral::TdxCollateralParts;
 pub use tdx_pki::{FMSPC, PCE_ID, PCE_SVN, SGX_TCB_COMPONENTS, TDX_ROOT_COMMON_NAME, TdxPki};
 pub use tdx_quote::{QE_MRSIGNER, QuoteParts, TD_ATTRIBUTES, TEE_TCB_SVN, TdBody, XFAM};

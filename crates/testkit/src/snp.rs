@@ -1,9 +1,10 @@
 //! The SEV-SNP side: ARK, ASK, VCEK, attestation reports, certificate table.
 //!
 //! What it is: AMD's "Versioned Chip Endorsement Key (VCEK) Certificate and KDS Interface Specification" (57230) and
-//! "SEV Secure Nested Paging Firmware ABI Specification" (56860, attestation report version 3), product Genoa, under a
-//! development ARK. What it is not: AMD's. The common names are AMD's, because they name product and role; every
-//! organisation says that this is development.
+//! "SEV Secure Nested Paging Firmware ABI Specification" (56860), under a development ARK: a chip of product Genoa with
+//! reports of version 3, and for tests of every product, key and version that there is, or with one chosen defect. What
+//! it is not: AMD's. The common names are AMD's, because they name product and role; every organisation says that this
+//! is development.
 
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 
@@ -14,27 +15,82 @@ use crate::x509::{
     crl_distribution_point, extension, issue_certificate, issue_crl, key_usage_authority,
     key_usage_certificate_sign, name, subject_key_identifier,
 };
-use crate::{CERTIFICATE_SECONDS, CLOCK_SKEW_SECONDS, CollateralSpec, PkiError, Revoked};
+use crate::{CERTIFICATE_SECONDS, CLOCK_SKEW_SECONDS, COLLATERAL_SECONDS, CollateralSpec, PkiError, Revoked};
 
 /// Product that the pretended chip belongs to.
 pub const PRODUCT: &str = "Genoa";
 /// Length of an attestation report in bytes.
 pub const REPORT_BYTES: usize = 1184;
 
-const ARK_COMMON_NAME: &str = "ARK-Genoa";
-const ASK_COMMON_NAME: &str = "SEV-Genoa";
-const VCEK_COMMON_NAME: &str = "SEV-VCEK";
-/// Serial numbers of AMD's Genoa ARK and ASK; every VCEK has serial number 0.
-const ARK_SERIAL: [u8; 3] = [2, 0, 0];
-const ASK_SERIAL: [u8; 3] = [2, 0, 2];
+/// Serial number of every VCEK and VLEK of AMD.
+const VEK_SERIAL: [u8; 1] = [0];
 const AMD: [u32; 8] = [1, 3, 6, 1, 4, 1, 3704, 1];
 
 /// Where the fields of the report stand (56860, table "ATTESTATION_REPORT").
 const SIGNED_BYTES: usize = 0x2a0;
 
-/// TCB_VERSION of Milan and Genoa, in wire order: boot loader, TEE, four reserved, SNP, microcode.
+/// A product of AMD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnpGeneration {
+    /// Zen 3.
+    Milan,
+    /// Zen 4.
+    Genoa,
+    /// Zen 5.
+    Turin,
+}
+
+impl SnpGeneration {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Milan, Self::Genoa, Self::Turin];
+
+    /// AMD's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Milan => "Milan",
+            Self::Genoa => "Genoa",
+            Self::Turin => "Turin",
+        }
+    }
+
+    /// CPUID family, model and stepping of a processor of this product.
+    #[must_use]
+    pub const fn cpuid(self) -> [u8; 3] {
+        match self {
+            Self::Milan => [0x19, 0x01, 0x01],
+            Self::Genoa => [0x19, 0x11, 0x01],
+            Self::Turin => [0x1a, 0x02, 0x01],
+        }
+    }
+
+    /// First byte of the serial numbers of AMD's ARK, ASK and ASVK.
+    const fn serial(self) -> u8 {
+        match self {
+            Self::Milan => 1,
+            Self::Genoa => 2,
+            Self::Turin => 3,
+        }
+    }
+}
+
+/// Which kind of key signs reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnpKey {
+    /// Versioned chip endorsement key.
+    Vcek,
+    /// Versioned loaded endorsement key.
+    Vlek,
+}
+
+/// Cloud that a development VLEK is lent to.
+pub const CLOUD: &str = "CN=cloud.casemate-development.invalid";
+
+/// TCB_VERSION, each component by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnpTcb {
+    /// First mutable code; Turin only.
+    pub fmc: u8,
     /// Boot loader.
     pub bootloader: u8,
     /// PSP operating system.
@@ -46,19 +102,107 @@ pub struct SnpTcb {
 }
 
 /// TCB of the pretended chip.
-pub const TCB: SnpTcb = SnpTcb { bootloader: 0x0a, tee: 0, snp: 0x17, microcode: 0x54 };
+pub const TCB: SnpTcb = SnpTcb { fmc: 0, bootloader: 0x0a, tee: 0, snp: 0x17, microcode: 0x54 };
 
 impl SnpTcb {
-    /// Eight bytes as in the report.
+    /// Eight bytes as in a report of this product.
     #[must_use]
-    pub fn to_bytes(self) -> [u8; 8] {
-        [self.bootloader, self.tee, 0, 0, 0, 0, self.snp, self.microcode]
+    pub const fn to_bytes(self, generation: SnpGeneration) -> [u8; 8] {
+        let Self { fmc, bootloader, tee, snp, microcode } = self;
+        match generation {
+            SnpGeneration::Milan | SnpGeneration::Genoa => [bootloader, tee, 0, 0, 0, 0, snp, microcode],
+            SnpGeneration::Turin => [fmc, bootloader, tee, snp, 0, 0, 0, microcode],
+        }
+    }
+}
+
+/// What the certificates and the CRL of a pretended chip say. Start from [`SnpSpec::new`] and change one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnpSpec {
+    /// Common name of the ARK.
+    pub ark_name: String,
+    /// Serial number of the ARK.
+    pub ark_serial: Vec<u8>,
+    /// Common name of the ASK or ASVK.
+    pub ask_name: String,
+    /// Serial number of the ASK or ASVK.
+    pub ask_serial: Vec<u8>,
+    /// Common name of the VCEK or VLEK.
+    pub vek_name: String,
+    /// First and last second of the ARK, the ASK or ASVK, and the VCEK or VLEK.
+    pub valid: [(u64, u64); 3],
+    /// AMD's extensions of the VCEK or VLEK: what follows 1.3.6.1.4.1.3704.1, and the content.
+    pub extensions: Vec<(Vec<u32>, Vec<u8>)>,
+    /// thisUpdate and nextUpdate of the CRL.
+    pub crl_valid: (u64, u64),
+    /// Serial numbers that the CRL names.
+    pub revoked: Vec<Vec<u8>>,
+}
+
+impl SnpSpec {
+    /// Good ones, as AMD issues them for this product and kind of key. A VCEK is valid for seven years, a VLEK for one.
+    #[must_use]
+    pub fn new(pki: &SnpPki, generation: SnpGeneration, key: SnpKey, tcb: SnpTcb, now: u64) -> Self {
+        let name = generation.name();
+        let from = now.saturating_sub(CLOCK_SKEW_SECONDS);
+        let years = |years: u64| (from, now + years * 365 * 24 * 3600);
+        let serial = |low: u8| vec![generation.serial(), u8::from(key == SnpKey::Vlek), low];
+        let turin = generation == SnpGeneration::Turin;
+        let spl = |arc: u32, value: u8| (vec![3, arc], integer_u64(u64::from(value)));
+        let mut extensions = vec![
+            (vec![1], integer_u64(u64::from(turin))),
+            (vec![2], tlv(0x16, name.as_bytes())),
+            spl(1, tcb.bootloader),
+            spl(2, tcb.tee),
+            if turin { spl(9, tcb.fmc) } else { spl(4, 0) },
+            spl(5, 0),
+            spl(6, 0),
+            spl(7, 0),
+            spl(3, tcb.snp),
+            spl(8, tcb.microcode),
+        ];
+        extensions.push(match key {
+            // HWID is the bare bytes, as in every real VCEK that is known.
+            SnpKey::Vcek => (vec![4], pki.hwid(generation)),
+            SnpKey::Vlek => (vec![5], tlv(0x16, CLOUD.as_bytes())),
+        });
+        Self {
+            ark_name: format!("ARK-{name}"),
+            ark_serial: vec![generation.serial(), 0, 0],
+            ask_name: match key {
+                SnpKey::Vcek => format!("SEV-{name}"),
+                SnpKey::Vlek => format!("SEV-VLEK-{name}"),
+            },
+            ask_serial: match (key, generation) {
+                (SnpKey::Vcek, SnpGeneration::Genoa) => serial(2),
+                _ => serial(1),
+            },
+            vek_name: if key == SnpKey::Vlek { "SEV-VLEK".into() } else { "SEV-VCEK".into() },
+            valid: [years(10), years(10), if key == SnpKey::Vlek { years(1) } else { years(7) }],
+            extensions,
+            crl_valid: (from, now + COLLATERAL_SECONDS),
+            revoked: vec![],
+        }
     }
 }
 
 /// What a report says. All fields are public: a test may say anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnpBody {
+    /// Version of the report: from 3 on it names the processor, from 5 on the mitigations.
+    pub version: u32,
+    /// Product that the report's layout and processor are of.
+    pub generation: SnpGeneration,
+    /// KEY_INFO: bit 0 author key, bit 1 chip key masked, bits 4:2 the signing key (0 VCEK, 1 VLEK).
+    pub key_info: u32,
+    /// Security version that the guest's owner gave.
+    pub guest_svn: u32,
+    /// CHIP_ID; none: that of the pretended chip.
+    pub chip_id: Option<[u8; 64]>,
+    /// Firmware version: build, minor, major; current and committed.
+    pub firmware: [[u8; 3]; 2],
+    /// Mitigations at launch and now; from version 5 on.
+    pub mitigations: [u64; 2],
     /// Guest policy: bit 16 SMT allowed, bit 17 always one, bit 19 debug allowed.
     pub policy: u64,
     /// Privilege level of the asker.
@@ -86,6 +230,13 @@ impl SnpBody {
     #[must_use]
     pub fn new() -> Self {
         Self {
+            version: 3,
+            generation: SnpGeneration::Genoa,
+            key_info: 0,
+            guest_svn: 0,
+            chip_id: None,
+            firmware: [[39, 55, 1]; 2],
+            mitigations: [3; 2],
             policy: 0x3_0000,
             vmpl: 0,
             // SMT enabled, ECC, alias check complete.
@@ -143,22 +294,43 @@ impl SnpPki {
             vcek: SigningKey::generate(KeyKind::P384)?,
             collateral: SnpCollateralParts::default(),
         };
-        pki.collateral = SnpCollateralParts {
-            ark: pki.ark_certificate(now)?,
-            ask: pki.ask_certificate(now)?,
-            vek: pki.vcek_certificate(now)?,
-            crl: pki.crl(&CollateralSpec::at(now))?,
+        let until = now + CERTIFICATE_SECONDS;
+        let from = now.saturating_sub(CLOCK_SKEW_SECONDS);
+        let spec = SnpSpec {
+            valid: [(from, until); 3],
+            ..SnpSpec::new(&pki, SnpGeneration::Genoa, SnpKey::Vcek, TCB, now)
         };
+        pki.collateral = pki.certify(&spec)?;
         Ok(pki)
     }
 
-    /// Identifier of the pretended chip: HWID in the VCEK, CHIP_ID in the report.
-    #[must_use]
-    pub fn chip_id(&self) -> Vec<u8> {
-        digest(&SHA512, &self.vcek.spki()).as_ref().to_vec()
+    /// Certificates and a CRL under this PKI's keys, correctly signed, that say what `spec` says.
+    ///
+    /// # Errors
+    /// [`PkiError::Crypto`], [`PkiError::Time`].
+    pub fn certify(&self, spec: &SnpSpec) -> Result<SnpCollateralParts, PkiError> {
+        Ok(SnpCollateralParts {
+            ark: self.ark_certificate(spec)?,
+            ask: self.ask_certificate(spec)?,
+            vek: self.vek_certificate(spec)?,
+            crl: self.crl_of(spec)?,
+        })
     }
 
-    /// A correctly signed report, version 3.
+    /// Identifier of the pretended chip of product Genoa: HWID in the VCEK, CHIP_ID in the report.
+    #[must_use]
+    pub fn chip_id(&self) -> Vec<u8> {
+        self.hwid(SnpGeneration::Genoa)
+    }
+
+    /// HWID of the pretended chip: 64 bytes, on Turin 8.
+    #[must_use]
+    pub fn hwid(&self, generation: SnpGeneration) -> Vec<u8> {
+        let bytes = if generation == SnpGeneration::Turin { 8 } else { 64 };
+        digest(&SHA512, &self.vcek.spki()).as_ref().iter().copied().take(bytes).collect()
+    }
+
+    /// A correctly signed report.
     ///
     /// # Errors
     /// [`PkiError::Crypto`].
@@ -208,47 +380,65 @@ impl SnpPki {
     }
 
     pub(crate) fn crl(&self, spec: &CollateralSpec) -> Result<Vec<u8>, PkiError> {
+        let good = SnpSpec::new(self, SnpGeneration::Genoa, SnpKey::Vcek, TCB, spec.issued_at);
         // AMD's CRL is the root's: it can name the ASK only, since every VCEK has serial number 0.
-        let revoked_serials = match spec.revoked {
-            Revoked::Intermediate => vec![ASK_SERIAL.to_vec()],
+        let revoked = match spec.revoked {
+            Revoked::Intermediate => vec![good.ask_serial.clone()],
             Revoked::None | Revoked::Leaf | Revoked::CollateralSigner => vec![],
         };
+        self.crl_of(&SnpSpec { crl_valid: (spec.issued_at, spec.next_update), revoked, ..good })
+    }
+
+    fn crl_of(&self, spec: &SnpSpec) -> Result<Vec<u8>, PkiError> {
         let crl = CrlSpec {
-            issuer: &name(ARK_COMMON_NAME),
+            issuer: &name(&spec.ark_name),
             issuer_spki: &self.ark.spki(),
-            this_update: spec.issued_at,
-            next_update: spec.next_update,
+            this_update: spec.crl_valid.0,
+            next_update: spec.crl_valid.1,
             number: 1,
-            revoked_serials,
+            revoked_serials: spec.revoked.clone(),
         };
-        issue_crl(&crl, &self.ark, SignatureSpelling::PssWithTrailer)
+        issue_crl(&crl, &self.ark, SignatureSpelling::Pss)
     }
 
     fn fill(&self, report: &mut [u8], body: &SnpBody) {
-        put(report, 0x00, &3u32.to_le_bytes());
+        let tcb = |tcb: SnpTcb| tcb.to_bytes(body.generation);
+        put(report, 0x00, &body.version.to_le_bytes());
+        put(report, 0x04, &body.guest_svn.to_le_bytes());
         put(report, 0x08, &body.policy.to_le_bytes());
         put(report, 0x30, &body.vmpl.to_le_bytes());
         // Signature algorithm 1: ECDSA P-384 with SHA-384.
         put(report, 0x34, &1u32.to_le_bytes());
-        put(report, 0x38, &body.current_tcb.to_bytes());
+        put(report, 0x38, &tcb(body.current_tcb));
         put(report, 0x40, &body.platform_info.to_le_bytes());
+        put(report, 0x48, &body.key_info.to_le_bytes());
         put(report, 0x50, &body.report_data);
         put(report, 0x90, &body.measurement);
         put(report, 0xc0, &body.host_data);
         put(report, 0x140, digest(&SHA256, b"casemate development guest").as_ref());
         // No migration agent.
         put(report, 0x160, &[0xff; 32]);
-        put(report, 0x180, &body.reported_tcb.to_bytes());
-        // CPUID family 0x19, model 0x11, stepping 1: Genoa.
-        put(report, 0x188, &[0x19, 0x11, 0x01]);
-        put(report, 0x1a0, &self.chip_id());
-        put(report, 0x1e0, &body.committed_tcb.to_bytes());
-        // Firmware 1.55.39, current and committed: build, minor, major.
-        put(report, 0x1e8, &[39, 55, 1, 0, 39, 55, 1, 0]);
-        put(report, 0x1f0, &body.launch_tcb.to_bytes());
+        put(report, 0x180, &tcb(body.reported_tcb));
+        if body.version >= 3 {
+            put(report, 0x188, &body.generation.cpuid());
+        }
+        match &body.chip_id {
+            Some(chip_id) => put(report, 0x1a0, chip_id),
+            None => put(report, 0x1a0, &self.hwid(body.generation)),
+        }
+        put(report, 0x1e0, &tcb(body.committed_tcb));
+        for (offset, version) in [0x1e8, 0x1ec].into_iter().zip(&body.firmware) {
+            put(report, offset, version);
+        }
+        put(report, 0x1f0, &tcb(body.launch_tcb));
+        if body.version >= 5 {
+            for (offset, vector) in [0x1f8, 0x200].into_iter().zip(&body.mitigations) {
+                put(report, offset, &vector.to_le_bytes());
+            }
+        }
     }
 
-    fn ark_certificate(&self, now: u64) -> Result<Vec<u8>, PkiError> {
+    fn ark_certificate(&self, spec: &SnpSpec) -> Result<Vec<u8>, PkiError> {
         let spki = self.ark.spki();
         let extensions = vec![
             key_usage_authority(),
@@ -256,15 +446,16 @@ impl SnpPki {
             authority(None),
             crl_distribution_point("ark.crl"),
         ];
-        names(&ARK_SERIAL, ARK_COMMON_NAME, ARK_COMMON_NAME, &spki).issue(
-            now,
+        let [valid, ..] = spec.valid;
+        names(&spec.ark_serial, &spec.ark_name, &spec.ark_name, &spki).issue(
+            valid,
             extensions,
             &self.ark,
             SignatureSpelling::PssWithTrailer,
         )
     }
 
-    fn ask_certificate(&self, now: u64) -> Result<Vec<u8>, PkiError> {
+    fn ask_certificate(&self, spec: &SnpSpec) -> Result<Vec<u8>, PkiError> {
         let spki = self.ask.spki();
         let extensions = vec![
             subject_key_identifier(&spki),
@@ -273,35 +464,23 @@ impl SnpPki {
             key_usage_certificate_sign(),
             crl_distribution_point("ark.crl"),
         ];
-        names(&ASK_SERIAL, ARK_COMMON_NAME, ASK_COMMON_NAME, &spki).issue(
-            now,
+        let [_, valid, _] = spec.valid;
+        names(&spec.ask_serial, &spec.ark_name, &spec.ask_name, &spki).issue(
+            valid,
             extensions,
             &self.ark,
             SignatureSpelling::PssWithTrailer,
         )
     }
 
-    fn vcek_certificate(&self, now: u64) -> Result<Vec<u8>, PkiError> {
-        let member =
-            |arcs: &[u32], value: &[u8]| extension(&[&AMD[..], arcs].concat(), Criticality::Plain, value);
-        let svn = |arc: u32, value: u8| member(&[3, arc], &integer_u64(u64::from(value)));
-        let extensions = vec![
-            member(&[1], &integer_u64(0)),
-            member(&[2], &tlv(0x16, PRODUCT.as_bytes())),
-            svn(1, TCB.bootloader),
-            svn(2, TCB.tee),
-            svn(4, 0),
-            svn(5, 0),
-            svn(6, 0),
-            svn(7, 0),
-            svn(3, TCB.snp),
-            svn(8, TCB.microcode),
-            // HWID is the bare 64 bytes, as in every real VCEK of Milan and Genoa.
-            member(&[4], &self.chip_id()),
-        ];
-        let spki = self.vcek.spki();
-        names(&[0], ASK_COMMON_NAME, VCEK_COMMON_NAME, &spki).issue(
-            now,
+    fn vek_certificate(&self, spec: &SnpSpec) -> Result<Vec<u8>, PkiError> {
+        let member = |(arcs, value): &(Vec<u32>, Vec<u8>)| {
+            extension(&[&AMD[..], arcs.as_slice()].concat(), Criticality::Plain, value)
+        };
+        let extensions = spec.extensions.iter().map(member).collect();
+        let [.., valid] = spec.valid;
+        names(&VEK_SERIAL, &spec.ask_name, &spec.vek_name, &self.vcek.spki()).issue(
+            valid,
             extensions,
             &self.ask,
             SignatureSpelling::Pss,
@@ -329,7 +508,7 @@ fn names<'a>(serial: &'a [u8], issuer: &str, subject: &str, spki: &'a [u8]) -> N
 impl Names<'_> {
     fn issue(
         &self,
-        now: u64,
+        (not_before, not_after): (u64, u64),
         extensions: Vec<Vec<u8>>,
         issuer: &SigningKey,
         spelling: SignatureSpelling,
@@ -338,8 +517,8 @@ impl Names<'_> {
             serial: self.serial,
             issuer: &self.issuer,
             subject: &self.subject,
-            not_before: now.saturating_sub(CLOCK_SKEW_SECONDS),
-            not_after: now + CERTIFICATE_SECONDS,
+            not_before,
+            not_after,
             spki: self.spki,
             extensions,
         };

@@ -12,8 +12,8 @@ use aws_lc_rs::signature::{
 };
 use casemate_evidence::{CertificateKind, parse_certificate_table, parse_snp_report, parse_tdx_quote};
 use casemate_testkit::{
-    CollateralParts, CollateralSpec, DevPki, FMSPC, PkiError, Revoked, SnpBody, SnpCollateralParts, TCB,
-    TDX_ROOT_COMMON_NAME, TdBody, TdxCollateralParts, Tee,
+    CollateralParts, CollateralSpec, DevPki, FMSPC, PkiError, Revoked, SnpBody, SnpCollateralParts,
+    SnpGeneration, TCB, TDX_ROOT_COMMON_NAME, TdBody, TdxCollateralParts, Tee,
 };
 use x509_cert::Certificate;
 use x509_cert::crl::CertificateList;
@@ -148,12 +148,12 @@ fn an_snp_report_says_what_its_body_says_and_every_signature_holds() {
         SnpBody { report_data: [1; 64], measurement: [2; 48], host_data: [3; 32], vmpl: 2, ..SnpBody::new() };
     let bytes = snp().snp_report(&body).unwrap();
     let report = parse_snp_report(&bytes).unwrap();
-    assert_eq!((report.version, report.vmpl, report.policy), (3, 2, 0x3_0000));
+    assert_eq!((report.version, report.vmpl, report.policy.0), (3, 2, 0x3_0000));
     assert_eq!(report.report_data, &[1; 64]);
     assert_eq!(report.measurement, &[2; 48]);
     assert_eq!(report.host_data, &[3; 32]);
     for tcb in [report.current_tcb, report.reported_tcb, report.committed_tcb, report.launch_tcb] {
-        assert_eq!(tcb, &TCB.to_bytes());
+        assert_eq!(tcb, &TCB.to_bytes(SnpGeneration::Genoa));
     }
     assert_eq!(report.chip_id.as_slice(), snp().snp().unwrap().chip_id());
 

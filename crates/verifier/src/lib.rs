@@ -51,8 +51,9 @@ pub use ledger::{Claim, RuleResult, Voucher};
 pub use policy::{
     AgentExpectations, BootLogExpectations, BootLogPresence, CompositionExpectations, DataMismatch,
     ExpectedEvents, GoogleExpectations, Measurement, OwnerExpectations, POLICY_BYTES_MAX, PcrBank,
-    PlatformProperty, Policy, PolicyError, PolicyValues, SeptVeDisable, Smt, SnpExpectations, SnpTcbMin,
-    Taint, TdxExpectations, VtpmExpectations, WiderAge,
+    PlatformProperty, Policy, PolicyError, PolicyValues, SeptVeDisable, Smt, SnpAllowance, SnpAllowances,
+    SnpChip, SnpExpectations, SnpFirmware, SnpRequirements, SnpTcbMin, Taint, TdxExpectations,
+    VtpmExpectations, WiderAge,
 };
 pub use roots::Roots;
 pub use snp::SnpProduct;

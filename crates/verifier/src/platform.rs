@@ -3,7 +3,6 @@
 use casemate_evidence::{SnpReport, TdxQuote, parse_snp_report, parse_tdx_quote};
 use casemate_protocol::cmw::Platform;
 
-use crate::collateral::SnpCollateral;
 use crate::ledger::{Failed, Ledger, Voucher};
 use crate::policy::{PolicyValues, SnpExpectations, TdxExpectations};
 use crate::roots::Roots;
@@ -185,11 +184,11 @@ fn appraise_snp(
     report: SnpReport<'_>,
     certificates: &[u8],
     policy: &PolicyValues,
-    collateral: Option<&mut SnpCollateral>,
+    endorsed: Option<&mut snp::Endorsed>,
     now: UnixTime,
 ) -> Result<Standing, Failed> {
     let expected = require_tee(ledger, policy, policy.snp.as_ref(), "snp")?;
-    verify_snp(ledger, report, certificates, expected, policy, collateral, now)
+    verify_snp(ledger, report, certificates, expected, policy, endorsed, now)
 }
 
 /// Verifies a report and compares it with these expectations, whatever it stands in.
@@ -199,12 +198,12 @@ pub(crate) fn verify_snp(
     certificates: &[u8],
     expected: &SnpExpectations,
     policy: &PolicyValues,
-    collateral: Option<&mut SnpCollateral>,
+    endorsed: Option<&mut snp::Endorsed>,
     now: UnixTime,
 ) -> Result<Standing, Failed> {
-    let endorsements = require_collateral(ledger, collateral, "snp")?;
-    let verified = snp::verify(ledger, report, certificates, endorsements, &policy.roots, now)?;
-    let standing = standing(&policy.roots, Known { platform: Weakness::None, memory: Memory::Closed });
+    let endorsed = require_collateral(ledger, endorsed, "snp")?;
+    let verified = snp::verify(ledger, report, certificates, endorsed, &policy.roots, now)?;
+    let standing = standing(&policy.roots, snp::known(&verified));
     claim_standing(ledger, standing);
     snp::claim_all(ledger, &verified, standing.hardware());
     let _recorded = snp::require_expectations(ledger, &verified, expected, now);

@@ -15,7 +15,9 @@ use casemate_canon::Sha384;
 
 pub use agents::{AgentExpectations, CompositionExpectations, Taint};
 pub use boot_log::{BootLogExpectations, BootLogPresence, DataMismatch, ExpectedEvents};
-pub use snp::{Smt, SnpExpectations, SnpTcbMin};
+pub use snp::{
+    Smt, SnpAllowance, SnpAllowances, SnpChip, SnpExpectations, SnpFirmware, SnpRequirements, SnpTcbMin,
+};
 pub use tdx::{PlatformProperty, SeptVeDisable, TdxExpectations};
 pub(crate) use vtpm::{AZURE_SNP, AZURE_TDX, GOOGLE, OWNER};
 pub use vtpm::{GoogleExpectations, OwnerExpectations, PcrBank, VtpmExpectations};

@@ -1,7 +1,7 @@
 //! Endorsements with their signatures checked once, for as many appraisals as are wanted.
 
-use crate::collateral::{Collateral, SnpCollateral};
-use crate::tdx;
+use crate::collateral::Collateral;
+use crate::{snp, tdx};
 
 /// Verified endorsements, and what was verified with them since.
 ///
@@ -12,13 +12,16 @@ use crate::tdx;
 #[derive(Clone)]
 pub struct VerifiedCollateral {
     pub(crate) tdx: Option<tdx::Endorsed>,
-    pub(crate) snp: Option<SnpCollateral>,
+    pub(crate) snp: Option<snp::Endorsed>,
 }
 
 impl VerifiedCollateral {
     /// Checks every signature.
     #[must_use]
     pub fn verify(collateral: &Collateral) -> Self {
-        Self { tdx: collateral.tdx.as_ref().map(tdx::Endorsed::verify), snp: collateral.snp.clone() }
+        Self {
+            tdx: collateral.tdx.as_ref().map(tdx::Endorsed::verify),
+            snp: collateral.snp.as_ref().map(snp::Endorsed::verify),
+        }
     }
 }

@@ -7,8 +7,8 @@ use casemate_composition::Lock;
 use casemate_composition::lock::Agent;
 use casemate_protocol::agent_token::Control;
 use casemate_verifier::{
-    AgentExpectations, CompositionExpectations, Measurement, Policy, PolicyValues, Roots, Smt,
-    SnpExpectations, SnpProduct, SnpTcbMin, Taint, TdxExpectations,
+    AgentExpectations, CompositionExpectations, Measurement, Policy, PolicyValues, Roots, Smt, SnpAllowances,
+    SnpExpectations, SnpProduct, SnpRequirements, SnpTcbMin, Taint, TdxExpectations,
 };
 use serde::Deserialize;
 
@@ -47,6 +47,8 @@ enum ReferenceValues {
         product: String,
         /// Lowest security versions; needed for real hardware.
         tcb_min: Option<TcbMin>,
+        /// Needed for a product whose keys published attacks reach.
+        allow_extractable_seed: Option<bool>,
         /// Only for simulated hardware.
         development_root: Option<Sha256>,
     },
@@ -55,6 +57,8 @@ enum ReferenceValues {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TcbMin {
+    /// Turin only.
+    fmc: Option<u8>,
     bootloader: u8,
     tee: u8,
     snp: u8,
@@ -112,34 +116,54 @@ fn expectations(values: ReferenceValues) -> Result<Expectations, String> {
             let tdx = TdxExpectations::strict(measurement(&mrtd)?, rtmr, TCB_EVALUATION_MIN);
             Ok((Some(tdx), None, development_root))
         }
-        ReferenceValues::Snp { measurement: launch, vmpl, product, tcb_min, development_root } => {
+        ReferenceValues::Snp {
+            measurement: launch,
+            vmpl,
+            product,
+            tcb_min,
+            allow_extractable_seed,
+            development_root,
+        } => {
+            let product = SnpProduct::from_name(&product)
+                .ok_or_else(|| "`product` is not Milan, Genoa or Turin".to_owned())?;
+            if let Some(why) = product.weakness()
+                && allow_extractable_seed != Some(true)
+            {
+                return Err(format!("{product} is refused without `allow-extractable-seed`: {why}"));
+            }
             // Simulated chips have no versions worth a bound; real ones must have one.
             let tcb_min = match (tcb_min, development_root) {
                 (Some(min), _) => min,
-                (None, Some(_)) => TcbMin { bootloader: 0, tee: 0, snp: 0, microcode: 0 },
+                (None, Some(_)) => {
+                    let fmc = (product == SnpProduct::Turin).then_some(0);
+                    TcbMin { fmc, bootloader: 0, tee: 0, snp: 0, microcode: 0 }
+                }
                 (None, None) => return Err("`tcb-min` is missing".into()),
             };
             let snp = SnpExpectations {
                 measurement: vec![measurement(&launch)?],
                 vmpl,
-                products: vec![
-                    SnpProduct::from_name(&product)
-                        .ok_or_else(|| "`product` is not Milan, Genoa or Turin".to_owned())?,
-                ],
-                tcb_min: SnpTcbMin {
-                    bootloader: tcb_min.bootloader,
-                    tee: tcb_min.tee,
-                    snp: tcb_min.snp,
-                    microcode: tcb_min.microcode,
-                },
+                products: BTreeMap::from([(product, lowest(product, tcb_min)?)]),
                 smt: if development_root.is_some() { Smt::Allowed } else { Smt::Refused },
                 crl_age_max_days: match development_root {
                     Some(_) => COLLATERAL_AGE_MAX_DAYS,
                     None => AMD_CRL_AGE_MAX_DAYS,
                 },
+                allow: SnpAllowances::none(),
+                require: SnpRequirements::none(),
             };
             Ok((None, Some(snp), development_root))
         }
+    }
+}
+
+/// Turin has one component more than the others.
+fn lowest(product: SnpProduct, min: TcbMin) -> Result<SnpTcbMin, String> {
+    let TcbMin { fmc, bootloader, tee, snp, microcode } = min;
+    match (product, fmc) {
+        (SnpProduct::Turin, None) => Err("`fmc` of `tcb-min` is missing".into()),
+        (SnpProduct::Milan | SnpProduct::Genoa, Some(_)) => Err(format!("{product} has no `fmc`")),
+        (_, fmc) => Ok(SnpTcbMin { fmc: fmc.unwrap_or(0), bootloader, tee, snp, microcode }),
     }
 }
 
@@ -189,6 +213,24 @@ mod tests {
         let zero = "0".repeat(96);
         let text = format!(r#"{{"tee":"snp","measurement":"{zero}","vmpl":0,"product":"Genoa"}}"#);
         assert_eq!(read(&text).unwrap_err(), "`tcb-min` is missing");
+        let with = |product: &str, more: &str| {
+            let components = format!(r#"{more}"bootloader":1,"tee":2,"snp":3,"microcode":4"#);
+            let other = format!(r#""product":"{product}","tcb-min":{{{components}}}"#);
+            read(&text.replace(r#""product":"Genoa""#, &other))
+        };
+        assert!(with("Genoa", "").is_ok());
+        assert_eq!(with("Genoa", r#""fmc":1,"#).unwrap_err(), "Genoa has no `fmc`");
+        assert_eq!(with("Turin", "").unwrap_err(), "`fmc` of `tcb-min` is missing");
+        let (_, turin, _) = with("Turin", r#""fmc":1,"#).unwrap();
+        assert_eq!(turin.unwrap().products[&SnpProduct::Turin].fmc, 1);
+        let refused = with("Milan", "").unwrap_err();
+        assert!(refused.starts_with("Milan is refused without `allow-extractable-seed`"), "{refused}");
+        let allowed = read(&text.replace(
+            r#""product":"Genoa""#,
+            r#""product":"Milan","allow-extractable-seed":true,
+               "tcb-min":{"bootloader":1,"tee":2,"snp":3,"microcode":4}"#,
+        ));
+        assert!(allowed.unwrap().1.unwrap().products.contains_key(&SnpProduct::Milan));
     }
 
     #[test]

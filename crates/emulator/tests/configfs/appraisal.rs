@@ -14,7 +14,8 @@ use casemate_protocol::cmw::{Evidence, Platform};
 use casemate_protocol::jwk::{ALG_ES256, EcJwk};
 use casemate_testkit::{CollateralParts, CollateralSpec, DevPki, Revoked, Tee};
 use casemate_verifier::{
-    Collateral, Policy, Refused, SnpCollateral, TdxCollateral, UnixTime, Voucher, appraise,
+    Collateral, Policy, Refused, SnpCollateral, TdxCollateral, UnixTime, VerifiedCollateral, Voucher,
+    appraise,
 };
 
 use crate::emulator::{COMPOSITION, Emulator, in_mount_namespace};
@@ -69,7 +70,8 @@ impl Case {
     }
 
     fn appraise(&self, policy: &Policy, collateral: &Collateral, now: u64) -> Refused {
-        appraise(&self.evidence, &self.nonce, policy, collateral, UnixTime(now)).unwrap_err()
+        let mut collateral = VerifiedCollateral::verify(collateral);
+        appraise(&self.evidence, &self.nonce, policy, &mut collateral, UnixTime(now)).unwrap_err()
     }
 
     fn assert_platform_and_box_pass(&self) {
@@ -116,12 +118,18 @@ fn policy(emulator: &Emulator) -> Policy {
     let platform = if values["tee"] == "tdx" {
         let list = |name: &str| format!("{name} = [{}]\n", values[name]);
         let registers = ["mrtd", "rtmr0", "rtmr1", "rtmr2"].map(list).concat();
-        format!("[platform.tdx]\ntcb-status = [\"UpToDate\"]\nrequire-sept-ve-disable = true\n{registers}")
+        format!(
+            "[platform.tdx]\ntcb-status = [\"UpToDate\"]\nrequire-sept-ve-disable = true\n\
+             tcb-evaluation-min = 18\n{registers}"
+        )
     } else {
         format!(
-            "[platform.snp]\nmeasurement = [{}]\nvmpl = {}\nproducts = [{}]\nallow-smt = true\ncrl-age-max-days = 30\n\
+            "[platform.snp]\nmeasurement = [{}]\nvmpl = {}\nallow-smt = true\ncrl-age-max-days = 30\n\
+             [platform.snp.products.{}]\n\
              tcb-min = {{ bootloader = 10, tee = 0, snp = 23, microcode = 84 }}\n",
-            values["measurement"], values["vmpl"], values["product"]
+            values["measurement"],
+            values["vmpl"],
+            values["product"].as_str().unwrap()
         )
     };
     let text = format!(

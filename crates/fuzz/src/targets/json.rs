@@ -132,8 +132,9 @@ fn policies() -> Vec<Vec<u8>> {
          rtmr0 = [\"{measurement}\"]\nrtmr1 = [\"{measurement}\"]\nrtmr2 = [\"{measurement}\"]\n"
     );
     let snp = format!(
-        "[platform.snp]\nmeasurement = [\"{measurement}\"]\nvmpl = 0\nproducts = [\"Genoa\"]\n\
-         tcb-min = {{ bootloader = 0, tee = 0, snp = 0, microcode = 0 }}\nallow-smt = true\ncrl-age-max-days = 30\n"
+        "[platform.snp]\nmeasurement = [\"{measurement}\"]\nvmpl = 0\nallow-smt = true\n\
+         crl-age-max-days = 30\n[platform.snp.products.Genoa]\n\
+         tcb-min = {{ bootloader = 0, tee = 0, snp = 0, microcode = 0 }}\n"
     );
     [("tdx", tdx), ("snp", snp)].map(|(tee, table)| (head(tee) + &table + &tail).into_bytes()).to_vec()
 }

@@ -23,10 +23,10 @@ require-sept-ve-disable = true
 [platform.snp]
 measurement = ["H96"]
 vmpl = 0
-products = ["Genoa"]
-tcb-min = { bootloader = 1, tee = 2, snp = 3, microcode = 4 }
 allow-smt = true
 crl-age-max-days = 400
+[platform.snp.products.Genoa]
+tcb-min = { bootloader = 1, tee = 2, snp = 3, microcode = 4 }
 [composition]
 digest = "sha384:H96"
 [agents.researcher]
@@ -56,10 +56,11 @@ fn reads_every_key() {
     assert_eq!(tdx.tcb_status, [TcbStatus::UpToDate]);
     assert_eq!(tdx.mrtd[0].0, [0xa1; 48]);
     let snp = values.snp.as_ref().unwrap();
-    assert_eq!((snp.vmpl, snp.products.as_slice(), snp.smt), (0, &[SnpProduct::Genoa][..], Smt::Allowed));
+    assert_eq!((snp.vmpl, snp.smt), (0, Smt::Allowed));
+    let (product, min) = snp.products.first_key_value().unwrap();
+    assert_eq!((*product, min.fmc, min.bootloader, min.microcode), (SnpProduct::Genoa, 0, 1, 4));
     assert_eq!(snp.crl_age_max_days, 400);
     assert_eq!(tdx.sept_ve_disable, SeptVeDisable::Required);
-    assert_eq!((snp.tcb_min.bootloader, snp.tcb_min.microcode), (1, 4));
     let (name, agent) = values.composition.as_ref().unwrap().agents.iter().next().unwrap();
     assert_eq!(name.as_str(), "researcher");
     assert!(agent.secrets.contains("research-desk/secret/api_token"));
@@ -104,7 +105,7 @@ fn says_where_an_unknown_key_stands() {
         ("mrtd = ", "extra = 1\nmrtd = ", 10),
         ("digest = ", "extra = 1\ndigest = ", 23),
         ("allow-tainted", "extra = 1\nallow-tainted", 28),
-        ("{ bootloader = 1,", "{ extra = 1, bootloader = 1,", 19),
+        ("{ bootloader = 1,", "{ extra = 1, bootloader = 1,", 21),
     ] {
         let error = error(from, to);
         assert_eq!(error.line, line, "{error}");
@@ -128,9 +129,9 @@ fn says_where_a_wrong_value_stands() {
         (r#"mrtd = ["H96"]"#, "mrtd = []", 10, 8),
         (r#"rtmr1 = ["H96"]"#, r#"rtmr1 = ["H96", "*"]"#, 12, 110),
         ("vmpl = 0", "vmpl = 4", 17, 8),
-        ("Genoa", "Naples", 18, 13),
-        ("tee = 2", "tee = 256", 19, 35),
-        ("days = 400", "days = 3661", 21, 20),
+        ("Genoa", "Naples", 20, 24),
+        ("tee = 2", "tee = 256", 21, 35),
+        ("days = 400", "days = 3661", 19, 20),
         ("disable = true", "disable = 1", 14, 27),
         (r#"digest = "sha384:H96""#, r#"digest = "any""#, 23, 10),
         ("agents.researcher", "agents.Researcher", 24, 9),

@@ -1,23 +1,21 @@
-//! The policy's expectations of an SEV-SNP box, and the claims that a report makes.
+//! The policy's expectations of an SEV-SNP box, rule by rule.
 
-use casemate_evidence::snp::SNP_VERSION_KNOWN_MAX;
+use casemate_evidence::{PlatformBit, PolicyBit};
 
-use super::report::VerifiedSnp;
-use super::vek::{TcbVersion, VekIdentity};
+use super::product::TcbVersion;
+use super::report::{ChipBinding, VerifiedSnp};
+use super::vek::VekIdentity;
 use crate::hex_text::Hex;
-use crate::ledger::{Failed, Ledger, Voucher};
-use crate::policy::{Measurement, Smt, SnpExpectations};
+use crate::ledger::{Failed, Ledger};
+use crate::policy::{Measurement, Smt, SnpAllowance, SnpExpectations};
 use crate::time::UnixTime;
 
-/// Guest policy bits (56860, table "Guest Policy").
-const POLICY_SMT: u64 = 1 << 16;
-const POLICY_ALWAYS_ONE: u64 = 1 << 17;
-const POLICY_MIGRATE_MA: u64 = 1 << 18;
-const POLICY_DEBUG: u64 = 1 << 19;
-/// KEY_INFO bit AUTHOR_KEY_EN (56860, table "ATTESTATION_REPORT Structure").
-const KEY_INFO_AUTHOR_KEY: u32 = 1;
-/// Bits that have a meaning up to version 5 of the report; bits 15:0 are the ABI version.
-const POLICY_KNOWN: u64 = 0x03ff_ffff;
+/// Guest policy bits that weaken the guest where the policy file does not allow them.
+const WEAKENING: [(PolicyBit, SnpAllowance); 3] = [
+    (PolicyBit::Debug, SnpAllowance::Debug),
+    (PolicyBit::MigrationAgent, SnpAllowance::MigrationAgent),
+    (PolicyBit::Cxl, SnpAllowance::Cxl),
+];
 
 /// Records every rule of `[platform.snp]`; goes on after one that does not hold.
 pub(crate) fn require_expectations(
@@ -26,76 +24,157 @@ pub(crate) fn require_expectations(
     expected: &SnpExpectations,
     now: UnixTime,
 ) -> Result<(), Failed> {
-    let found = Measurement(*verified.report.measurement);
-    let names: Vec<String> = expected.measurement.iter().map(ToString::to_string).collect();
-    let products: Vec<&str> = expected.products.iter().map(|product| product.name()).collect();
-    let product = verified.vek.product;
+    let report = &verified.report;
     let results = [
         ledger.require_age("AMD's CRL", verified.crl_issued, expected.crl_age_max_days, now),
-        ledger.require("snp.product", expected.products.contains(&product), products.join(" or "), product),
-        require_relations(ledger, verified),
+        require_report_version(ledger, verified, expected),
+        require_reserved(ledger, verified, expected),
+        require_product(ledger, verified, expected),
+        require_cloud(ledger, verified, expected),
+        require_chip_named(ledger, verified, expected),
+        require_relations(ledger, verified, expected),
         require_minimum(ledger, verified, expected),
+        require_firmware(ledger, verified, expected),
+        require_mitigations(ledger, verified, expected),
         require_policy_bits(ledger, verified, expected),
+        require_platform_bits(ledger, verified, expected),
         require_author_key(ledger, verified),
-        ledger.equal("snp.vmpl", &expected.vmpl, &verified.report.vmpl),
-        ledger.require("snp.measurement", expected.measurement.contains(&found), names.join(" or "), found),
+        require_owner(ledger, verified, expected),
+        ledger.equal("snp.vmpl", &expected.vmpl, &report.vmpl),
+        require_one_of(
+            ledger,
+            "snp.measurement",
+            &expected.measurement,
+            &Measurement(*verified.report.measurement),
+        ),
     ];
     results.into_iter().collect()
 }
 
-/// Adds what the report says to the claims.
-pub(crate) fn claim_all(ledger: &mut Ledger, verified: &VerifiedSnp<'_>, voucher: Voucher) {
-    let report = &verified.report;
-    let mut claim =
-        |name: &str, value: &dyn std::fmt::Display| ledger.claim("platform", name, value, voucher);
-    claim("tee", &"snp");
-    claim("report-version", &report.version);
-    claim("report-version-known", &(report.version <= SNP_VERSION_KNOWN_MAX));
-    claim("product", &verified.vek.product);
-    match &verified.vek.identity {
-        VekIdentity::Chip(_) => claim("signing-key", &"vcek"),
-        VekIdentity::Cloud(cloud) => {
-            claim("signing-key", &"vlek");
-            claim("csp-id", cloud);
+/// A later version may have changed what fields mean: only an owner who looked at it may accept it.
+fn require_report_version(
+    ledger: &mut Ledger,
+    verified: &VerifiedSnp<'_>,
+    expected: &SnpExpectations,
+) -> Result<(), Failed> {
+    let (min, max) = (expected.require.report_version_min, expected.allow.report_version_max);
+    let found = verified.report.version;
+    let expected = format_args!("a report of version {min} to {max}");
+    ledger.require("snp.report-version", (min..=max).contains(&found), expected, found)
+}
+
+fn require_reserved(
+    ledger: &mut Ledger,
+    verified: &VerifiedSnp<'_>,
+    expected: &SnpExpectations,
+) -> Result<(), Failed> {
+    const RULE: &str = "snp.reserved";
+    let expected_text = "zero in every byte that this version of the report reserves";
+    match verified.report.reserved_set {
+        None => ledger.require(RULE, true, expected_text, "no such byte set"),
+        Some(offset) => {
+            let allowed = expected.allow.flags.contains(&SnpAllowance::ReservedBytes);
+            ledger.require(RULE, allowed, expected_text, format_args!("byte {offset:#x} set"))
         }
     }
-    claim("chip-id", &Hex(*report.chip_id));
-    claim("reported-tcb", &verified.tcb.reported);
-    claim("current-tcb", &verified.tcb.current);
-    claim("committed-tcb", &verified.tcb.committed);
-    claim("launch-tcb", &verified.tcb.launch);
-    claim("policy", &format_args!("{:#x}", report.policy));
-    claim("policy-unknown-bits", &format_args!("{:#x}", report.policy & !POLICY_KNOWN));
-    claim("platform-info", &format_args!("{:#x}", report.platform_info));
-    claim("vmpl", &report.vmpl);
-    claim("guest-svn", &report.guest_svn);
-    claim("measurement", &Hex(*report.measurement));
-    claim("host-data", &Hex(*report.host_data));
-    claim("id-key-digest", &Hex(*report.id_key_digest));
-    claim("author-key-digest", &Hex(*report.author_key_digest));
-    claim("report-id", &Hex(*report.report_id));
 }
 
-/// KEY_INFO says whether an author key certified the identity key; its digest must be there then, and only then.
-fn require_author_key(ledger: &mut Ledger, verified: &VerifiedSnp<'_>) -> Result<(), Failed> {
-    let names = |present: bool| if present { "an author key" } else { "no author key" };
-    let named = verified.report.key_info & KEY_INFO_AUTHOR_KEY != 0;
-    let present = *verified.report.author_key_digest != [0; 48];
-    ledger.equal("snp.author-key", names(named), names(present))
+fn require_product(
+    ledger: &mut Ledger,
+    verified: &VerifiedSnp<'_>,
+    expected: &SnpExpectations,
+) -> Result<(), Failed> {
+    let names: Vec<&str> = expected.products.keys().map(|product| product.name()).collect();
+    let product = verified.vek.extensions.product;
+    let accepted = expected.products.contains_key(&product);
+    let why = product.weakness().filter(|_| !accepted).map(|why| format!("; {why}")).unwrap_or_default();
+    ledger.require("snp.product", accepted, names.join(" or "), format_args!("{product}{why}"))
 }
 
-/// Firmware cannot be older than what it is committed to, nor claim more than it is.
-fn require_relations(ledger: &mut Ledger, verified: &VerifiedSnp<'_>) -> Result<(), Failed> {
+/// A VLEK is as good as the cloud that it was lent to, and belongs to no chip: the policy names the clouds.
+fn require_cloud(
+    ledger: &mut Ledger,
+    verified: &VerifiedSnp<'_>,
+    expected: &SnpExpectations,
+) -> Result<(), Failed> {
+    let VekIdentity::Cloud(cloud) = &verified.vek.extensions.identity else { return Ok(()) };
+    let accepted = &expected.allow.vlek_clouds;
+    let names = match accepted.as_slice() {
+        [] => "a VCEK, since the policy names no cloud whose VLEK is accepted".to_owned(),
+        names => format!("a VLEK of {}", names.join(" or ")),
+    };
+    ledger.require("snp.vlek-cloud", accepted.contains(cloud), names, format_args!("a VLEK of {cloud}"))
+}
+
+/// Where the report hides its chip, the VCEK still names one. A VLEK names none: then the report alone does.
+fn require_chip_named(
+    ledger: &mut Ledger,
+    verified: &VerifiedSnp<'_>,
+    expected: &SnpExpectations,
+) -> Result<(), Failed> {
+    if verified.chip == ChipBinding::Masked {
+        let allowed = expected.allow.flags.contains(&SnpAllowance::MaskedChipId);
+        ledger.require("snp.chip-id", allowed, "the chip of the VCEK", "none: the host masks it")?;
+    }
+    let chips = &expected.require.chips;
+    if chips.is_empty() {
+        return Ok(());
+    }
+    let chip = match &verified.vek.extensions.identity {
+        VekIdentity::Chip(chip) => *chip,
+        VekIdentity::Cloud(_) => *verified.report.chip_id,
+    };
+    let known = chip != [0; 64] && chips.iter().any(|accepted| accepted.0 == chip);
+    let expected = format_args!("one of the {} chips that the policy names", chips.len());
+    ledger.require("snp.chips", known, expected, Hex(chip))
+}
+
+/// Firmware cannot be older than what it is committed to, nor claim more than it is. Firmware that is newer than what
+/// it is committed to is provisional: the host can go back.
+fn require_relations(
+    ledger: &mut Ledger,
+    verified: &VerifiedSnp<'_>,
+    expected: &SnpExpectations,
+) -> Result<(), Failed> {
+    const RULE: &str = "snp.tcb-relations";
     let tcb = &verified.tcb;
-    let results = [("committed", &tcb.committed), ("reported", &tcb.reported)].map(|(name, lower)| {
+    let provisional = expected.allow.flags.contains(&SnpAllowance::ProvisionalFirmware);
+    let newest_first = |[build, minor, major]: [u8; 3]| [major, minor, build];
+    let current = newest_first(verified.report.current_version);
+    let committed = newest_first(verified.report.committed_version);
+    let results = [
         ledger.require(
-            "snp.tcb-relations",
-            tcb.current.reaches(lower),
-            format_args!("current TCB of at least the {name} one, {lower}"),
+            RULE,
+            tcb.current.reaches(&tcb.reported),
+            format_args!("current TCB of at least the reported one, {}", tcb.reported),
             tcb.current,
-        )
-    });
+        ),
+        ledger.require(
+            RULE,
+            tcb.current == tcb.committed || (provisional && tcb.current.reaches(&tcb.committed)),
+            format_args!("current TCB {} the committed one, {}", relation(provisional), tcb.committed),
+            tcb.current,
+        ),
+        ledger.require(
+            RULE,
+            current == committed || (provisional && current >= committed),
+            format_args!(
+                "current firmware {} the committed one, {}",
+                relation(provisional),
+                dotted(committed)
+            ),
+            dotted(current),
+        ),
+    ];
     results.into_iter().collect()
+}
+
+const fn relation(provisional: bool) -> &'static str {
+    if provisional { "of at least" } else { "equal to" }
+}
+
+fn dotted([major, minor, build]: [u8; 3]) -> String {
+    format!("{major}.{minor}.{build}")
 }
 
 fn require_minimum(
@@ -103,9 +182,10 @@ fn require_minimum(
     verified: &VerifiedSnp<'_>,
     expected: &SnpExpectations,
 ) -> Result<(), Failed> {
-    let min = expected.tcb_min;
+    // Rule `snp.product` refuses a product without versions.
+    let Some(min) = expected.products.get(&verified.vek.extensions.product) else { return Ok(()) };
     let minimum = TcbVersion {
-        fmc: 0,
+        fmc: min.fmc,
         bootloader: min.bootloader,
         tee: min.tee,
         snp: min.snp,
@@ -123,22 +203,163 @@ fn require_minimum(
     results.into_iter().collect()
 }
 
+/// What the platform is committed to counts: it cannot go back behind that.
+fn require_firmware(
+    ledger: &mut Ledger,
+    verified: &VerifiedSnp<'_>,
+    expected: &SnpExpectations,
+) -> Result<(), Failed> {
+    let Some(min) = expected.require.firmware_min else { return Ok(()) };
+    let min = [min.major, min.minor, min.build];
+    let [build, minor, major] = verified.report.committed_version;
+    let found = [major, minor, build];
+    let expected = format_args!("committed firmware of at least {}", dotted(min));
+    ledger.require("snp.firmware", found >= min, expected, dotted(found))
+}
+
+fn require_mitigations(
+    ledger: &mut Ledger,
+    verified: &VerifiedSnp<'_>,
+    expected: &SnpExpectations,
+) -> Result<(), Failed> {
+    const RULE: &str = "snp.mitigations";
+    let mask = expected.require.mitigations;
+    if mask == 0 {
+        return Ok(());
+    }
+    let text = format_args!("mitigations {mask:#x} at launch and now");
+    match verified.report.mitigations {
+        None => Err(ledger.fail(RULE, text, "none: reports before version 5 do not tell")),
+        Some(found) => ledger.require(
+            RULE,
+            found.launch & found.current & mask == mask,
+            text,
+            format_args!("{:#x} at launch and {:#x} now", found.launch, found.current),
+        ),
+    }
+}
+
 fn require_policy_bits(
     ledger: &mut Ledger,
     verified: &VerifiedSnp<'_>,
     expected: &SnpExpectations,
 ) -> Result<(), Failed> {
     let policy = verified.report.policy;
-    let smt = policy & POLICY_SMT != 0 && expected.smt == Smt::Refused;
-    let wrong = [
-        (policy & POLICY_ALWAYS_ONE == 0, "bit 17 not set"),
-        (policy & POLICY_DEBUG != 0, "debug allowed"),
-        (policy & POLICY_MIGRATE_MA != 0, "migration agent allowed"),
-        (smt, "SMT allowed"),
-    ];
-    let wrong: Vec<&str> = wrong.iter().filter(|(present, _)| *present).map(|(_, name)| *name).collect();
-    let without_smt = if expected.smt == Smt::Refused { ", no SMT" } else { "" };
-    let found = format!("{policy:#x} {}", wrong.join(", "));
-    let text = format!("no debug, no migration agent{without_smt}");
+    let mut wrong: Vec<String> = Vec::new();
+    if !policy.has(PolicyBit::AlwaysOne) {
+        wrong.push("bit 17 not set".to_owned());
+    }
+    let mut forbidden: Vec<&str> = WEAKENING
+        .iter()
+        .filter(|(_, allowance)| !expected.allow.flags.contains(allowance))
+        .map(|(bit, _)| bit)
+        .chain((expected.smt == Smt::Refused).then_some(&PolicyBit::Smt))
+        .map(|bit| {
+            if policy.has(*bit) {
+                wrong.push(format!("{} allowed", bit.name()));
+            }
+            bit.name()
+        })
+        .collect();
+    forbidden.push("unknown bit");
+    let unknown = policy.unknown() & !expected.allow.policy_bits;
+    if unknown != 0 {
+        wrong.push(format!("unknown bits {unknown:#x}"));
+    }
+    for bit in &expected.require.policy {
+        if !policy.has(*bit) {
+            wrong.push(format!("no {}", bit.name()));
+        }
+    }
+    let required: Vec<String> =
+        expected.require.policy.iter().map(|bit| format!(", {}", bit.name())).collect();
+    let text = format!("bit 17, no {}{}", forbidden.join(", no "), required.concat());
+    let found = format!("{:#x} {}", policy.0, wrong.join(", "));
     ledger.require("snp.policy", wrong.is_empty(), text, found.trim_end())
+}
+
+/// Bits without a name are claims and refuse nothing: this field tells of what is on, not of what is permitted.
+fn require_platform_bits(
+    ledger: &mut Ledger,
+    verified: &VerifiedSnp<'_>,
+    expected: &SnpExpectations,
+) -> Result<(), Failed> {
+    let platform = verified.report.platform_info;
+    let mut wrong: Vec<String> = Vec::new();
+    let mut text: Vec<&str> = Vec::new();
+    if expected.smt == Smt::Refused {
+        text.push("no smt");
+        if platform.has(PlatformBit::Smt) {
+            wrong.push("smt".to_owned());
+        }
+    }
+    for bit in &expected.require.platform {
+        text.push(bit.name());
+        if !platform.has(*bit) {
+            wrong.push(format!("no {}", bit.name()));
+        }
+    }
+    if text.is_empty() {
+        return Ok(());
+    }
+    let found = format!("{:#x} {}", platform.0, wrong.join(", "));
+    ledger.require("snp.platform-info", wrong.is_empty(), text.join(", "), found.trim_end())
+}
+
+/// KEY_INFO says whether an author key certified the identity key; its digest must be there then, and only then.
+fn require_author_key(ledger: &mut Ledger, verified: &VerifiedSnp<'_>) -> Result<(), Failed> {
+    let names = |present: bool| if present { "an author key" } else { "no author key" };
+    let present = *verified.report.author_key_digest != [0; 48];
+    ledger.equal("snp.author-key", names(verified.report.author_key_enabled), names(present))
+}
+
+/// What the guest's owner, or the host, gave at launch, where the policy names it.
+fn require_owner(
+    ledger: &mut Ledger,
+    verified: &VerifiedSnp<'_>,
+    expected: &SnpExpectations,
+) -> Result<(), Failed> {
+    let (report, require) = (&verified.report, &expected.require);
+    let svn = (require.guest_svn_min > 0).then(|| {
+        let expected = format_args!("guest SVN of at least {}", require.guest_svn_min);
+        ledger.require("snp.guest-svn", report.guest_svn >= require.guest_svn_min, expected, report.guest_svn)
+    });
+    let named = [
+        ("snp.id-key-digest", &require.id_key_digest, report.id_key_digest),
+        ("snp.author-key-digest", &require.author_key_digest, report.author_key_digest),
+    ]
+    .map(|(rule, accepted, found)| match accepted.as_slice() {
+        [] => Ok(()),
+        accepted => require_one_of(ledger, rule, accepted, &Measurement(*found)),
+    });
+    let others = [
+        require_bytes(ledger, "snp.family-id", &require.family_id, report.family_id),
+        require_bytes(ledger, "snp.image-id", &require.image_id, report.image_id),
+        require_bytes(ledger, "snp.host-data", &require.host_data, report.host_data),
+    ];
+    svn.into_iter().chain(named).chain(others).collect()
+}
+
+fn require_one_of(
+    ledger: &mut Ledger,
+    rule: &'static str,
+    accepted: &[Measurement],
+    found: &Measurement,
+) -> Result<(), Failed> {
+    let names: Vec<String> = accepted.iter().map(ToString::to_string).collect();
+    ledger.require(rule, accepted.contains(found), names.join(" or "), found)
+}
+
+/// The same for other bytes; nothing where the policy names none.
+fn require_bytes<const N: usize>(
+    ledger: &mut Ledger,
+    rule: &'static str,
+    accepted: &[[u8; N]],
+    found: &[u8; N],
+) -> Result<(), Failed> {
+    if accepted.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = accepted.iter().map(|bytes| Hex(*bytes).to_string()).collect();
+    ledger.require(rule, accepted.contains(found), names.join(" or "), Hex(*found))
 }

@@ -1,22 +1,23 @@
 //! One report, verified: its chain, the signature over the bytes received, and the key's binding to chip and TCB.
 
-use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
+use std::sync::Arc;
+
 use casemate_evidence::{CertificateKind, SigningKey, SnpReport, parse_certificate_table};
 
-use super::chain::{self, VekChain};
-use super::vek::{SnpProduct, TcbVersion, VekExtensions, VekIdentity};
-use crate::collateral::SnpCollateral;
+use super::endorsed::{Endorsed, Vek};
+use super::product::{SnpProduct, TcbVersion};
+use super::vek::{VekExtensions, VekIdentity};
 use crate::hex_text::Hex;
 use crate::ledger::{Failed, Ledger};
 use crate::roots::Roots;
 use crate::time::UnixTime;
-use crate::x509::PublicKey;
 
 /// A report that AMD's keys, up to an accepted root, vouch for.
 pub(crate) struct VerifiedSnp<'a> {
     pub(crate) report: SnpReport<'a>,
-    pub(crate) vek: VekExtensions,
+    pub(crate) vek: Arc<Vek>,
     pub(crate) tcb: ReportTcb,
+    pub(crate) chip: ChipBinding,
     /// When the CRL was issued.
     pub(crate) crl_issued: UnixTime,
 }
@@ -30,33 +31,43 @@ pub(crate) struct ReportTcb {
     pub(crate) launch: TcbVersion,
 }
 
+/// How a report is bound to one chip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ChipBinding {
+    /// The VCEK's certificate names the chip that the report names.
+    Equal,
+    /// The VCEK's certificate names a chip, and the report names none: the host masked it.
+    Masked,
+    /// A VLEK is not bound to a chip; the report may name one.
+    Cloud,
+}
+
 /// Verifies a parsed report. The key's certificate comes with the evidence, or else with the collateral.
 pub(crate) fn verify<'a>(
     ledger: &mut Ledger,
     report: SnpReport<'a>,
     certificates: &[u8],
-    collateral: &SnpCollateral,
+    endorsed: &mut Endorsed,
     roots: &Roots,
     now: UnixTime,
 ) -> Result<VerifiedSnp<'a>, Failed> {
-    let vek = find_vek(ledger, &report, certificates, collateral)?;
-    let chain = chain::verify(ledger, vek, report.signing_key, collateral, roots, now)?;
+    let vek = find_vek(ledger, &report, certificates, endorsed)?;
+    let vek = endorsed.require_chain(ledger, &vek, report.signing_key, roots, now)?;
     // The chain is verified: what the report says may be compared whether or not the CRL holds.
-    let current = chain::verify_crl(ledger, collateral, now);
-    require_signature(ledger, &report, &chain)?;
-    let product = chain.extensions.product;
-    require_processor(ledger, &report, product)?;
-    let tcb = require_tcb(ledger, &report, &chain.extensions)?;
-    require_chip(ledger, &report, &chain.extensions)?;
-    Ok(VerifiedSnp { report, vek: chain.extensions, tcb, crl_issued: current? })
+    let current = endorsed.require_crl(ledger, now);
+    require_signature(ledger, &report, &vek)?;
+    require_processor(ledger, &report, vek.extensions.product)?;
+    let tcb = require_tcb(ledger, &report, &vek.extensions)?;
+    let chip = require_chip(ledger, &report, &vek.extensions)?;
+    Ok(VerifiedSnp { report, vek, tcb, chip, crl_issued: current? })
 }
 
-fn find_vek<'a>(
+fn find_vek(
     ledger: &mut Ledger,
     report: &SnpReport<'_>,
-    certificates: &'a [u8],
-    collateral: &'a SnpCollateral,
-) -> Result<&'a [u8], Failed> {
+    certificates: &[u8],
+    endorsed: &Endorsed,
+) -> Result<Vec<u8>, Failed> {
     const RULE: &str = "platform.chain";
     let table = parse_certificate_table(certificates);
     let table = ledger.accept(RULE, "a certificate table (GHCB specification, section 4.1.8.1)", table)?;
@@ -69,30 +80,22 @@ fn find_vek<'a>(
     };
     let from_evidence = table.into_iter().find(|entry| entry.kind == kind).map(|entry| entry.content);
     from_evidence
-        .or(collateral.vek.as_deref())
+        .or_else(|| endorsed.own_vek())
+        .map(<[u8]>::to_vec)
         .ok_or_else(|| ledger.fail(RULE, "the certificate of the report's signing key", "none"))
 }
 
-fn require_signature(
-    ledger: &mut Ledger,
-    report: &SnpReport<'_>,
-    chain: &VekChain<'_>,
-) -> Result<(), Failed> {
-    let signed = match chain.vek.key {
-        PublicKey::P384(point) => UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point)
-            .verify(report.signed, &report.signature)
-            .is_ok(),
-        _ => false,
-    };
+/// The signature covers the 672 bytes as they were received, reserved ones too.
+fn require_signature(ledger: &mut Ledger, report: &SnpReport<'_>, vek: &Vek) -> Result<(), Failed> {
+    let signed = vek.signed(report.signed, &report.signature);
     let found = if signed { "a signature by that key" } else { "another signature" };
-    let expected = format!("a report signed by the {}", chain.vek.common_name);
-    ledger.require("platform.signature", signed, expected, found)
+    ledger.require("platform.signature", signed, format_args!("a report signed by the {}", vek.name()), found)
 }
 
 /// From version 3 on a report says which processor it comes from; before, the chain alone says it.
 fn require_processor(ledger: &mut Ledger, report: &SnpReport<'_>, product: SnpProduct) -> Result<(), Failed> {
     let Some(cpuid) = report.cpuid else { return Ok(()) };
-    let found = format!("processor family {:#04x} model {:#04x}", cpuid.family, cpuid.model);
+    let found = format_args!("processor family {:#04x} model {:#04x}", cpuid.family, cpuid.model);
     ledger.require("snp.processor", SnpProduct::from_cpuid(cpuid) == Some(product), product, found)
 }
 
@@ -117,14 +120,17 @@ fn require_tcb(
     Ok(tcb)
 }
 
-fn require_chip(ledger: &mut Ledger, report: &SnpReport<'_>, vek: &VekExtensions) -> Result<(), Failed> {
-    const RULE: &str = "snp.chip-id";
-    let found = Hex(*report.chip_id);
-    match (&vek.identity, report.signing_key) {
-        (VekIdentity::Chip(chip), SigningKey::Vcek) => ledger.equal(RULE, &Hex(*chip), &found),
-        (VekIdentity::Cloud(_), SigningKey::Vlek) => {
-            ledger.require(RULE, true, "any chip of the cloud that the VLEK was lent to", found)
+/// A VCEK belongs to one chip: the report names the same one, or none, which is for the policy to judge.
+fn require_chip(
+    ledger: &mut Ledger,
+    report: &SnpReport<'_>,
+    vek: &VekExtensions,
+) -> Result<ChipBinding, Failed> {
+    match &vek.identity {
+        VekIdentity::Chip(_) if *report.chip_id == [0; 64] => Ok(ChipBinding::Masked),
+        VekIdentity::Chip(chip) => {
+            ledger.equal("snp.chip-id", &Hex(*chip), &Hex(*report.chip_id)).map(|()| ChipBinding::Equal)
         }
-        _ => Err(ledger.fail(RULE, "a HWID in a VCEK or a CSP_ID in a VLEK", "the other one")),
+        VekIdentity::Cloud(_) => Ok(ChipBinding::Cloud),
     }
 }

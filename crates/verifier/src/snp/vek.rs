@@ -1,120 +1,61 @@
-//! What AMD certified of one chip: the extensions of its VCEK or VLEK certificate.
+//! What AMD certified of one chip or cloud: the extensions of a VCEK or VLEK certificate.
 //!
-//! Layout: AMD Versioned Chip Endorsement Key (VCEK) Certificate and KDS Interface Specification (57230), table 8,
-//! and the layouts of TCB_VERSION in the SNP firmware ABI specification (56860).
+//! Layout: AMD Versioned Chip Endorsement Key (VCEK) Certificate and KDS Interface Specification (57230), tables 8 to
+//! 11 (VCEK) and the VLEK tables of its later revisions. Every value is compared as the exact DER it must be.
 
-use std::fmt;
-
-use casemate_evidence::snp::Cpuid;
+use casemate_evidence::SigningKey;
 use der::asn1::ObjectIdentifier;
 
+use super::product::{SnpProduct, TcbVersion};
 use crate::asn1::Fields;
-use crate::roots::VendorRoot;
-use crate::x509::{Certificate, X509Error};
+use crate::x509::Certificate;
 
-const STRUCT_VERSION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.1");
-const PRODUCT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.2");
-const SPL_BOOTLOADER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.1");
-const SPL_TEE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.2");
-const SPL_SNP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.3");
-const SPL_MICROCODE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.8");
-const SPL_FMC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.9");
-const HWID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.4");
-const CSP_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.5");
+const STRUCT_VERSION: Named = named("1.3.6.1.4.1.3704.1.1", "structVersion");
+const PRODUCT_NAME: Named = named("1.3.6.1.4.1.3704.1.2", "productName");
+const SPL_BOOTLOADER: Named = named("1.3.6.1.4.1.3704.1.3.1", "blSPL");
+const SPL_TEE: Named = named("1.3.6.1.4.1.3704.1.3.2", "teeSPL");
+const SPL_SNP: Named = named("1.3.6.1.4.1.3704.1.3.3", "snpSPL");
+const SPL_MICROCODE: Named = named("1.3.6.1.4.1.3704.1.3.8", "ucodeSPL");
+const SPL_FMC: Named = named("1.3.6.1.4.1.3704.1.3.9", "fmcSPL");
+const HWID: Named = named("1.3.6.1.4.1.3704.1.4", "hwID");
+const CSP_ID: Named = named("1.3.6.1.4.1.3704.1.5", "cspID");
+/// Components of the TCB without a meaning: zero wherever they are given.
+const SPL_RESERVED: [Named; 4] = [
+    named("1.3.6.1.4.1.3704.1.3.4", "spl4"),
+    named("1.3.6.1.4.1.3704.1.3.5", "spl5"),
+    named("1.3.6.1.4.1.3704.1.3.6", "spl6"),
+    named("1.3.6.1.4.1.3704.1.3.7", "spl7"),
+];
 
-/// A processor product with a root key of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SnpProduct {
-    /// Zen 3 servers.
-    Milan,
-    /// Zen 4 servers; Bergamo and Siena count as Genoa.
-    Genoa,
-    /// Zen 5 servers.
-    Turin,
+/// Longest name of a cloud, in bytes: its DER has a length of one byte.
+const CLOUD_BYTES_MAX: usize = 127;
+
+#[derive(Clone, Copy)]
+struct Named {
+    oid: ObjectIdentifier,
+    name: &'static str,
 }
 
-impl SnpProduct {
-    /// AMD's name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Milan => "Milan",
-            Self::Genoa => "Genoa",
-            Self::Turin => "Turin",
-        }
-    }
-
-    /// The product of this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Milan, Self::Genoa, Self::Turin].into_iter().find(|product| product.name() == name)
-    }
-
-    pub(crate) const fn root(self) -> VendorRoot {
-        match self {
-            Self::Milan => VendorRoot::AmdMilan,
-            Self::Genoa => VendorRoot::AmdGenoa,
-            Self::Turin => VendorRoot::AmdTurin,
-        }
-    }
-
-    /// The product with this processor, by family and model as CPUID gives them.
-    pub(crate) const fn from_cpuid(cpuid: Cpuid) -> Option<Self> {
-        match (cpuid.family, cpuid.model) {
-            (0x19, 0x00..=0x0f) => Some(Self::Milan),
-            (0x19, 0x10..=0x1f | 0xa0..=0xaf) => Some(Self::Genoa),
-            (0x1a, 0x00..=0x11) => Some(Self::Turin),
-            _ => None,
-        }
-    }
+const fn named(oid: &'static str, name: &'static str) -> Named {
+    Named { oid: ObjectIdentifier::new_unwrap(oid), name }
 }
 
-impl fmt::Display for SnpProduct {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// Security versions of a platform, each by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TcbVersion {
-    /// Turin only; zero elsewhere.
-    pub(crate) fmc: u8,
-    pub(crate) bootloader: u8,
-    pub(crate) tee: u8,
-    pub(crate) snp: u8,
-    pub(crate) microcode: u8,
-}
-
-impl TcbVersion {
-    /// From the bytes of a report; none where reserved bytes are set.
-    pub(crate) const fn read(bytes: [u8; 8], product: SnpProduct) -> Option<Self> {
-        match (product, bytes) {
-            (SnpProduct::Milan | SnpProduct::Genoa, [bootloader, tee, 0, 0, 0, 0, snp, microcode]) => {
-                Some(Self { fmc: 0, bootloader, tee, snp, microcode })
-            }
-            (SnpProduct::Turin, [fmc, bootloader, tee, snp, 0, 0, 0, microcode]) => {
-                Some(Self { fmc, bootloader, tee, snp, microcode })
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether each component is at least that of `other`.
-    pub(crate) const fn reaches(&self, other: &Self) -> bool {
-        self.fmc >= other.fmc
-            && self.bootloader >= other.bootloader
-            && self.tee >= other.tee
-            && self.snp >= other.snp
-            && self.microcode >= other.microcode
-    }
-}
-
-impl fmt::Display for TcbVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { fmc, bootloader, tee, snp, microcode } = self;
-        write!(f, "fmc {fmc} bootloader {bootloader} tee {tee} snp {snp} microcode {microcode}")
-    }
+/// Why a certificate is not one of a VCEK or VLEK.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum VekError {
+    #[error("extension {extension} is missing")]
+    Missing { extension: &'static str },
+    #[error("extension {extension} is not the exact DER of {expected}")]
+    Encoding { extension: &'static str, expected: &'static str },
+    #[error("structVersion {found} where {expected} is expected of {product}")]
+    StructVersion { product: SnpProduct, expected: u64, found: u64 },
+    #[error("extension {extension} is {found} where 0 is expected")]
+    Reserved { extension: &'static str, found: u8 },
+    #[error("extension {extension} does not belong to {product}")]
+    Foreign { extension: &'static str, product: SnpProduct },
+    #[error("both hwID, which makes a VCEK, and cspID, which makes a VLEK")]
+    BothIdentities,
 }
 
 /// Which chip or cloud a key belongs to.
@@ -126,6 +67,16 @@ pub(crate) enum VekIdentity {
     Cloud(String),
 }
 
+impl VekIdentity {
+    /// Which kind of key it makes.
+    pub(crate) const fn kind(&self) -> SigningKey {
+        match self {
+            Self::Chip(_) => SigningKey::Vcek,
+            Self::Cloud(_) => SigningKey::Vlek,
+        }
+    }
+}
+
 /// The extensions of a VCEK or VLEK certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct VekExtensions {
@@ -135,63 +86,83 @@ pub(crate) struct VekExtensions {
 }
 
 impl VekExtensions {
-    pub(crate) fn read(certificate: &Certificate<'_>) -> Result<Self, X509Error> {
-        let version = unsigned(certificate, &STRUCT_VERSION, "structVersion")?;
-        if version > 1 {
-            return Err(X509Error::MissingExtension { missing: "structVersion 0 or 1" });
-        }
+    /// Reads them. Each is looked up by its whole identifier, and read in one way only.
+    pub(crate) fn read(certificate: &Certificate<'_>) -> Result<Self, VekError> {
         let product = product(certificate)?;
+        let found = unsigned(certificate, &STRUCT_VERSION)?;
+        let expected = if product == SnpProduct::Turin { 1 } else { 0 };
+        if found != expected {
+            return Err(VekError::StructVersion { product, expected, found });
+        }
         let fmc = match product {
-            SnpProduct::Turin => spl(certificate, &SPL_FMC, "fmcSPL")?,
-            SnpProduct::Milan | SnpProduct::Genoa => 0,
+            SnpProduct::Turin => spl(certificate, &SPL_FMC)?,
+            SnpProduct::Milan | SnpProduct::Genoa => {
+                if content(certificate, &SPL_FMC).is_ok() {
+                    return Err(VekError::Foreign { extension: SPL_FMC.name, product });
+                }
+                0
+            }
         };
+        for reserved in &SPL_RESERVED {
+            if content(certificate, reserved).is_ok() {
+                match spl(certificate, reserved)? {
+                    0 => {}
+                    found => return Err(VekError::Reserved { extension: reserved.name, found }),
+                }
+            }
+        }
         Ok(Self {
             product,
             tcb: TcbVersion {
                 fmc,
-                bootloader: spl(certificate, &SPL_BOOTLOADER, "blSPL")?,
-                tee: spl(certificate, &SPL_TEE, "teeSPL")?,
-                snp: spl(certificate, &SPL_SNP, "snpSPL")?,
-                microcode: spl(certificate, &SPL_MICROCODE, "ucodeSPL")?,
+                bootloader: spl(certificate, &SPL_BOOTLOADER)?,
+                tee: spl(certificate, &SPL_TEE)?,
+                snp: spl(certificate, &SPL_SNP)?,
+                microcode: spl(certificate, &SPL_MICROCODE)?,
             },
             identity: identity(certificate, product)?,
         })
     }
 }
 
-/// "Milan-B0", "Genoa", "Turin": the name before a dash.
-fn product(certificate: &Certificate<'_>) -> Result<SnpProduct, X509Error> {
-    let missing = X509Error::MissingExtension { missing: "productName of a known product" };
-    let Some([0x16, length, name @ ..]) = certificate.extensions.get(&PRODUCT_NAME) else {
-        return Err(missing);
-    };
-    if usize::from(*length) != name.len() {
-        return Err(missing);
-    }
-    let name = std::str::from_utf8(name).ok();
-    let name = name.map(|name| name.split_once('-').map_or(name, |(product, _stepping)| product));
-    name.and_then(SnpProduct::from_name).ok_or(missing)
+/// "Milan-B0", "Genoa", "Turin": the product, and for some VCEKs a dash and its stepping.
+fn product(certificate: &Certificate<'_>) -> Result<SnpProduct, VekError> {
+    let error =
+        VekError::Encoding { extension: PRODUCT_NAME.name, expected: "an IA5String with a known product" };
+    let text = ia5_string(content(certificate, &PRODUCT_NAME)?).ok_or_else(|| error.clone())?;
+    let (name, stepping) = text.split_once('-').map_or((text, None), |(name, rest)| (name, Some(rest)));
+    let stepping_known = stepping.is_none_or(|stepping| {
+        stepping.len() == 2 && stepping.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+    });
+    SnpProduct::from_name(name).filter(|_| stepping_known).ok_or(error)
 }
 
 /// A VCEK has a HWID, a VLEK has a CSP_ID, and none has both.
-fn identity(certificate: &Certificate<'_>, product: SnpProduct) -> Result<VekIdentity, X509Error> {
-    let missing = X509Error::MissingExtension { missing: "HWID (VCEK) or CSP_ID (VLEK)" };
-    match (certificate.extensions.get(&HWID), certificate.extensions.get(&CSP_ID)) {
-        (Some(hwid), None) => chip(hwid, product).map(VekIdentity::Chip).ok_or(missing),
-        (None, Some([0x16, length, name @ ..])) if usize::from(*length) == name.len() => {
-            let name = std::str::from_utf8(name).map_err(|_| missing)?;
-            Ok(VekIdentity::Cloud(name.to_owned()))
+fn identity(certificate: &Certificate<'_>, product: SnpProduct) -> Result<VekIdentity, VekError> {
+    match (content(certificate, &HWID), content(certificate, &CSP_ID)) {
+        (Ok(hwid), Err(_)) => chip(hwid, product).map(VekIdentity::Chip).ok_or(VekError::Encoding {
+            extension: HWID.name,
+            expected: "64 bytes, or 8 on Turin, bare or in one OCTET STRING",
+        }),
+        (Err(_), Ok(cloud)) => {
+            let cloud = ia5_string(cloud).filter(|cloud| !cloud.is_empty());
+            cloud.map(|cloud| VekIdentity::Cloud(cloud.to_owned())).ok_or(VekError::Encoding {
+                extension: CSP_ID.name,
+                expected: "an IA5String of printable characters",
+            })
         }
-        _ => Err(missing),
+        (Ok(_), Ok(_)) => Err(VekError::BothIdentities),
+        (Err(_), Err(_)) => Err(VekError::Missing { extension: "hwID (VCEK) or cspID (VLEK)" }),
     }
 }
 
-/// 64 bare bytes, or on Turin 8, which a report pads with zeros. Some old certificates wrap them once more.
+/// 64 bytes, or on Turin 8, which a report pads with zeros: bare, or as exactly one OCTET STRING, as some
+/// certificates have it. The two forms differ in length, so that neither can be read as the other.
 fn chip(hwid: &[u8], product: SnpProduct) -> Option<[u8; 64]> {
     let bare = match (product, hwid) {
         (SnpProduct::Turin, [0x04, 0x08, bare @ ..]) if bare.len() == 8 => bare,
-        (SnpProduct::Milan | SnpProduct::Genoa, [0x04, 0x40, bare @ ..]) if bare.len() == 64 => bare,
         (SnpProduct::Turin, bare) if bare.len() == 8 => bare,
+        (SnpProduct::Milan | SnpProduct::Genoa, [0x04, 0x40, bare @ ..]) if bare.len() == 64 => bare,
         (SnpProduct::Milan | SnpProduct::Genoa, bare) if bare.len() == 64 => bare,
         _ => return None,
     };
@@ -199,26 +170,34 @@ fn chip(hwid: &[u8], product: SnpProduct) -> Option<[u8; 64]> {
     for (to, from) in chip.iter_mut().zip(bare) {
         *to = *from;
     }
-    Some(chip)
+    // A chip without identity would be every masked one.
+    (chip != [0; 64]).then_some(chip)
 }
 
-fn spl(
-    certificate: &Certificate<'_>,
-    oid: &ObjectIdentifier,
-    missing: &'static str,
-) -> Result<u8, X509Error> {
-    let value = unsigned(certificate, oid, missing)?;
-    u8::try_from(value).map_err(|_| X509Error::MissingExtension { missing })
+/// The text of exactly one IA5String of printable characters, at most [`CLOUD_BYTES_MAX`] of them.
+fn ia5_string(der: &[u8]) -> Option<&str> {
+    let [0x16, length, text @ ..] = der else { return None };
+    let exact = usize::from(*length) == text.len() && text.len() <= CLOUD_BYTES_MAX;
+    let printable = text.iter().all(|byte| (0x20..0x7f).contains(byte));
+    std::str::from_utf8(text).ok().filter(|_| exact && printable)
 }
 
-fn unsigned(
-    certificate: &Certificate<'_>,
-    oid: &ObjectIdentifier,
-    missing: &'static str,
-) -> Result<u64, X509Error> {
-    let content = certificate.extensions.get(oid).ok_or(X509Error::MissingExtension { missing })?;
-    let mut fields = Fields::of(content);
-    let value = fields.unsigned(missing)?;
-    fields.end(missing)?;
-    Ok(value)
+fn spl(certificate: &Certificate<'_>, extension: &Named) -> Result<u8, VekError> {
+    let value = unsigned(certificate, extension)?;
+    u8::try_from(value)
+        .map_err(|_| VekError::Encoding { extension: extension.name, expected: "an INTEGER from 0 to 255" })
+}
+
+fn unsigned(certificate: &Certificate<'_>, extension: &Named) -> Result<u64, VekError> {
+    let content = content(certificate, extension)?;
+    let read = || {
+        let mut fields = Fields::of(content);
+        let value = fields.unsigned(extension.name)?;
+        fields.end(extension.name).map(|()| value)
+    };
+    read().map_err(|_| VekError::Encoding { extension: extension.name, expected: "a non-negative INTEGER" })
+}
+
+fn content<'a>(certificate: &Certificate<'a>, extension: &Named) -> Result<&'a [u8], VekError> {
+    certificate.extensions.get(&extension.oid).ok_or(VekError::Missing { extension: extension.name })
 }

@@ -211,8 +211,9 @@ fn azure_snp(variable: &[u8]) -> (Vtpm, String) {
     let CollateralParts::Snp(parts) = SNP.collateral() else { panic!("SNP") };
     let ak = AkEvidence::AzureSnp { hcl_report: hcl_report(2, &report, variable), vek: Some(parts.vek) };
     let policy = format!(
-        "{}{}[platform.vtpm.azure-snp]\nmeasurement = [\"{}\"]\nvmpl = 0\nproducts = [\"Genoa\"]\n\
-         tcb-min = {{ bootloader = 0, tee = 0, snp = 0, microcode = 0 }}\nallow-smt = true\ncrl-age-max-days = 30\n",
+        "{}{}[platform.vtpm.azure-snp]\nmeasurement = [\"{}\"]\nvmpl = 0\nallow-smt = true\n\
+         crl-age-max-days = 30\n[platform.vtpm.azure-snp.products.Genoa]\n\
+         tcb-min = {{ bootloader = 0, tee = 0, snp = 0, microcode = 0 }}\n",
         head(&development(&SNP)),
         registers(),
         zeros(96)

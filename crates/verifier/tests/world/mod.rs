@@ -27,8 +27,8 @@ use casemate_protocol::jwk::{ALG_ECDH, ALG_ES256, EcJwk};
 use casemate_testkit::{CollateralParts, DevPki, SnpBody, TdBody, Tee};
 use casemate_verifier::{
     AgentExpectations, Appraisal, Collateral, CompositionExpectations, Measurement, Policy, PolicyValues,
-    Refused, Roots, Smt, SnpCollateral, SnpExpectations, SnpProduct, SnpTcbMin, Taint, TdxCollateral,
-    TdxExpectations, UnixTime, VerifiedCollateral, appraise,
+    Refused, Roots, Smt, SnpAllowances, SnpCollateral, SnpExpectations, SnpProduct, SnpRequirements,
+    SnpTcbMin, Taint, TdxCollateral, TdxExpectations, UnixTime, VerifiedCollateral, appraise,
 };
 
 /// 2026-06-01T00:00:00Z, when every world is made and appraised.
@@ -301,10 +301,14 @@ fn policy(pki: &DevPki, lock: &Lock) -> PolicyValues {
     let snp = SnpExpectations {
         measurement: zero(),
         vmpl: 0,
-        products: vec![SnpProduct::Genoa],
-        tcb_min: SnpTcbMin { bootloader: 0, tee: 0, snp: 0, microcode: 0 },
+        products: BTreeMap::from([(
+            SnpProduct::Genoa,
+            SnpTcbMin { fmc: 0, bootloader: 0, tee: 0, snp: 0, microcode: 0 },
+        )]),
         smt: Smt::Allowed,
         crl_age_max_days: 30,
+        allow: SnpAllowances::none(),
+        require: SnpRequirements::none(),
     };
     let (tdx, snp) = match pki.tee() {
         Tee::Tdx => (Some(tdx), None),
