@@ -1,5 +1,6 @@
 //! `casemate policy`: the appraisal policy for the composition as it is now, and reference values for it.
 
+mod from_evidence;
 mod import_corim;
 
 use std::path::PathBuf;
@@ -46,6 +47,21 @@ struct WriteArgs {
     /// Accept agents where this control is weaker than asked for. Repeat for each
     #[arg(long, value_name = "CONTROL", value_parser = control_named)]
     allow_weaker: Vec<Control>,
+    /// Accept what this raw quote or report shows, TRUST ON FIRST USE; its signatures must lead to the vendor
+    #[arg(long, value_name = "FILE", requires = "bundle", conflicts_with_all = ["platform", "reference_values", "allow_weaker"])]
+    from_evidence: Option<PathBuf>,
+    /// Endorsements for `--from-evidence`
+    #[arg(long, value_name = "FILE", requires = "from_evidence")]
+    bundle: Option<PathBuf>,
+    /// VCEK or VLEK of a report that comes without it, for `--from-evidence`
+    #[arg(long, value_name = "FILE", requires = "from_evidence")]
+    certificate: Option<PathBuf>,
+    /// Time at which `--from-evidence` is appraised [default: now]
+    #[arg(long, value_name = "RFC3339", requires = "from_evidence")]
+    now: Option<jiff::Timestamp>,
+    /// Where the policy of `--from-evidence` goes [default: policy.toml]
+    #[arg(short, long, value_name = "FILE", requires = "from_evidence")]
+    output: Option<PathBuf>,
 }
 
 /// The control of this name, for the command line.
@@ -65,6 +81,22 @@ pub(crate) fn run(global: &Global, args: PolicyArgs) -> Outcome {
 }
 
 fn write(global: &Global, args: &WriteArgs) -> Outcome {
+    if let (Some(statement), Some(bundle)) = (&args.from_evidence, &args.bundle) {
+        let output = args.output.clone().unwrap_or_else(|| PathBuf::from("policy.toml"));
+        if output.exists() && !args.force {
+            return Err(Failure::input(
+                format!("{}: there is a policy already", output.display()),
+                "read it, and replace it with `--force`, or name another file with `-o FILE`",
+            ));
+        }
+        return from_evidence::run(&from_evidence::FromEvidence {
+            statement,
+            bundle,
+            certificate: args.certificate.as_deref(),
+            now: args.now,
+            output,
+        });
+    }
     let file = ComposeFile::find(global)?;
     let path = inputs::policy_beside(&file)?;
     if path.exists() && !args.force {

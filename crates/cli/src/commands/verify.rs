@@ -25,6 +25,7 @@ use crate::project::{ComposeFile, Project};
 use crate::statement::Statement;
 use coverage::Subject;
 use gather::{Beside, Expected, Gathered};
+pub(crate) use gather::{read_statement, read_vek, with_certificate};
 use report::{Colour, Context, Report};
 
 /// What the last line says, what the exit code does, and what is told from what.
@@ -62,9 +63,6 @@ pub(crate) struct VerifyArgs {
     /// Endorsements [default: the project's emulator's]
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
-    /// Use the endorsements only if this key signed their file (`sha256:...`, as `bundle keygen` prints it). Repeat for each
-    #[arg(long, value_name = "SHA256")]
-    bundle_signer: Vec<casemate_canon::Sha256>,
     /// Time of the appraisal [default: now]
     #[arg(long, value_name = "RFC3339")]
     now: Option<jiff::Timestamp>,
@@ -97,7 +95,7 @@ pub(crate) fn run(global: &Global, args: &VerifyArgs) -> Outcome {
     args.expected.require_use(&files)?;
     let beside = Beside::read(args.certificate.as_deref(), args.boot_log.as_deref(), &files)?;
     let policy = read_policy(global, args)?;
-    let collateral = read_collateral(global, args, &policy)?;
+    let collateral = read_collateral(global, args)?;
     let context = Context { policy: &policy, now: now(args.now)?, collateral: collateral_dates(&collateral) };
     let mut verified = VerifiedCollateral::verify(&collateral);
     let [file] = files.as_slice() else {
@@ -297,16 +295,12 @@ fn read_policy(global: &Global, args: &VerifyArgs) -> Outcome<Policy> {
     }
 }
 
-fn read_collateral(
-    global: &Global,
-    args: &VerifyArgs,
-    policy: &Policy,
-) -> Outcome<casemate_verifier::Collateral> {
+fn read_collateral(global: &Global, args: &VerifyArgs) -> Outcome<casemate_verifier::Collateral> {
     let path = match &args.bundle {
         Some(path) => path.clone(),
         None => inputs::bundle_file(&beside(Project::find(global), "endorsements", "--bundle FILE")?),
     };
-    inputs::read_bundle(&path, &args.bundle_signer, policy)
+    inputs::read_bundle(&path)
 }
 
 /// Where there is no Compose file either, what to give.
