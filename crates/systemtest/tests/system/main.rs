@@ -17,4 +17,5 @@ mod platform;
 mod project;
 mod refusals;
 mod secrets;
+mod statements;
 mod weaker;

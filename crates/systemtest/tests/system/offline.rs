@@ -20,7 +20,7 @@ fn run(project: &Project, program: impl AsRef<Path>, args: &[&str]) -> Output {
 }
 
 /// Likewise, killed where it makes a socket.
-fn without_sockets(project: &Project, program: &str, args: &[&str]) -> Output {
+pub(crate) fn without_sockets(project: &Project, program: &str, args: &[&str]) -> Output {
     run(project, WITHOUT_SOCKETS, &[&[program], args].concat())
 }
 
