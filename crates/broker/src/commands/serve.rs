@@ -28,7 +28,8 @@ pub(crate) fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
         bundle: arguments.bundle.clone(),
         bundle_signers: arguments.bundle_signers.clone(),
     };
-    inputs.collateral(&inputs.policy()?)?;
+    inputs.policy()?;
+    inputs.collateral()?;
     let state = StateDir::open(&arguments.state.dir)?;
     let _only = state.lock("serve.lock", Duration::ZERO)?;
     let identity = tls::identity(&state, &arguments.names)?;
