@@ -201,6 +201,13 @@ fn platform_evidence_must_be_readable_and_of_a_tee_that_the_policy_names() {
     assert_eq!(world.failed_with(cut), ["tdx.quote"]);
     let snp = World::new(Tee::Snp);
     assert_eq!(snp.failed_with(cut), ["snp.report"]);
+    // A TPM alone says nothing of a box, whatever its quote is worth.
+    let tpm = |evidence: &mut casemate_protocol::cmw::Evidence| {
+        let ak = casemate_protocol::vtpm::AkEvidence::Key(vec![]);
+        let vtpm = casemate_protocol::vtpm::Vtpm { message: vec![], signature: vec![], pcrs: vec![], ak };
+        evidence.platform = Platform::Vtpm(vtpm);
+    };
+    assert_eq!(world.failed_with(tpm), ["platform.tee"]);
     let mut world = World::new(Tee::Tdx);
     world.policy.snp = snp.policy.snp.clone();
     world.policy.tdx = None;

@@ -95,7 +95,7 @@ pub(crate) fn run(global: &Global, args: &VerifyArgs) -> Outcome {
     args.expected.require_use(&files)?;
     let beside = Beside::read(args.certificate.as_deref(), args.boot_log.as_deref(), &files)?;
     let policy = read_policy(global, args)?;
-    let collateral = read_collateral(global, args)?;
+    let collateral = read_collateral(global, args, &files)?;
     let context = Context { policy: &policy, now: now(args.now)?, collateral: collateral_dates(&collateral) };
     let mut verified = VerifiedCollateral::verify(&collateral);
     let [file] = files.as_slice() else {
@@ -295,9 +295,16 @@ fn read_policy(global: &Global, args: &VerifyArgs) -> Outcome<Policy> {
     }
 }
 
-fn read_collateral(global: &Global, args: &VerifyArgs) -> Outcome<casemate_verifier::Collateral> {
+fn read_collateral(
+    global: &Global,
+    args: &VerifyArgs,
+    files: &[Gathered],
+) -> Outcome<casemate_verifier::Collateral> {
     let path = match &args.bundle {
         Some(path) => path.clone(),
+        None if files.iter().all(Gathered::is_of_a_tpm_alone) => {
+            return Ok(casemate_verifier::Collateral { tdx: None, snp: None });
+        }
         None => inputs::bundle_file(&beside(Project::find(global), "endorsements", "--bundle FILE")?),
     };
     inputs::read_bundle(&path)

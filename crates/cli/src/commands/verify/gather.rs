@@ -42,6 +42,17 @@ pub(super) struct Gathered {
     pub(super) recognised: Outcome<Recognised>,
 }
 
+impl Gathered {
+    /// Whether it is a statement of a TPM whose key no hardware speaks for: no endorsement is read for it.
+    pub(super) fn is_of_a_tpm_alone(&self) -> bool {
+        let Ok(Recognised { statement: Statement::Platform(Platform::Vtpm(vtpm)), .. }) = &self.recognised
+        else {
+            return false;
+        };
+        matches!(vtpm.ak, AkEvidence::Key(_) | AkEvidence::Certificates(_))
+    }
+}
+
 /// Reads every file and tells what it is.
 pub(super) fn read_all(paths: &[PathBuf]) -> Vec<Gathered> {
     let gathered = |path: &PathBuf| Gathered { path: path.clone(), recognised: read_statement(path) };
@@ -243,6 +254,23 @@ mod tests {
 
     fn file(statement: Statement) -> Gathered {
         Gathered { path: "f".into(), recognised: Ok(Recognised { statement, what: "a statement".into() }) }
+    }
+
+    #[test]
+    fn only_a_tpm_that_no_hardware_speaks_for_needs_no_endorsements() {
+        let tpm = |ak| {
+            file(Statement::Platform(Platform::Vtpm(Vtpm {
+                message: vec![],
+                signature: vec![],
+                pcrs: vec![],
+                ak,
+            })))
+        };
+        assert!(tpm(AkEvidence::Key(vec![])).is_of_a_tpm_alone());
+        assert!(tpm(AkEvidence::Certificates(vec![])).is_of_a_tpm_alone());
+        assert!(!tpm(AkEvidence::AzureSnp { hcl_report: vec![], vek: None }).is_of_a_tpm_alone());
+        assert!(!tpm(AkEvidence::AzureTdx { hcl_report: vec![], td_quote: vec![] }).is_of_a_tpm_alone());
+        assert!(!file(Statement::Platform(Platform::Tdx { quote: vec![] })).is_of_a_tpm_alone());
     }
 
     #[test]
