@@ -144,4 +144,27 @@ mod tests {
         }
         assert_eq!(canonical(&json!((1u64 << 53) - 1)), "9007199254740991");
     }
+
+    #[test]
+    fn writes_what_is_nested_as_deeply_as_json_is_read() {
+        let text = format!("{}1{}", "[".repeat(127), "]".repeat(127));
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(canonical(&value), text);
+        let deeper = format!("[{text}]");
+        assert!(
+            serde_json::from_str::<Value>(&deeper).unwrap_err().to_string().starts_with("recursion limit")
+        );
+    }
+
+    #[test]
+    fn sorts_many_members_and_keeps_each() {
+        let members: serde_json::Map<_, _> = (0..20_000_u32)
+            .map(|number| (format!("m{:05}", number.reverse_bits() % 99_991), json!(number)))
+            .collect();
+        let count = members.len();
+        let text = canonical(&Value::Object(members));
+        let names: Vec<&str> = text.split('"').skip(1).step_by(2).collect();
+        assert_eq!(names.len(), count);
+        assert!(names.windows(2).all(|pair| pair[0] < pair[1]));
+    }
 }

@@ -405,4 +405,22 @@ mod tests {
         let twice = crate::sign(&signed(&key), &key, UnixTime(7)).unwrap();
         assert!(matches!(read(&twice), Err(BundleError::Shape { .. })));
     }
+
+    #[test]
+    fn takes_a_bundle_of_just_the_limit_and_refuses_deep_nesting_and_text_after_it() {
+        let mut whole = write(&sample());
+        whole.resize(BUNDLE_BYTES_MAX, b' ');
+        assert_eq!(read(&whole).map(|bundle| bundle.contents), Ok(sample()));
+        let text = String::from_utf8(write(&sample())).unwrap();
+        for more in ["x", "{}", "\0"] {
+            assert!(
+                matches!(read(format!("{text}{more}").as_bytes()), Err(BundleError::Shape { .. })),
+                "{more:?}"
+            );
+        }
+        for open in ["[", "{\"a\":", "{\"tdx\":", "{\"version\":"] {
+            let deep = format!("{{\"version\":1,\"tdx\":{}", open.repeat(100_000));
+            assert!(matches!(read(deep.as_bytes()), Err(BundleError::Shape { .. })), "{open}");
+        }
+    }
 }

@@ -249,4 +249,34 @@ mod tests {
         let message = w.finish();
         assert_eq!(Reader::new(&message).text(8), Err(FrameError::NotUtf8));
     }
+
+    #[test]
+    fn takes_lengths_and_counts_of_just_the_bound_and_none_above_it() {
+        for max in [0, 1, 255, 256, 70_000] {
+            let mut w = Writer::new();
+            w.bytes(&alloc::vec![7; max]);
+            let message = w.finish();
+            assert_eq!(Reader::new(&message).bytes(max).map(<[u8]>::len), Ok(max));
+            if let Some(less) = max.checked_sub(1) {
+                assert_eq!(
+                    Reader::new(&message).bytes(less),
+                    Err(FrameError::TooLong { found: max, max: less })
+                );
+            }
+            let count = u32::try_from(max).unwrap().to_le_bytes();
+            assert_eq!(Reader::new(&count).count(max), Ok(max));
+            assert_eq!(
+                Reader::new(&(u32::try_from(max).unwrap() + 1).to_le_bytes()).count(max),
+                Err(FrameError::TooLong { found: max + 1, max })
+            );
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_message_is_a_truncation_even_where_it_is_allowed() {
+        let message = u32::MAX.to_le_bytes();
+        assert_eq!(Reader::new(&message).bytes(u32::MAX as usize), Err(FrameError::Truncated));
+        assert_eq!(Reader::new(&message).text(u32::MAX as usize), Err(FrameError::Truncated));
+        assert_eq!(Reader::new(&[3, 0, 0, 0, 1, 2]).bytes(3), Err(FrameError::Truncated));
+    }
 }

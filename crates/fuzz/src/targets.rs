@@ -1,6 +1,7 @@
 //! The targets, by what they read.
 
 mod binary;
+mod corim;
 mod documents;
 mod json;
 mod messages;
@@ -15,7 +16,8 @@ use crate::{Bound, Outcome, Target, Violation};
 
 /// Every target.
 pub(crate) fn all() -> Vec<Target> {
-    [binary::all(), tpm::all(), x509::all(), json::all(), messages::all(), verify::all()].concat()
+    [binary::all(), tpm::all(), x509::all(), json::all(), corim::all(), messages::all(), verify::all()]
+        .concat()
 }
 
 /// For a parser that borrows: nothing is allocated but the text of an outcome.

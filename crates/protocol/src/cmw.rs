@@ -359,4 +359,65 @@ mod tests {
         );
         assert_eq!(with("__cmwc_t", json!("other")), Err(CmwError::CollectionType));
     }
+
+    #[test]
+    fn refuses_truncation_at_every_offset_and_anything_after_the_end() {
+        let whole = serde_json::to_vec(&sample().to_json()).unwrap();
+        for length in 0..whole.len() {
+            assert_eq!(Evidence::from_json_bytes(&whole[..length]), Err(CmwError::NotAnObject), "{length}");
+        }
+        for more in ["{}", "x", ",", "\0"] {
+            let longer = [whole.as_slice(), more.as_bytes()].concat();
+            assert_eq!(Evidence::from_json_bytes(&longer), Err(CmwError::NotAnObject), "{more:?}");
+        }
+        assert_eq!(Evidence::from_json_bytes(&[whole.as_slice(), b" \n"].concat()), Ok(sample()));
+    }
+
+    #[test]
+    fn takes_a_collection_of_just_the_limit() {
+        let mut whole = serde_json::to_vec(&sample().to_json()).unwrap();
+        whole.resize(COLLECTION_BYTES_MAX, b' ');
+        assert_eq!(Evidence::from_json_bytes(&whole), Ok(sample()));
+    }
+
+    #[test]
+    fn steps_over_deep_nesting_in_a_member_that_is_not_ours_or_not_a_record() {
+        for open in ["[", "{\"a\":"] {
+            let deep = open.repeat(1_000_000);
+            let strange = format!("{{\"strange\":{deep}");
+            assert_eq!(Evidence::from_json_bytes(strange.as_bytes()), Err(CmwError::NotAnObject));
+            let closed = format!("{}0{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+            let strange = format!("{{\"strange\":{closed}}}");
+            let error = CmwError::UnknownPart { label: "strange".into() };
+            assert_eq!(Evidence::from_json_bytes(strange.as_bytes()), Err(error));
+            let record = format!("{{\"box\":{closed}}}");
+            assert_eq!(Evidence::from_json_bytes(record.as_bytes()), Err(CmwError::Record { label: "box" }));
+        }
+    }
+
+    #[test]
+    fn a_record_is_two_texts_and_its_content_has_one_spelling() {
+        let whole = sample().to_json();
+        let with = |member: Value| {
+            let mut value = whole.clone();
+            value.as_object_mut().unwrap().insert("log".into(), member);
+            parsed(&value).map(|evidence| evidence.event_log)
+        };
+        let media_type = "application/vnd.casemate.event-log+json-seq";
+        assert_eq!(with(json!([media_type, "AQ"])), Ok(vec![1]));
+        for bad in [
+            json!([media_type]),
+            json!([media_type, "AQ", ""]),
+            json!({media_type: "AQ"}),
+            json!([media_type, 7]),
+            json!([media_type, "AQ=="]),
+            json!([media_type, "AR"]),
+            json!([media_type, "A Q"]),
+            json!([media_type, "A"]),
+            json!([media_type, "+/"]),
+            json!(null),
+        ] {
+            assert_eq!(with(bad.clone()), Err(CmwError::Record { label: "log" }), "{bad}");
+        }
+    }
 }
