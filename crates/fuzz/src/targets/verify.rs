@@ -113,6 +113,10 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
         let svn2 = [world.td.tee_tcb_svn.as_slice(), &[0; 48]].concat();
         pki.quote_with(&world.td, move |parts| version_5(3, &svn2)(parts))
     }));
+    cases.extend(tdx_case("tdx-v5-15-ex", 5, |pki, world| {
+        let more = [world.td.tee_tcb_svn.as_slice(), &[0; 48 + 237]].concat();
+        pki.quote_with(&world.td, move |parts| version_5(4, &more)(parts))
+    }));
     cases.push(snp_case());
     cases
 });
@@ -154,7 +158,8 @@ fn consecutive(begin: usize, fields: &[(&'static str, usize)]) -> Vec<Field> {
     placed
 }
 
-/// Intel TDX DCAP quoting library API, quote format, with layout 4 for version 4, else the body type of version 5.
+/// Intel TDX DCAP quoting library API, quote format, with layout 4 for version 4, 5 for body type 4 of version 5, else
+/// its body type.
 fn quote_fields(quote: &[u8], layout: u16) -> Vec<Field> {
     const HEADER: &[(&str, usize)] = &[
         ("version", 2),
@@ -183,6 +188,8 @@ fn quote_fields(quote: &[u8], layout: u16) -> Vec<Field> {
         ("report data", 64),
     ];
     const BODY_15: &[(&str, usize)] = &[("tee_tcb_svn2", 16), ("mrservicetd", 48)];
+    const BODY_15_EX: &[(&str, usize)] =
+        &[("tee_tcb_svn2", 16), ("mrservicetd", 48), ("rest of the body", 237)];
     const SIGNATURE: &[(&str, usize)] = &[
         ("signature data length", 4),
         ("signature", 64),
@@ -208,7 +215,11 @@ fn quote_fields(quote: &[u8], layout: u16) -> Vec<Field> {
         ("inner certification length", 4),
     ];
     let frame: &[_] = if layout == 4 { &[] } else { BODY_FRAME };
-    let more: &[_] = if layout == 3 { BODY_15 } else { &[] };
+    let more = match layout {
+        3 => BODY_15,
+        5 => BODY_15_EX,
+        _ => &[],
+    };
     let mut fields = consecutive(0, &[HEADER, frame, BODY, more, SIGNATURE].concat());
     let at = fields.last().map_or(0, |last| last.at + last.length);
     let length = quote.len().saturating_sub(at);
@@ -632,7 +643,7 @@ mod tests {
                 assert_eq!(again, Ok(()), "{}", case.name);
             }
         }
-        assert_eq!(CASES.len(), 4);
+        assert_eq!(CASES.len(), 5);
     }
 
     #[test]
@@ -714,7 +725,7 @@ mod tests {
 
     #[test]
     fn every_expectation_of_a_policy_decides() {
-        for (case, at_least) in [(&CASES[0], 26), (&CASES[3], 12)] {
+        for (case, at_least) in [(&CASES[0], 26), (&CASES[4], 12)] {
             let rendered = Policy::render(case.policy.values());
             let mut applied = 0;
             for row in policy_fields::rows(case.world.pki.tee()) {
