@@ -1,20 +1,22 @@
 //! A bounded memory of what was verified, by digest. It forgets everything when it is full: what is in it cost a
-//! signature by a vendor's platform, so that filling it takes as many genuine platforms as it has places.
+//! signature by a vendor's platform, so that filling it takes as many genuine platforms as it has places. Ordered by
+//! key: a hash map would ask the kernel for randomness, and nothing here does.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use casemate_canon::Sha256;
 
 /// Verified facts by the digest of all bytes that they were verified from.
 #[derive(Debug, Clone)]
 pub(crate) struct Cache<T> {
-    entries: HashMap<[u8; 32], T>,
+    entries: BTreeMap<[u8; 32], T>,
     entries_max: usize,
 }
 
 impl<T> Cache<T> {
     pub(crate) fn new(entries_max: usize) -> Self {
-        Self { entries: HashMap::new(), entries_max }
+        Self { entries: BTreeMap::new(), entries_max }
     }
 
     pub(crate) fn get(&self, key: &Sha256) -> Option<&T> {
@@ -26,7 +28,13 @@ impl<T> Cache<T> {
         if self.entries.len() >= self.entries_max && !self.entries.contains_key(&key.0) {
             self.entries.clear();
         }
-        self.entries.entry(key.0).insert_entry(facts).into_mut()
+        match self.entries.entry(key.0) {
+            Entry::Occupied(mut place) => {
+                place.insert(facts);
+                place.into_mut()
+            }
+            Entry::Vacant(place) => place.insert(facts),
+        }
     }
 
     #[cfg(test)]

@@ -78,7 +78,7 @@ impl Dated {
 pub(crate) struct Endorsed {
     root: Result<Root, ChainError>,
     chain: Result<Chain, ChainError>,
-    crl: Result<RevokedSerials, ChainError>,
+    crl: Result<RevokedSerials, X509Error>,
     vek: Option<Vec<u8>>,
     veks: Cache<Arc<Vek>>,
 }
@@ -129,7 +129,9 @@ impl Endorsed {
         Self {
             root: ark.as_ref().map_err(Clone::clone).and_then(Root::of),
             chain: parts(&ark, &ask).and_then(|(ark, ask)| Chain::verify(ark, ask)),
-            crl: parts(&ark, &ask).and_then(|(ark, ask)| Ok(verify_crl(ark, ask, &collateral.crl)?)),
+            crl: parts(&ark, &ask)
+                .map_err(|_| X509Error::Pem { reason: "ARK, ASK or ASVK cannot be read" })
+                .and_then(|(ark, ask)| verify_crl(ark, ask, &collateral.crl)),
             vek: collateral.vek.clone(),
             veks: Cache::new(REMEMBERED_MAX),
         }
