@@ -1,13 +1,16 @@
-//! Raw statements of real hardware by the command line: told apart, appraised, signed results. They need the vectors.
+//! Raw statements by the command line: told apart, appraised, learned from, results signed. Those of real hardware need
+//! the vectors.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::offline::without_sockets;
-use crate::project::{COMMAND_BOUND, Output, Project, casemate, run_bounded};
+use crate::project::{COMMAND_BOUND, Output, Project, agent, casemate, run_bounded};
 
 /// Where evidence of real hardware is: `CASEMATE_VECTORS`, or beside the workspace. Without it a test does not run, and
 /// fails where CI is set.
@@ -46,9 +49,9 @@ impl Desk {
             fs::copy(vectors.join(from), project.file(to)).unwrap();
             fs::read(vectors.join(from)).unwrap()
         };
-        let hex = |quote: Vec<u8>| quote[REPORT_DATA_AT..][..64].iter().map(|b| format!("{b:02x}")).collect();
-        let report_data = hex(copy(QUOTE, "quote.bin"));
-        let azure_report_data = hex(copy(AZURE, "azure.bin"));
+        let report_data_of = |quote: Vec<u8>| hex(&quote[REPORT_DATA_AT..][..64]);
+        let report_data = report_data_of(copy(QUOTE, "quote.bin"));
+        let azure_report_data = report_data_of(copy(AZURE, "azure.bin"));
         copy(LOG, "ccel.bin");
         let desk = Self { project, report_data, azure_report_data };
         let collateral = vectors.join(COLLATERAL);
@@ -256,4 +259,69 @@ fn a_signed_result_is_checked_by_a_second_party() {
     chmod.arg("644").arg(desk.project.file("key.pem"));
     run_bounded(&mut chmod, desk.project.dir.path(), COMMAND_BOUND, None).assert_ok();
     desk.verify(&[&with_key[..], &["x.jwt"]].concat()).assert_fails(2, "others than its owner", "chmod 600");
+}
+
+/// Where fields of a TD report 1.0 begin in a version 4 quote (Intel TDX DCAP quoting library API, "TD Quote Body").
+const MRCONFIGID_AT: usize = 48 + 184;
+const RTMR3_AT: usize = 48 + 472;
+/// Where report data begins in an SNP report (AMD 56860, table "ATTESTATION_REPORT Structure").
+const SNP_REPORT_DATA_AT: usize = 0x50;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The emulator's statement out of evidence, raw, and a policy for platforms alone.
+fn raw_statement(tee: &str) -> (Project, String) {
+    let project = Project::new(&format!("raw-{tee}"), &agent("one", &["wait"], ""), &[]);
+    project.write_policy(&["--platform", tee]);
+    project.up_with(&["--platform", tee]);
+    project.attest("one", "nonce-one", "e.json").assert_ok();
+    project.down();
+    let evidence: Value = serde_json::from_slice(&fs::read(project.file("e.json")).unwrap()).unwrap();
+    let part = |label: &str| URL_SAFE_NO_PAD.decode(evidence[label][1].as_str().unwrap()).unwrap();
+    let policy = fs::read_to_string(project.file("policy.toml")).unwrap();
+    let mut policy = policy.split("[composition]").next().unwrap().to_owned();
+    let (statement, report_data_at) = if tee == "tdx" {
+        let quote = part("tdx-quote");
+        for (key, at) in [("mrconfigid", MRCONFIGID_AT), ("rtmr3", RTMR3_AT)] {
+            policy.push_str(&format!("{key} = [\"{}\"]\n", hex(&quote[at..][..48])));
+        }
+        (quote, REPORT_DATA_AT)
+    } else {
+        ([part("snp-report"), part("snp-certificates")].concat(), SNP_REPORT_DATA_AT)
+    };
+    fs::write(project.file("platform.toml"), policy).unwrap();
+    fs::write(project.file("raw.bin"), &statement).unwrap();
+    fs::write(project.file("raw.hex"), hex(&statement)).unwrap();
+    fs::write(project.file("raw.b64"), URL_SAFE_NO_PAD.encode(&statement)).unwrap();
+    let report_data = hex(&statement[report_data_at..][..64]);
+    (project, report_data)
+}
+
+#[test]
+fn a_raw_statement_of_the_emulator_is_appraised_in_every_spelling() {
+    for tee in ["tdx", "snp"] {
+        let (project, report_data) = raw_statement(tee);
+        let bundle = project.project_dir().join("emulator/bundle.json");
+        let given = ["--policy", "platform.toml", "--bundle", bundle.to_str().unwrap()];
+        let files = ["verify", "raw.bin", "raw.hex", "raw.b64"];
+        let all = project.run(&[&files[..], &given, &["--report-data", &report_data]].concat());
+        all.assert_ok();
+        assert_eq!(all.stdout.matches("verdict: warning (SIMULATED").count(), 3, "{}", all.stdout);
+        assert!(
+            all.stdout.contains("in hexadecimal digits") && all.stdout.contains("in base64"),
+            "{}",
+            all.stdout
+        );
+        assert!(all.stdout.contains("not covered: any hardware: whoever has"), "{}", all.stdout);
+        let one = |more: &[&str]| project.run(&[&["verify", "raw.bin"], &given[..], more].concat());
+        one(&[]).assert_fails(2, "no expected report data is given", "--report-data HEX");
+        one(&["--report-data", &"00".repeat(64)]).assert_refused("platform.report-data");
+        one(&["--report-data", &report_data, "--roots", "production"]).assert_refused("platform.roots");
+        // What is learned on first use leads to the vendor's roots, and to no other.
+        let learn = ["policy", "write", "--from-evidence", "raw.bin", "-o", "learned.toml", "--bundle"];
+        project.run(&[&learn[..], &[bundle.to_str().unwrap()]].concat()).assert_refused("platform.roots");
+        assert!(!project.file("learned.toml").exists());
+    }
 }
