@@ -102,9 +102,11 @@ pub(crate) struct InputFiles {
     pub(crate) bundle_signers: Vec<Sha256>,
 }
 
-/// Endorsements whose signatures were checked, and the digest of the file that they came from.
+/// Endorsements whose signatures were checked, the digest of the file that they came from, and the signers that the policy
+/// named when it was read.
 pub(crate) struct HeldCollateral {
     digest: Sha256,
+    signers: Vec<Sha256>,
     collateral: VerifiedCollateral,
 }
 
@@ -117,31 +119,34 @@ impl InputFiles {
         Policy::parse(&text).map_err(|error| InputsError::Policy { path: path.clone(), error })
     }
 
-    /// The endorsements as they are now.
-    pub(crate) fn collateral(&self) -> Result<Collateral, InputsError> {
-        self.read_collateral(&read_bounded(&self.bundle, BUNDLE_BYTES_MAX)?)
+    /// The endorsements as they are now, if command line and policy accept who signed them.
+    pub(crate) fn collateral(&self, policy: &Policy) -> Result<Collateral, InputsError> {
+        self.read_collateral(&read_bounded(&self.bundle, BUNDLE_BYTES_MAX)?, policy)
     }
 
-    /// Likewise, with their signatures checked. What was verified before is kept until the file holds other bytes.
+    /// Likewise, with their signatures checked. What was verified before is kept until the file holds other bytes, or the
+    /// policy names other signers.
     pub(crate) fn verified<'v>(
         &self,
         held: &'v mut Option<HeldCollateral>,
+        policy: &Policy,
     ) -> Result<&'v mut VerifiedCollateral, InputsError> {
         let bytes = read_bounded(&self.bundle, BUNDLE_BYTES_MAX)?;
         let digest = Sha256::of(&bytes);
+        let signers = policy.values().bundle_signers.clone();
         let collateral = match held.take() {
-            Some(kept) if kept.digest == digest => kept.collateral,
-            _ => VerifiedCollateral::verify(&self.read_collateral(&bytes)?),
+            Some(kept) if kept.digest == digest && kept.signers == signers => kept.collateral,
+            _ => VerifiedCollateral::verify(&self.read_collateral(&bytes, policy)?),
         };
-        Ok(&mut held.insert(HeldCollateral { digest, collateral }).collateral)
+        Ok(&mut held.insert(HeldCollateral { digest, signers, collateral }).collateral)
     }
 
-    fn read_collateral(&self, bytes: &[u8]) -> Result<Collateral, InputsError> {
+    fn read_collateral(&self, bytes: &[u8], policy: &Policy) -> Result<Collateral, InputsError> {
         let path = &self.bundle;
         let bundle = casemate_endorsements::read(bytes)
             .map_err(|error| InputsError::Bundle { path: path.clone(), error })?;
         bundle
-            .accept(&[&self.bundle_signers])
+            .accept(&[&self.bundle_signers, &policy.values().bundle_signers])
             .map_err(|refusal| InputsError::Signer { path: path.clone(), refusal })
     }
 }

@@ -204,6 +204,53 @@ fn does_not_start_with_a_malformed_policy_or_bundle() {
 }
 
 #[test]
+fn uses_only_bundles_of_signers_that_the_policy_names() {
+    let (root, desk, broker) = start();
+    let key = casemate_jose::SigningKey::generate().unwrap();
+    let mut values = desk.values();
+    values.bundle_signers = vec![casemate_endorsements::signer_id(&key).unwrap()];
+    let attest = || {
+        let (cookie, nonce) = broker.auth("tdx");
+        broker.attest(&cookie, &desk.attestation("researcher", &nonce))
+    };
+    // What was read under another policy is not used under this one.
+    assert_eq!(attest().status, 200);
+    std::fs::write(&broker.policy, casemate_verifier::Policy::render(&values)).unwrap();
+    let refusal = attest().error().refusal.unwrap();
+    assert_eq!(
+        (refusal.rule.as_str(), refusal.found.as_str()),
+        ("collateral.signer", "one without a signature")
+    );
+    let sign = |key: &casemate_jose::SigningKey| {
+        let now = casemate_verifier::UnixTime(0);
+        let signed = casemate_endorsements::sign(&desk.bundle(), key, now).unwrap();
+        std::fs::write(root.path().join("bundle.json"), signed).unwrap();
+    };
+    sign(&casemate_jose::SigningKey::generate().unwrap());
+    assert_eq!(attest().error().refusal.unwrap().rule, "collateral.signer");
+    sign(&key);
+    assert_eq!(attest().status, 200);
+}
+
+#[test]
+fn does_not_start_with_a_bundle_of_a_signer_that_is_not_named() {
+    let root = tempfile::tempdir().unwrap();
+    let desk = Desk::new();
+    let (policy, bundle) = (root.path().join("policy.toml"), root.path().join("bundle.json"));
+    std::fs::write(&policy, desk.policy()).unwrap();
+    std::fs::write(&bundle, desk.bundle()).unwrap();
+    let state = root.path().join("state");
+    let [state, policy, bundle] = [&state, &policy, &bundle].map(|path| path.to_str().unwrap());
+    let signer = casemate_canon::Sha256::of(b"key").to_string();
+    let serve =
+        ["serve", "--listen", "127.0.0.1:0", "--state", state, "--policy", policy, "--bundle", bundle];
+    let output = run(&[&serve[..], &["--bundle-signer", &signer]].concat(), b"");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("collateral.signer") && text.lines().count() == 2, "{text}");
+}
+
+#[test]
 fn ends_in_order_on_sigterm_and_keeps_its_identity() {
     let root = tempfile::tempdir().unwrap();
     let desk = Desk::new();

@@ -11,7 +11,7 @@ mod vtpm;
 
 use std::fmt;
 
-use casemate_canon::Sha384;
+use casemate_canon::{Sha256, Sha384};
 
 pub use agents::{AgentExpectations, CompositionExpectations, Taint};
 pub use boot_log::{BootLogExpectations, BootLogPresence, DataMismatch, ExpectedEvents};
@@ -66,6 +66,9 @@ pub struct PolicyValues {
     /// Oldest endorsements of Intel accepted, counted from when they were issued. AMD's CRL has
     /// [`SnpExpectations::crl_age_max_days`].
     pub collateral_age_max_days: u32,
+    /// Who may have signed the file of endorsements, by SHA-256 of the key's SubjectPublicKeyInfo; empty where anybody may
+    /// have made it. An appraisal gets endorsements and no file: whoever reads the file asks this.
+    pub bundle_signers: Vec<Sha256>,
     /// Expectations of a TDX box; none where TDX is not accepted.
     pub tdx: Option<TdxExpectations>,
     /// Expectations of an SEV-SNP box; none where SEV-SNP is not accepted.

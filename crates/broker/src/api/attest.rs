@@ -201,7 +201,7 @@ fn appraise(
         *held = None;
         held
     });
-    let collateral = app.inputs.verified(&mut held).map_err(inputs)?;
+    let collateral = app.inputs.verified(&mut held, &policy).map_err(inputs)?;
     let not_affirmed = |refusal: Refusal, subject: Subject| NotAffirmed {
         refusal,
         subject: Box::new(subject),

@@ -28,8 +28,7 @@ pub(crate) fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
         bundle: arguments.bundle.clone(),
         bundle_signers: arguments.bundle_signers.clone(),
     };
-    inputs.policy()?;
-    inputs.collateral()?;
+    inputs.collateral(&inputs.policy()?)?;
     let state = StateDir::open(&arguments.state.dir)?;
     let _only = state.lock("serve.lock", Duration::ZERO)?;
     let identity = tls::identity(&state, &arguments.names)?;

@@ -75,6 +75,7 @@ impl Desk {
         PolicyValues {
             roots: Roots::Development(vec![self.pki.root_spki_sha256()]),
             collateral_age_max_days: 30,
+            bundle_signers: Vec::new(),
             tdx: Some(TdxExpectations::strict(zero, [zero; 3], 18)),
             snp: None,
             vtpm: None,

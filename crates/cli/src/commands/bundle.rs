@@ -15,8 +15,8 @@ const SIGNING: &str = "\
     A bundle holds nothing that is believed because of where it lies: every part is signed by Intel or AMD, an appraisal \
     verifies all of them up to roots that are built in, and the policy says how old they may be. So an unsigned bundle \
     may come from anywhere. What somebody who can replace the file can still do is choose: an older set that has not \
-    expired, or one for another platform. A signature takes that choice away: where `--bundle-signer sha256:...` is \
-    given, a bundle that another key or nobody signed is refused by rule `collateral.signer`.";
+    expired, or one for another platform. A signature takes that choice away: where `--bundle-signer sha256:...` or \
+    `bundle-signers` in the policy name keys, a bundle that another key or nobody signed is refused by rule `collateral.signer`.";
 
 /// What `bundle` takes.
 #[derive(Args, Debug)]

@@ -63,6 +63,9 @@ pub(crate) struct VerifyArgs {
     /// Endorsements [default: the project's emulator's]
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
+    /// Use the endorsements only if this key signed their file (`sha256:...`, as `bundle keygen` prints it). Repeat for each
+    #[arg(long, value_name = "SHA256")]
+    bundle_signer: Vec<casemate_canon::Sha256>,
     /// Time of the appraisal [default: now]
     #[arg(long, value_name = "RFC3339")]
     now: Option<jiff::Timestamp>,
@@ -95,7 +98,7 @@ pub(crate) fn run(global: &Global, args: &VerifyArgs) -> Outcome {
     args.expected.require_use(&files)?;
     let beside = Beside::read(args.certificate.as_deref(), args.boot_log.as_deref(), &files)?;
     let policy = read_policy(global, args)?;
-    let collateral = read_collateral(global, args, &files)?;
+    let collateral = read_collateral(global, args, &files, &policy)?;
     let context = Context { policy: &policy, now: now(args.now)?, collateral: collateral_dates(&collateral) };
     let mut verified = VerifiedCollateral::verify(&collateral);
     let [file] = files.as_slice() else {
@@ -299,6 +302,7 @@ fn read_collateral(
     global: &Global,
     args: &VerifyArgs,
     files: &[Gathered],
+    policy: &Policy,
 ) -> Outcome<casemate_verifier::Collateral> {
     let path = match &args.bundle {
         Some(path) => path.clone(),
@@ -307,7 +311,7 @@ fn read_collateral(
         }
         None => inputs::bundle_file(&beside(Project::find(global), "endorsements", "--bundle FILE")?),
     };
-    inputs::read_bundle(&path)
+    inputs::read_bundle(&path, &args.bundle_signer, policy)
 }
 
 /// Where there is no Compose file either, what to give.

@@ -91,6 +91,7 @@ pub(crate) fn render_policy(
     let policy = PolicyValues {
         roots: root.map_or(Roots::Production, |root| Roots::Development(vec![root])),
         collateral_age_max_days: COLLATERAL_AGE_MAX_DAYS,
+        bundle_signers: Vec::new(),
         tdx,
         snp,
         vtpm: None,

@@ -38,15 +38,10 @@ pub(crate) fn bundle_file(project: &Project) -> PathBuf {
     project.emulator().join("bundle.json")
 }
 
-/// Reads endorsements, signed by whomever.
-pub(crate) fn read_bundle(path: &Path) -> Outcome<Collateral> {
-    read_bundle_signed_by(path, &[])
-}
-
-/// Reads endorsements whose file is signed by one of these, where the list is not empty.
-pub(crate) fn read_bundle_signed_by(path: &Path, signers: &[Sha256]) -> Outcome<Collateral> {
+/// Reads endorsements whose file is signed by one of these and by one that the policy names, where they name any.
+pub(crate) fn read_bundle(path: &Path, signers: &[Sha256], policy: &Policy) -> Outcome<Collateral> {
     let bundle = read_bundle_file(path)?;
-    bundle.accept(&[signers]).map_err(|refusal| {
+    bundle.accept(&[signers, &policy.values().bundle_signers]).map_err(|refusal| {
         let todo = "use a bundle of that signer: `casemate bundle create --sign-key` makes one";
         Failure::refused(format!("{}: bundle is refused", path.display()), refusal, todo)
     })

@@ -146,6 +146,48 @@ fn a_signed_bundle_names_its_signer() {
     place.create(&pki, &["--collateral", &file, "--sign-key", &file]).assert_fails(2, "private P-256 key");
 }
 
+#[test]
+fn verify_uses_no_bundle_but_those_of_named_signers() {
+    let (place, pki) = (Place::new(), tdx_pki());
+    let file = place.write("collateral.json", qvl_of(&pki));
+    let quote = place.write("quote.bin", pki.tdx_quote(&TdBody::new()).unwrap());
+    let zero = "0".repeat(96);
+    let policy = |more: &str| {
+        format!(
+            "version = 1\n[platform]\ntee = [\"tdx\"]\nroots = \"production\"\ncollateral-age-max-days = 30\n{more}\n\
+             [platform.tdx]\ntcb-status = [\"UpToDate\"]\ntcb-evaluation-min = 18\nrequire-sept-ve-disable = true\n\
+             mrtd = [\"{zero}\"]\nrtmr0 = [\"{zero}\"]\nrtmr1 = [\"{zero}\"]\nrtmr2 = [\"{zero}\"]\n"
+        )
+    };
+    let [signer, other] = ["a", "b"].map(|name| {
+        let made = place.run(&["bundle", "keygen", "-o", name]);
+        made.assert_ok();
+        made.stdout.trim_end().to_owned()
+    });
+    place.write("any.toml", policy(""));
+    place.write("signed.toml", policy(&format!("bundle-signers = [\"{signer}\"]")));
+    let data = "00".repeat(64);
+    let verify = |policy: &str, more: &[&str]| {
+        let args = ["verify", &quote, "--policy", policy, "--bundle", "b.json", "--report-data", &data];
+        place.run(&[&args[..], &["--now", super::NOW_TEXT], more].concat())
+    };
+    // The development root refuses everything that gets that far.
+    let used = |output: super::Output| output.assert_fails(1, "platform.roots");
+    let refused = |output: super::Output| output.assert_fails(1, "collateral.signer");
+    place.create(&pki, &["--collateral", &file]).assert_ok();
+    used(verify("any.toml", &[]));
+    refused(verify("any.toml", &["--bundle-signer", &signer]));
+    refused(verify("signed.toml", &[]));
+    place.create(&pki, &["--collateral", &file, "--sign-key", "a"]).assert_ok();
+    used(verify("any.toml", &[]));
+    used(verify("signed.toml", &["--bundle-signer", &other, "--bundle-signer", &signer]));
+    refused(verify("signed.toml", &["--bundle-signer", &other]));
+    place.create(&pki, &["--collateral", &file, "--sign-key", "b"]).assert_ok();
+    refused(verify("signed.toml", &[]));
+    refused(verify("signed.toml", &["--bundle-signer", &other]));
+    used(verify("any.toml", &["--bundle-signer", &other]));
+}
+
 /// The JSON of quote verification libraries.
 pub(crate) fn qvl_of(pki: &DevPki) -> Vec<u8> {
     let parts = tdx_of(pki);

@@ -62,6 +62,7 @@ fn appraise(
     let values = PolicyValues {
         roots: Roots::Production,
         collateral_age_max_days: 30,
+        bundle_signers: Vec::new(),
         tdx: Some(expectations(&body)),
         snp: None,
         vtpm: None,

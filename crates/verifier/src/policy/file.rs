@@ -29,6 +29,7 @@ struct Platform {
     roots: Spanned<String>,
     development_roots: Option<Spanned<Vec<Spanned<String>>>>,
     collateral_age_max_days: Spanned<u32>,
+    bundle_signers: Option<Spanned<Vec<Spanned<String>>>>,
     tdx: Option<Spanned<tdx::Table>>,
     snp: Option<Spanned<snp::Table>>,
     vtpm: Option<Spanned<vtpm::Table>>,
@@ -86,12 +87,31 @@ fn read(place: &Place<'_>, file: File) -> Result<PolicyValues, PolicyError> {
     Ok(PolicyValues {
         roots: read_roots(place, &platform)?,
         collateral_age_max_days: place.days(&platform.collateral_age_max_days)?,
+        bundle_signers: read_signers(place, platform.bundle_signers.as_ref())?,
         tdx: platform.tdx.map(|table| tdx::read(place, table.get_ref())).transpose()?,
         snp: platform.snp.map(|table| snp::read(place, table.get_ref())).transpose()?,
         vtpm: platform.vtpm.map(|table| vtpm::read(place, &table)).transpose()?,
         boot_log: file.boot_log.map(|table| boot_log::read(place, &table)).transpose()?,
         composition: agents::read(place, file.composition, file.agents)?,
     })
+}
+
+/// Names of keys. A list that is there and empty would ask for nothing while it looks as if it did.
+fn read_signers(
+    place: &Place<'_>,
+    signers: Option<&Spanned<Vec<Spanned<String>>>>,
+) -> Result<Vec<Sha256>, PolicyError> {
+    const TODO: &str = "write the digest of a signer's SubjectPublicKeyInfo, sha256:<64 digits>";
+    let Some(signers) = signers else { return Ok(Vec::new()) };
+    if signers.get_ref().is_empty() {
+        return Err(place.error(&signers.span(), "no value is named, so nothing could pass", TODO));
+    }
+    let read = |text: &Spanned<String>| {
+        text.get_ref().parse().map_err(|error: casemate_canon::DigestParseError| {
+            place.error(&text.span(), error.to_string(), TODO)
+        })
+    };
+    signers.get_ref().iter().map(read).collect()
 }
 
 fn read_roots(place: &Place<'_>, platform: &Platform) -> Result<Roots, PolicyError> {

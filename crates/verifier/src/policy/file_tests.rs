@@ -1,5 +1,7 @@
 //! Policy files: what is read, and where each mistake is said to be.
 
+use casemate_canon::Sha256;
+
 use super::super::{POLICY_BYTES_MAX, Policy, PolicyError, SeptVeDisable, Smt, Taint};
 use crate::roots::Roots;
 use crate::snp::SnpProduct;
@@ -266,4 +268,21 @@ fn deep_nesting_is_refused_and_not_followed() {
         assert!(!error.what.is_empty(), "{open}");
         assert!(Policy::parse(&format!("{}= 1", open.repeat(100_000))).is_err(), "{open}");
     }
+}
+
+#[test]
+fn signers_of_bundles_are_named_by_key_and_never_by_an_empty_list() {
+    let age = "collateral-age-max-days = 30";
+    let with = |list: &str| {
+        Policy::parse(&filled(&GOOD.replacen(age, &format!("{age}\nbundle-signers = {list}"), 1)))
+    };
+    assert!(Policy::parse(&filled(GOOD)).unwrap().values().bundle_signers.is_empty());
+    let signer = Sha256::of(b"key");
+    let policy = with(&format!("[\"{signer}\"]")).unwrap();
+    assert_eq!(policy.values().bundle_signers, [signer]);
+    let again = Policy::parse(&Policy::render(policy.values())).unwrap();
+    assert_eq!(again.values(), policy.values());
+    assert_eq!(with("[]").unwrap_err().what, "no value is named, so nothing could pass");
+    assert!(with("[\"sha256:00\"]").unwrap_err().todo.contains("SubjectPublicKeyInfo"));
+    assert!(with("\"any\"").is_err());
 }

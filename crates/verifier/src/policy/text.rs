@@ -33,6 +33,9 @@ fn write_all(out: &mut String, values: &PolicyValues) -> std::fmt::Result {
     }
     writeln!(out, "# Of what Intel renews every 30 days; AMD's CRL has a key of its own.")?;
     writeln!(out, "collateral-age-max-days = {}", values.collateral_age_max_days)?;
+    if !values.bundle_signers.is_empty() {
+        writeln!(out, "bundle-signers = {}", list(&values.bundle_signers))?;
+    }
     if let Some(expected) = &values.tdx {
         tdx::write(out, "tdx", expected)?;
     }

@@ -224,6 +224,7 @@ fn hardware_vouches_for_a_real_quote_under_production_roots_and_for_nothing_besi
     let values = PolicyValues {
         roots: Roots::Production,
         collateral_age_max_days: 30,
+        bundle_signers: Vec::new(),
         tdx: Some(expectations(&body)),
         snp: None,
         vtpm: None,

@@ -323,6 +323,7 @@ fn policy(pki: &DevPki, lock: &Lock) -> PolicyValues {
     PolicyValues {
         roots: Roots::Development(vec![pki.root_spki_sha256()]),
         collateral_age_max_days: 30,
+        bundle_signers: Vec::new(),
         tdx,
         snp,
         vtpm: None,
