@@ -163,6 +163,8 @@ pub struct Refused {
     /// The event log of firmware, one row an event; empty where there was none, or nothing was verified that it could
     /// be compared with.
     pub boot_log: Vec<BootLogRow>,
+    /// What stands behind the platform's statement by itself.
+    pub(crate) standing: Standing,
 }
 
 impl Refused {

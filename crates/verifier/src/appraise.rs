@@ -79,7 +79,7 @@ pub fn appraise_platform(
     let failed = ledger.any_failed();
     let (claims, rules) = ledger.into_parts();
     if failed {
-        return Err(Refused { claims, rules, boot_log: rows });
+        return Err(Refused { claims, rules, boot_log: rows, standing });
     }
     Ok(PlatformAppraisal { standing, claims, rules, boot_log: rows })
 }
@@ -113,11 +113,11 @@ pub fn appraise(
         let _recorded =
             ledger.fail("appraisal", "every part of the evidence appraised", "a part that was not");
     }
-    let failed = ledger.any_failed();
+    let (failed, standing) = (ledger.any_failed(), ledger.standing());
     let (claims, rules) = ledger.into_parts();
     match passed {
         Some(passed) if !failed => Ok(Appraisal::new(passed, claims, rules, policy, nonce, now)),
-        _ => Err(Refused { claims, rules, boot_log: Vec::new() }),
+        _ => Err(Refused { claims, rules, boot_log: Vec::new(), standing }),
     }
 }
 

@@ -1,6 +1,6 @@
-//! A bounded memory of what was verified, by digest. It forgets everything when it is full: what is in it cost a
-//! signature by a vendor's platform, so that filling it takes as many genuine platforms as it has places. Ordered by
-//! key: a hash map would ask the kernel for randomness, and nothing here does.
+//! A bounded memory of what was verified, by digest. It forgets everything when it is full. Only what verified is kept, and
+//! a stranger can still fill it, with one genuine quote whose unsigned text has other white space each time: that makes
+//! later verifications as slow as the first, and nothing else.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

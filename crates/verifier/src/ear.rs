@@ -1,8 +1,8 @@
 //! The result of an appraisal as EAR claims, with an honest trust vector.
 //!
 //! Values: AR4SI (draft-ietf-rats-ar4si), section 2.3; status and members: draft-ietf-rats-ear-04. A member that nothing
-//! was appraised for is left out, which AR4SI reads as "no claim". Under simulated hardware no value affirms: what is
-//! known to be weak stays in the vectors, everything else is left out, and the status is `warning`: the policy names the
+//! was appraised for is left out, which AR4SI reads as "no claim". Under simulated hardware no value affirms: a known
+//! weakness of an agent stays in its vector, everything else is left out, and the status is `warning`: the policy names the
 //! development root, so it is not contraindicated. A part that was refused affirms nothing either, and repeats nothing
 //! of what the evidence said: it names the rules that did not hold.
 
@@ -17,11 +17,10 @@ use serde_json::{Value, json};
 
 use crate::appraisal::{Passed, Refused};
 use crate::dates::CollateralPart;
-use crate::ledger::{Claim, RuleResult, Voucher};
-use crate::platform::{Known, Memory, Standing, Weakness};
+use crate::ledger::{Claim, RuleResult};
+use crate::platform::{Memory, Standing, Weakness};
 use crate::policy::Policy;
 use crate::roots::Roots;
-use crate::tdx::TcbStatus;
 use crate::time::UnixTime;
 
 /// How long a result holds.
@@ -135,7 +134,7 @@ impl Refused {
             failed.filter(|rule| (part_of(rule) == Part::Agent) == of_agent).collect::<Vec<_>>()
         };
         let (of_platform, of_agent) = (failed(false), failed(true));
-        let standing = standing(&self.claims);
+        let standing = self.standing;
         if !of_platform.is_empty() || of_agent.is_empty() || standing == Standing::Unverified {
             let vector = refused_platform_vector(&of_platform, standing);
             let refused = frame.refused(vector, &of_platform);
@@ -249,24 +248,18 @@ impl Frame<'_> {
     }
 }
 
-/// What stands behind the platform's statement, by the claims that only verification adds.
-fn standing(claims: &[Claim]) -> Standing {
-    let platform = |name: &str| claims.iter().find(|claim| claim.part == "platform" && claim.name == name);
-    let Some(simulated) = platform("simulated") else { return Standing::Unverified };
-    match (simulated.voucher, simulated.value.as_str()) {
-        (Voucher::Hardware, "false") => {
-            let status = platform("tcb-status").map(|claim| claim.value.as_str());
-            let clean = status.is_none_or(|status| status == TcbStatus::UpToDate.name());
-            let debug = platform("debug").is_some_and(|claim| claim.value != "false");
-            Standing::Genuine(Known {
-                platform: if clean { Weakness::None } else { Weakness::Known },
-                memory: if debug { Memory::Debuggable } else { Memory::Closed },
-            })
-        }
-        (Voucher::Simulated, _) => Standing::Simulated,
-        _ => Standing::Unverified,
-    }
-}
+/// Parts of the names of rules about the hardware itself and what its vendor says of it.
+const OF_HARDWARE: [&str; 9] = [
+    "tcb",
+    "advisories",
+    "tdx.platform-",
+    "mrseam",
+    "snp.product",
+    "snp.chip",
+    "snp.firmware",
+    "snp.mitigations",
+    "collateral",
+];
 
 /// Where a refused platform fails. At least one value is contraindicated.
 fn refused_platform_vector(failed: &[&RuleResult], standing: Standing) -> BTreeMap<String, i8> {
@@ -280,11 +273,9 @@ fn refused_platform_vector(failed: &[&RuleResult], standing: Standing) -> BTreeM
         let has = |part: &str| rule.contains(part);
         if rule == "nonce" || has("report-data") || has("extra-data") {
             ("instance-identity", INSTANCE_UNRECOGNISED)
-        } else if has("debug") {
-            ("runtime-opaque", RUNTIME_VISIBLE)
         } else if ["mrtd", "rtmr", "measurement", "pcr", "log."].into_iter().any(has) {
             ("executables", EXECUTABLES_CONTRAINDICATED)
-        } else if ["tcb", "product", "chip", "ppid", "fmspc", "collateral"].into_iter().any(has) {
+        } else if OF_HARDWARE.into_iter().any(has) {
             ("hardware", HARDWARE_CONTRAINDICATED)
         } else {
             ("configuration", CONFIGURATION_UNSUPPORTABLE)
@@ -387,6 +378,8 @@ fn claims_of(claims: &[Claim], part: Part, standing: Standing) -> BTreeMap<Strin
 
 #[cfg(test)]
 mod tests {
+    use crate::ledger::Voucher;
+    use crate::platform::Known;
     use casemate_protocol::Refusal;
 
     use super::*;
@@ -447,7 +440,9 @@ mod tests {
             (["log.chain"], "executables", 96),
             (["tdx.tcb-status"], "hardware", 96),
             (["collateral.age"], "hardware", 96),
-            (["tdx.debug"], "runtime-opaque", 96),
+            (["tdx.advisories"], "hardware", 96),
+            (["tdx.platform-id"], "hardware", 96),
+            (["tdx.td-attributes"], "configuration", 96),
             (["snp.vmpl"], "configuration", 96),
             (["box.report-data"], "instance-identity", 97),
             (["nonce"], "instance-identity", 97),
@@ -461,27 +456,6 @@ mod tests {
         assert_eq!(vector(&["platform.tee"], Standing::Unverified), [("hardware".to_owned(), 97)]);
         assert_eq!(vector(&["tdx.quote"], Standing::Unverified), [("hardware".to_owned(), 99)]);
         assert_eq!(vector(&[], Standing::Unverified), [("hardware".to_owned(), 99)]);
-    }
-
-    #[test]
-    fn only_what_verification_claimed_gives_a_standing() {
-        let claim = |name: &str, value: &str, voucher| Claim {
-            part: "platform",
-            name: name.into(),
-            value: value.into(),
-            voucher,
-        };
-        assert_eq!(standing(&[]), Standing::Unverified);
-        assert_eq!(standing(&[claim("simulated", "false", Voucher::HostClaimed)]), Standing::Unverified);
-        assert_eq!(standing(&[claim("simulated", "true", Voucher::Simulated)]), Standing::Simulated);
-        let genuine = claim("simulated", "false", Voucher::Hardware);
-        assert_eq!(standing(std::slice::from_ref(&genuine)), clean());
-        let status = claim("tcb-status", "OutOfDate", Voucher::Hardware);
-        let weak = Known { platform: Weakness::Known, memory: Memory::Closed };
-        assert_eq!(standing(&[genuine.clone(), status]), Standing::Genuine(weak));
-        let debug = claim("debug", "true", Voucher::Hardware);
-        let open = Known { platform: Weakness::None, memory: Memory::Debuggable };
-        assert_eq!(standing(&[genuine, debug]), Standing::Genuine(open));
     }
 
     #[test]

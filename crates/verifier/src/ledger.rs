@@ -5,6 +5,7 @@ use std::fmt;
 use casemate_protocol::Refusal;
 use casemate_protocol::refusal::printable_line;
 
+use crate::platform::Standing;
 use crate::time::UnixTime;
 
 /// Longest value of a claim, in characters. Digests have 128.
@@ -67,11 +68,12 @@ pub(crate) struct Failed(());
 pub(crate) struct Ledger {
     rules: Vec<RuleResult>,
     claims: Vec<Claim>,
+    standing: Standing,
 }
 
 impl Ledger {
     pub(crate) fn new() -> Self {
-        Self { rules: Vec::with_capacity(64), claims: Vec::with_capacity(64) }
+        Self { rules: Vec::with_capacity(64), claims: Vec::with_capacity(64), standing: Standing::Unverified }
     }
 
     /// Records the rule; it holds where `holds` is true.
@@ -141,6 +143,15 @@ impl Ledger {
         voucher: Voucher,
     ) {
         self.claims.push(Claim { part, name: name.into(), value: printable(value), voucher });
+    }
+
+    /// Records what stands behind the platform's statement.
+    pub(crate) fn stand(&mut self, standing: Standing) {
+        self.standing = standing;
+    }
+
+    pub(crate) const fn standing(&self) -> Standing {
+        self.standing
     }
 
     pub(crate) fn any_failed(&self) -> bool {

@@ -81,7 +81,7 @@ pub(crate) enum Weakness {
 pub(crate) enum Memory {
     /// It cannot, as far as the hardware says.
     Closed,
-    /// Debugging is allowed: it can.
+    /// Debugging or profiling is allowed: it can.
     Debuggable,
 }
 
@@ -159,7 +159,7 @@ pub(crate) fn verify_tdx(
 ) -> Result<Standing, Failed> {
     let endorsed = require_collateral(ledger, endorsed, "tdx")?;
     let verified = tdx::verify(ledger, quote, endorsed, &policy.roots, now)?;
-    let debug = TdAttributes::from_bytes(*quote.body.td_attributes).has(TdAttributes::DEBUG);
+    let open = TdAttributes::from_bytes(*quote.body.td_attributes).has(TdAttributes::UNTRUSTED);
     let standing = standing(
         &policy.roots,
         Known {
@@ -168,7 +168,7 @@ pub(crate) fn verify_tdx(
             } else {
                 Weakness::Known
             },
-            memory: if debug { Memory::Debuggable } else { Memory::Closed },
+            memory: if open { Memory::Debuggable } else { Memory::Closed },
         },
     );
     claim_standing(ledger, standing);
@@ -233,6 +233,7 @@ const fn standing(roots: &Roots, known: Known) -> Standing {
 }
 
 pub(crate) fn claim_standing(ledger: &mut Ledger, standing: Standing) {
+    ledger.stand(standing);
     ledger.claim("platform", "simulated", standing == Standing::Simulated, standing.hardware());
 }
 

@@ -138,13 +138,17 @@ impl Policy {
     /// [`WiderAge`] where the policy asks for younger ones already.
     pub fn with_collateral_age_max(mut self, days: u32) -> Result<Self, WiderAge> {
         let values = &mut self.values;
-        let intel = values.tdx.is_some().then_some(values.collateral_age_max_days);
-        let amd = values.snp.as_ref().map(|snp| snp.crl_age_max_days);
+        let azure = values.vtpm.as_ref();
+        let of_intel = values.tdx.is_some() || azure.is_some_and(|vtpm| vtpm.azure_tdx.is_some());
+        let intel = of_intel.then_some(values.collateral_age_max_days);
+        let of_azure = azure.and_then(|vtpm| vtpm.azure_snp.as_ref());
+        let amd = values.snp.iter().chain(of_azure).map(|snp| snp.crl_age_max_days);
         if let Some(expected) = intel.into_iter().chain(amd).min().filter(|max| days > *max) {
             return Err(WiderAge { found: days, expected });
         }
         values.collateral_age_max_days = values.collateral_age_max_days.min(days);
-        if let Some(snp) = &mut values.snp {
+        let of_azure = values.vtpm.as_mut().and_then(|vtpm| vtpm.azure_snp.as_mut());
+        for snp in values.snp.iter_mut().chain(of_azure) {
             snp.crl_age_max_days = snp.crl_age_max_days.min(days);
         }
         Ok(self)

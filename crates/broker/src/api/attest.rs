@@ -194,14 +194,12 @@ fn appraise(
         NotAffirmed::from(Refusal::new(RULE_POLICY, "readable policy and bundle", error.outward()))
     };
     let policy = app.inputs.policy().map_err(inputs)?;
-    // After a panic with it in hand, what was kept is dropped and verified anew.
-    let mut held = app.verified.lock().unwrap_or_else(|poisoned| {
-        app.verified.clear_poison();
-        let mut held = poisoned.into_inner();
-        *held = None;
-        held
-    });
-    let collateral = app.inputs.verified(&mut held, &policy).map_err(inputs)?;
+    // What is kept serves one appraisal at a time; another one beside it verifies for itself, and so does every one
+    // after a panic.
+    let mut kept = app.verified.try_lock();
+    let mut own = None;
+    let held = kept.as_deref_mut().unwrap_or(&mut own);
+    let collateral = app.inputs.verified(held, &policy).map_err(inputs)?;
     let not_affirmed = |refusal: Refusal, subject: Subject| NotAffirmed {
         refusal,
         subject: Box::new(subject),

@@ -175,9 +175,13 @@ fn tdx_evidence_passes_every_rule_of_platform_and_box_under_its_own_root_alone()
             case.assert_refused_under_production_roots_and_other_keys();
             let good = CollateralSpec::at(case.now);
             assert_eq!(case.first_with(&good), END);
-            for revoked in [Revoked::Leaf, Revoked::Intermediate, Revoked::CollateralSigner] {
+            for (revoked, rule) in [
+                (Revoked::Leaf, "platform.crl"),
+                (Revoked::Intermediate, "platform.crl"),
+                (Revoked::CollateralSigner, "tdx.tcb-info"),
+            ] {
                 let spec = CollateralSpec { revoked, ..good.clone() };
-                assert_eq!(case.first_with(&spec), "platform.crl", "{revoked:?}");
+                assert_eq!(case.first_with(&spec), rule, "{revoked:?}");
             }
             let old = || "OutOfDate".to_owned();
             for spec in [

@@ -86,8 +86,8 @@ pub(super) fn hex_array<const N: usize>(text: &str) -> Option<[u8; N]> {
     (lower && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(bytes)
 }
 
-/// A TOML array of strings, none of which needs an escape.
+/// A TOML array of strings. What would end a string early is escaped; what no policy can hold does not read back.
 pub(super) fn list<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
-    let items: Vec<String> = items.into_iter().map(|item| format!("\"{item}\"")).collect();
+    let items: Vec<String> = items.into_iter().map(|item| format!("{:?}", item.to_string())).collect();
     format!("[{}]", items.join(", "))
 }

@@ -52,6 +52,8 @@ pub struct TdxExpectations {
     pub ppid: Option<BTreeSet<[u8; 16]>>,
     /// Properties of the platform in its PCK certificate that are refused.
     pub refuse_platform: BTreeSet<PlatformProperty>,
+    /// Oldest CRL of Intel's root accepted, where that is limited. Intel issues one for about a year.
+    pub root_crl_age_max_days: Option<u32>,
 }
 
 /// What Intel certifies of a platform's configuration (PCK certificate profile, "Configuration").
@@ -114,6 +116,7 @@ impl TdxExpectations {
             fmspc: None,
             ppid: None,
             refuse_platform: BTreeSet::new(),
+            root_crl_age_max_days: None,
         }
     }
 }
@@ -142,6 +145,7 @@ pub(super) struct Table {
     fmspc: Option<Strings>,
     ppid: Option<Strings>,
     refuse_platform: Option<Strings>,
+    root_crl_age_max_days: Option<Spanned<u32>>,
 }
 
 /// What the table says.
@@ -183,6 +187,11 @@ pub(super) fn read(place: &Place<'_>, table: &Table) -> Result<TdxExpectations, 
             "dynamic-platform, cached-keys or smt",
             |text| PlatformProperty::ALL.into_iter().find(|property| property.name() == text),
         )?,
+        root_crl_age_max_days: table
+            .root_crl_age_max_days
+            .as_ref()
+            .map(|days| place.days(days))
+            .transpose()?,
     })
 }
 
@@ -235,6 +244,9 @@ fn read_set<T: Ord>(
     read: impl Fn(&str) -> Option<T>,
 ) -> Result<BTreeSet<T>, PolicyError> {
     let Some(list) = list else { return Ok(BTreeSet::new()) };
+    if list.get_ref().is_empty() {
+        return Err(place.error(&list.span(), "an empty list says nothing", "leave the key out"));
+    }
     Ok(place.each(list, expected, read)?.into_iter().collect())
 }
 
@@ -274,9 +286,19 @@ pub(super) fn write(out: &mut String, table: &str, tdx: &TdxExpectations) -> std
             writeln!(out, "{key} = {}", list(values))?;
         }
     }
-    write_unless_empty(out, "mrseam", tdx.mrseam.iter().flatten())?;
-    write_unless_empty(out, "fmspc", tdx.fmspc.iter().flatten().map(|value| Hex(*value)))?;
-    write_unless_empty(out, "ppid", tdx.ppid.iter().flatten().map(|value| Hex(*value)))?;
+    // A limit that lets nothing pass is written as it is, and no file may say so: it does not read back as no limit.
+    if let Some(values) = &tdx.mrseam {
+        writeln!(out, "mrseam = {}", list(values))?;
+    }
+    if let Some(values) = &tdx.fmspc {
+        writeln!(out, "fmspc = {}", list(values.iter().map(|value| Hex(*value))))?;
+    }
+    if let Some(values) = &tdx.ppid {
+        writeln!(out, "ppid = {}", list(values.iter().map(|value| Hex(*value))))?;
+    }
+    if let Some(days) = tdx.root_crl_age_max_days {
+        writeln!(out, "root-crl-age-max-days = {days}")?;
+    }
     write_unless_empty(out, "refuse-platform", tdx.refuse_platform.iter().map(|property| property.name()))
 }
 

@@ -28,6 +28,8 @@ impl TdAttributes {
     pub const NONE: Self = Self(0);
     /// The host may debug the guest: nothing in it is secret.
     pub const DEBUG: Self = Self(1);
+    /// Bits 7:0: any of them means that the host can look into the guest, which is then not to be trusted.
+    pub const UNTRUSTED: Self = Self(0xff);
     /// No virtualization exception where the host takes a page away.
     pub const SEPT_VE_DISABLE: Self = Self(1 << 28);
     /// A migration trust domain may move it.

@@ -131,7 +131,9 @@ impl Crls {
 
     /// What stands before the text of CA and root in `pem`, where it ends with that very text.
     pub(super) fn leaf_before_chain<'p>(&self, pem: &'p [u8]) -> Option<&'p [u8]> {
-        trimmed(pem).strip_suffix(self.chain.as_slice())
+        let leaf = trimmed(pem).strip_suffix(self.chain.as_slice())?;
+        // Zeros may stand at the end of the whole text and nowhere else.
+        (!leaf.ends_with(&[0])).then_some(leaf)
     }
 
     /// That everything in here holds at `now`.
@@ -143,10 +145,15 @@ impl Crls {
     }
 }
 
-/// PEM text without the zero bytes and white space at its end.
-fn trimmed(pem: &[u8]) -> &[u8] {
-    let end = pem.iter().rposition(|byte| *byte != 0 && !byte.is_ascii_whitespace());
-    pem.get(..end.map_or(0, |last| last.saturating_add(1))).unwrap_or_default()
+/// PEM text without the zeros, and then the white space, at its end: as `read_pem_chain` leaves them out.
+fn trimmed(mut pem: &[u8]) -> &[u8] {
+    while let [rest @ .., 0] = pem {
+        pem = rest;
+    }
+    while let [rest @ .., b' ' | b'\t' | b'\r' | b'\n'] = pem {
+        pem = rest;
+    }
+    pem
 }
 
 /// A TCB signer directly below a root, as far as signatures show.
@@ -222,6 +229,10 @@ fn verify_qe_identity(
 fn require_unique_members(document: &[u8]) -> Result<(), DocumentError> {
     if document.len() > DOCUMENT_BYTES_MAX {
         return Err(DocumentError::TooLong { found: document.len() });
+    }
+    // serde takes the members of a structure from an array as well.
+    if document.trim_ascii_start().first() != Some(&b'{') {
+        return Err(DocumentError::Json("not a JSON object".to_owned()));
     }
     require_unique(document).map_err(|error| DocumentError::Json(error.to_string()))
 }

@@ -57,13 +57,14 @@ impl fmt::Display for SgxType {
 /// Properties of a platform that its certificate states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Properties {
-    dynamic_platform: bool,
-    cached_keys: bool,
-    smt: bool,
+    dynamic_platform: Option<bool>,
+    cached_keys: Option<bool>,
+    smt: Option<bool>,
 }
 
 impl Properties {
-    pub(crate) const fn contains(self, property: &PlatformProperty) -> bool {
+    /// What the certificate states of this one; nothing where it is left out.
+    pub(crate) const fn states(self, property: PlatformProperty) -> Option<bool> {
         match property {
             PlatformProperty::DynamicPlatform => self.dynamic_platform,
             PlatformProperty::CachedKeys => self.cached_keys,
@@ -119,7 +120,7 @@ fn read_sgx_type(value: &Tlv<'_>) -> Result<SgxType, Asn1Error> {
     }
 }
 
-/// Each flag is optional; one that is not there is not set (same document, "Configuration").
+/// Each flag is optional (same document, "Configuration").
 fn read_properties(content: &[u8]) -> Result<Properties, Asn1Error> {
     let (mut dynamic_platform, mut cached_keys, mut smt) = (None, None, None);
     let mut parts = Fields::of(content);
@@ -138,11 +139,7 @@ fn read_properties(content: &[u8]) -> Result<Properties, Asn1Error> {
             set_once(&mut smt, flag)?;
         }
     }
-    Ok(Properties {
-        dynamic_platform: dynamic_platform.unwrap_or(false),
-        cached_keys: cached_keys.unwrap_or(false),
-        smt: smt.unwrap_or(false),
-    })
+    Ok(Properties { dynamic_platform, cached_keys, smt })
 }
 
 /// Components 1 to 16, then PCESVN (17), then CPUSVN (18), whose bytes say the same as the components.

@@ -5,8 +5,11 @@ use casemate_evidence::{QeReport, TdxQuote};
 use super::endorsed::{Crls, Document, DocumentError, Endorsed};
 use super::pck::SgxExtension;
 use super::pck_chain::{self, PckFacts};
-use super::tcb::{TcbVerdict, converge, module_id, module_version, platform_verdict, qe_verdict, relaunch};
-use super::tcb_info::{QeIdentity, TcbInfo};
+use super::tcb::{
+    TcbVerdict, converge, module_id, module_verdict, module_version, platform_verdict, qe_verdict, relaunch,
+    worse,
+};
+use super::tcb_info::{QeIdentity, TcbInfo, TcbStatus};
 use super::{attestation_key, chains::PCK_LEAF};
 use crate::hex_text::Hex;
 use crate::ledger::{Failed, Ledger};
@@ -26,6 +29,8 @@ pub(crate) struct VerifiedTdx<'a> {
     pub(crate) qe_svn: u16,
     /// Issue dates of the endorsements that Intel renews every month.
     pub(crate) endorsements_issued: [(&'static str, UnixTime); 3],
+    /// Issue date of the root's CRL.
+    pub(crate) root_crl_issued: UnixTime,
 }
 
 /// Verifies a parsed quote. What was verified of its platform before is not verified again; dates are.
@@ -60,6 +65,7 @@ pub(crate) fn verify<'a>(
             ("QE identity", qe_identity.window.from),
             ("PCK CRL", crls.by_pck_ca.window.from),
         ],
+        root_crl_issued: crls.by_root.window.from,
         quote,
     })
 }
@@ -105,7 +111,7 @@ pub(super) const TCB_INFO: DocumentRule = DocumentRule {
 };
 pub(super) const QE_IDENTITY: DocumentRule = DocumentRule {
     name: "tdx.qe-identity",
-    expected: "a TD_QE identity of version 2, signed by Intel SGX TCB Signing and current",
+    expected: "a TD_QE identity of version 2 or 3, signed by Intel SGX TCB Signing and current",
 };
 
 /// That the document holds now, under the quote's root, by a signer that is not revoked.
@@ -195,13 +201,18 @@ fn evaluate(
     identity: &QeIdentity,
 ) -> Result<TcbVerdict, Failed> {
     let evaluated = || {
-        let mut platform = platform_verdict(info, &sgx.tcb, quote.body.tee_tcb_svn)?;
-        if let Some(later) = &quote.body.version_15 {
-            let now = platform_verdict(info, &sgx.tcb, later.tee_tcb_svn2)?;
-            platform = relaunch(platform, &now);
-        }
         let qe = qe_verdict(&identity.tcb_levels, quote.qe_report.isv_svn)?;
-        Ok::<_, super::tcb::TcbError>(converge(platform, qe))
+        let of = |svn| platform_verdict(info, &sgx.tcb, svn).map(|platform| converge(platform, qe.clone()));
+        let launched = of(quote.body.tee_tcb_svn)?;
+        match &quote.body.version_15 {
+            None => Ok::<_, super::tcb::TcbError>(launched),
+            Some(later) => {
+                let now = of(later.tee_tcb_svn2)?;
+                let module = module_verdict(info, quote.body.tee_tcb_svn)?;
+                let mendable = module.is_some_and(|module| module.status == TcbStatus::OutOfDate);
+                Ok(if mendable { relaunch(launched, now) } else { worse(launched, now) })
+            }
+        }
     };
     ledger.accept("tdx.tcb-status", "a platform that Intel's TCB levels know", evaluated())
 }

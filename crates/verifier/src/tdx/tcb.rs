@@ -67,9 +67,17 @@ pub(crate) fn platform_verdict(
 ) -> Result<TcbVerdict, TcbError> {
     let level = matching_level(&info.tcb_levels, pck, tee_tcb_svn).ok_or(TcbError::NotSupported)?;
     let platform = verdict(level.tcb_status, level.tcb_date, &level.advisory_ids);
+    Ok(match module_verdict(info, tee_tcb_svn)? {
+        Some(module) => converge(platform, module),
+        None => platform,
+    })
+}
+
+/// Status of the TDX module alone, where it has an identity of its own.
+pub(crate) fn module_verdict(info: &TcbInfo, tee_tcb_svn: &[u8; 16]) -> Result<Option<TcbVerdict>, TcbError> {
     let [svn, version, ..] = *tee_tcb_svn;
     if version == 0 {
-        return Ok(platform);
+        return Ok(None);
     }
     let id = module_id(version);
     let module = info
@@ -79,7 +87,7 @@ pub(crate) fn platform_verdict(
         .ok_or(TcbError::NoModule { version })?;
     let level =
         isv_level(&module.tcb_levels, u16::from(svn)).ok_or(TcbError::NoModuleLevel { version, svn })?;
-    Ok(converge(platform, verdict(level.tcb_status, level.tcb_date, &level.advisory_ids)))
+    Ok(Some(verdict(level.tcb_status, level.tcb_date, &level.advisory_ids)))
 }
 
 /// Status of the quoting enclave.
@@ -101,29 +109,42 @@ pub(crate) fn converge(platform: TcbVerdict, part: TcbVerdict) -> TcbVerdict {
         (ConfigurationNeeded | ConfigurationAndSwHardeningNeeded, OutOfDate) => OutOfDateConfigurationNeeded,
         (platform, part) => platform.max(part),
     };
-    let mut advisories = platform.advisories;
-    advisories.extend(part.advisories);
-    advisories.sort_unstable();
-    advisories.dedup();
-    TcbVerdict { status, date: platform.date, advisories }
+    joined(platform, part, status)
 }
 
-/// For trust domains whose module was updated under them: what they were launched with, and what runs now.
-pub(crate) fn relaunch(launched: TcbVerdict, now: &TcbVerdict) -> TcbVerdict {
+/// For trust domains whose module was updated under them: what they were launched with, and what runs now, both with
+/// the quoting enclave. A relaunch mends nothing but the module: whatever else is out of date is so in both.
+pub(crate) fn relaunch(launched: TcbVerdict, now: TcbVerdict) -> TcbVerdict {
     use TcbStatus::{
         ConfigurationAndSwHardeningNeeded, ConfigurationNeeded, OutOfDate, OutOfDateConfigurationNeeded,
         Revoked, SwHardeningNeeded, TdRelaunchAdvised, TdRelaunchAdvisedConfigurationNeeded, UpToDate,
     };
     let status = match (launched.status, now.status) {
         (_, Revoked) => Revoked,
-        (OutOfDate | OutOfDateConfigurationNeeded, UpToDate | SwHardeningNeeded) => TdRelaunchAdvised,
-        (
-            OutOfDate | OutOfDateConfigurationNeeded,
-            ConfigurationNeeded | ConfigurationAndSwHardeningNeeded,
+        (OutOfDate, UpToDate | SwHardeningNeeded) => TdRelaunchAdvised,
+        (OutOfDate, ConfigurationNeeded | ConfigurationAndSwHardeningNeeded)
+        | (
+            OutOfDateConfigurationNeeded,
+            UpToDate | SwHardeningNeeded | ConfigurationNeeded | ConfigurationAndSwHardeningNeeded,
         ) => TdRelaunchAdvisedConfigurationNeeded,
         (launched, now) => launched.max(now),
     };
-    TcbVerdict { status, ..launched }
+    joined(launched, now, status)
+}
+
+/// For trust domains whose module was not out of date when they were launched: the worse of both.
+pub(crate) fn worse(launched: TcbVerdict, now: TcbVerdict) -> TcbVerdict {
+    let status = launched.status.max(now.status);
+    joined(launched, now, status)
+}
+
+/// Both verdicts' advisories, and the earlier date.
+fn joined(one: TcbVerdict, other: TcbVerdict, status: TcbStatus) -> TcbVerdict {
+    let mut advisories = one.advisories;
+    advisories.extend(other.advisories);
+    advisories.sort_unstable();
+    advisories.dedup();
+    TcbVerdict { status, date: one.date.min(other.date), advisories }
 }
 
 /// The highest level that the platform reaches. Intel sorts levels; the order in the file is not relied on.

@@ -150,7 +150,7 @@ fn a_part_can_only_make_a_platform_worse() {
 #[test]
 fn an_updated_platform_advises_a_relaunch_and_a_revoked_one_stays_revoked() {
     let verdict = |status| TcbVerdict { status, date: DATE, advisories: Vec::new() };
-    let after = |launched, now| relaunch(verdict(launched), &verdict(now)).status;
+    let after = |launched, now| relaunch(verdict(launched), verdict(now)).status;
     assert_eq!(after(UpToDate, UpToDate), UpToDate);
     assert_eq!(after(OutOfDate, UpToDate), TdRelaunchAdvised);
     assert_eq!(
@@ -171,4 +171,24 @@ fn every_status_has_intels_name_and_no_other_is_read() {
     for bad in ["Splendid", "uptodate", ""] {
         assert!(serde_json::from_value::<TcbStatus>(bad.into()).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn a_relaunch_is_advised_only_where_it_would_mend_everything() {
+    let verdict = |status, day: u64, advisory: &str| TcbVerdict {
+        status,
+        date: UnixTime(day),
+        advisories: vec![advisory.to_owned()],
+    };
+    let with_qe =
+        |status, day, advisory| converge(verdict(status, day, advisory), verdict(OutOfDate, 5, "qe"));
+    let both = relaunch(with_qe(OutOfDate, 3, "launch"), with_qe(UpToDate, 9, "now"));
+    assert_eq!(both.status, OutOfDate);
+    assert_eq!(both.advisories, ["launch", "now", "qe"]);
+    assert_eq!(both.date, UnixTime(3));
+    let both = relaunch(verdict(OutOfDateConfigurationNeeded, 3, "a"), verdict(UpToDate, 9, "b"));
+    assert_eq!(both.status, TdRelaunchAdvisedConfigurationNeeded);
+    let older_now = relaunch(verdict(UpToDate, 9, "a"), verdict(OutOfDate, 3, "b"));
+    assert_eq!((older_now.status, older_now.date), (OutOfDate, UnixTime(3)));
+    assert_eq!(older_now.advisories, ["a", "b"]);
 }

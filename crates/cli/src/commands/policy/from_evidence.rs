@@ -53,7 +53,11 @@ pub(super) fn run(args: &FromEvidence<'_>) -> Outcome {
     };
     let certificate = args.certificate.map(read_vek).transpose()?;
     let platform = with_certificate(&platform, certificate.as_deref());
-    let collateral = inputs::read_bundle(args.bundle)?;
+    // There is no policy yet that could name signers.
+    let bundle = inputs::read_bundle_file(args.bundle)?;
+    let collateral = bundle.accept(&[]).map_err(|refusal| {
+        Failure::refused(format!("{}: bundle is refused", args.bundle.display()), refusal, "make it anew")
+    })?;
     let learned = learn(&platform, &collateral, now(args.now)?).map_err(|error| match error {
         NotLearned::Unreadable(what) => {
             Failure::input(format!("{path}: {what}"), "give a raw TDX quote or SEV-SNP report")
@@ -132,6 +136,7 @@ fn strict(platform: &Platform) -> Result<(PolicyValues, [u8; 64]), NotLearned> {
     let mut values = PolicyValues {
         roots: Roots::Production,
         collateral_age_max_days: COLLATERAL_AGE_MAX_DAYS,
+        bundle_signers: Vec::new(),
         tdx: None,
         snp: None,
         vtpm: None,
@@ -214,7 +219,7 @@ fn weaken_tdx(tdx: &mut TdxExpectations, quote: &[u8], rule: &str, claims: &[Cla
         "tdx.sept-ve-disable" => tdx.sept_ve_disable = SeptVeDisable::NotRequired,
         "tdx.td-attributes" => {
             let set = u64::from_le_bytes(*quote.body.td_attributes);
-            if set & TdAttributes::DEBUG.0 != 0 {
+            if set & TdAttributes::UNTRUSTED.0 != 0 {
                 return None;
             }
             tdx.allow_attributes = TdAttributes(set & !TD_ATTRIBUTES_HARMLESS);
