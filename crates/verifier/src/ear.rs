@@ -141,10 +141,13 @@ impl Refused {
             // What an agent says counts for nothing without a platform.
             return frame.ear(BTreeMap::from([(PLATFORM_SUBMODULE.to_owned(), refused)]));
         }
+        // Where the event log was not reached, nothing says what the platform's box did: it is not judged.
+        let judged = self.rules.iter().any(|rule| rule.detail.rule == "log.chain");
+        let platform = if judged { frame.platform(standing, &self.claims) } else { frame.unjudged() };
         let name = self.claims.iter().find(|claim| claim.part == "agent" && claim.name == "name");
         let label = name.map_or_else(|| "agent".to_owned(), |name| format!("agent/{}", name.value));
         frame.ear(BTreeMap::from([
-            (PLATFORM_SUBMODULE.to_owned(), frame.platform(standing, &self.claims)),
+            (PLATFORM_SUBMODULE.to_owned(), platform),
             (label, frame.refused(refused_agent_vector(&of_agent), &of_agent)),
         ]))
     }
@@ -227,6 +230,11 @@ impl Frame<'_> {
             attester_claims: BTreeMap::new(),
             verifier_claims: self.verifier_claims(failed),
         }
+    }
+
+    /// For a part that was not appraised to its end.
+    fn unjudged(&self) -> Submodule {
+        Submodule { status: Tier::None, ..self.refused(BTreeMap::new(), &[]) }
     }
 
     fn verifier_claims(&self, failed: &[&RuleResult]) -> BTreeMap<String, Value> {

@@ -6,7 +6,7 @@ use casemate_protocol::cmw::Platform;
 use crate::ledger::{Failed, Ledger, Voucher};
 use crate::policy::{PolicyValues, SnpExpectations, TdxExpectations};
 use crate::roots::Roots;
-use crate::tdx::{Endorsed, TcbStatus, TdAttributes};
+use crate::tdx::{Endorsed, TdAttributes};
 use crate::time::UnixTime;
 use crate::verified_collateral::VerifiedCollateral;
 use crate::{snp, tdx};
@@ -163,11 +163,7 @@ pub(crate) fn verify_tdx(
     let standing = standing(
         &policy.roots,
         Known {
-            platform: if verified.tcb.status == TcbStatus::UpToDate {
-                Weakness::None
-            } else {
-                Weakness::Known
-            },
+            platform: tdx::weakness(&verified),
             memory: if open { Memory::Debuggable } else { Memory::Closed },
         },
     );

@@ -22,6 +22,6 @@ pub use tcb_info::TcbStatus;
 
 pub(crate) use chains::{require_root, require_root_key, require_self_signed};
 pub(crate) use endorsed::Endorsed;
-pub(crate) use expectations::{claim_all, require_expectations};
+pub(crate) use expectations::{claim_all, require_expectations, weakness};
 pub(crate) use pck::SgxExtension;
 pub(crate) use quote::verify;

@@ -301,11 +301,25 @@ fn a_trust_domain_without_sept_ve_disable_needs_a_policy_that_says_so() {
 }
 
 #[test]
+fn a_log_that_was_not_reached_leaves_the_platform_unjudged() {
+    let world = World::new(Tee::Tdx);
+    let mut evidence = world.evidence();
+    evidence.agent_token = b"not.a.token".to_vec();
+    evidence.event_log = b"not a log".to_vec();
+    let refused = world.appraise_evidence(&evidence).unwrap_err();
+    let ear = refused.ear(&world.policy(), Challenge::Nonce(&world.nonce), world.now);
+    let platform = &ear.submods["platform"];
+    assert_eq!((platform.status, platform.trustworthiness.len()), (Tier::None, 0));
+    assert!(platform.attester_claims.is_empty());
+    assert_eq!(ear.status, Tier::Contraindicated);
+}
+
+#[test]
 fn a_quote_without_a_field_for_service_domains_is_not_said_to_have_a_good_one() {
     let appraisal = World::new(Tee::Tdx).appraise().unwrap();
     let rule = appraisal.rules().iter().find(|rule| rule.detail.rule == "tdx.service-td").unwrap();
     assert!(rule.passed);
-    assert_eq!(rule.detail.found, "a TDX 1.0 report, which has none");
+    assert_eq!(rule.detail.found, "a report without the field");
 }
 
 #[test]

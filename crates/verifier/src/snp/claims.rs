@@ -52,11 +52,19 @@ pub(crate) fn claim_all(ledger: &mut Ledger, verified: &VerifiedSnp<'_>, voucher
     claim("report-id-ma", &Hex(*report.report_id_ma));
 }
 
-/// What stands against genuine hardware that a policy accepts all the same: a product with a known weakness, and a guest
-/// that the host may debug.
+/// What stands against genuine hardware that a policy accepts all the same: a product with a known weakness, whatever a
+/// policy must allow by name before it passes, and a guest that the host may debug.
 pub(crate) fn known(verified: &VerifiedSnp<'_>) -> Known {
-    let weak = verified.vek.extensions.product.weakness().is_some();
-    let debug = verified.report.policy.has(PolicyBit::Debug);
+    let (report, policy) = (&verified.report, verified.report.policy);
+    let debug = policy.has(PolicyBit::Debug);
+    let weak = verified.vek.extensions.product.weakness().is_some()
+        || policy.has(PolicyBit::MigrationAgent)
+        || policy.has(PolicyBit::Cxl)
+        || policy.unknown() != 0
+        || report.reserved_set.is_some()
+        || report.version > SNP_VERSION_KNOWN_MAX
+        || verified.chip == ChipBinding::Masked
+        || verified.tcb.current != verified.tcb.committed;
     Known {
         platform: if weak { Weakness::Known } else { Weakness::None },
         memory: if debug { Memory::Debuggable } else { Memory::Closed },

@@ -4,9 +4,10 @@ use std::fmt;
 
 use super::attributes::{TdAttributes, xfam_defects};
 use super::quote::VerifiedTdx;
+use super::tcb_info::TcbStatus;
 use crate::hex_text::Hex;
 use crate::ledger::{Failed, Ledger, Voucher};
-use crate::platform::Scope;
+use crate::platform::{Scope, Weakness};
 use crate::policy::{Measurement, PlatformProperty, SeptVeDisable, TdxExpectations};
 use crate::time::UnixTime;
 
@@ -107,6 +108,23 @@ pub(crate) fn claim_all(ledger: &mut Ledger, verified: &VerifiedTdx<'_>, voucher
             claim("initial-fmspc", &Hex(*extended.initial_fmspc));
         }
     }
+}
+
+/// What stands against genuine hardware that a policy accepts all the same: a weaker status, and whatever a policy must
+/// allow by name before it passes.
+pub(crate) fn weakness(verified: &VerifiedTdx<'_>) -> Weakness {
+    let body = &verified.quote.body;
+    let attributes = TdAttributes::from_bytes(*body.td_attributes);
+    let services = body.version_15.iter().flat_map(|later| {
+        [Some(later.mr_service_td), later.extended.map(|extended| extended.current_service_td)]
+    });
+    let clean = verified.tcb.status == TcbStatus::UpToDate
+        && verified.tcb.advisories.is_empty()
+        && attributes.beyond(TdAttributes::NONE) == TdAttributes::NONE
+        && attributes.has(TdAttributes::SEPT_VE_DISABLE)
+        && xfam_defects(u64::from_le_bytes(*body.xfam), 0).is_none()
+        && services.flatten().all(|service| *service == [0; 48]);
+    if clean { Weakness::None } else { Weakness::Known }
 }
 
 /// Items one after the other.

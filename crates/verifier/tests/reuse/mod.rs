@@ -1,6 +1,6 @@
 //! Reuse of what was verified: the same verdict as from nothing, at every time and for every byte.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot build its world fails")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot build its world fails")]
 
 use casemate_protocol::cmw::Platform;
 use casemate_testkit::{CollateralSpec, DevPki, Revoked, TdBody, Tee};
@@ -134,4 +134,35 @@ fn a_clone_remembers_the_same_and_shares_nothing() {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(verdicts, [None, None, None, None]);
+}
+
+/// The quote with this text added to its PCK chain, which nobody signed.
+fn padded(quote: &[u8], text: &[u8]) -> Vec<u8> {
+    let mut quote = quote.to_vec();
+    let start = quote.windows(10).position(|window| window == b"-----BEGIN").unwrap();
+    for at in [632, 632 + 4 + 128 + 2, start - 4] {
+        let added = u32::try_from(text.len()).unwrap();
+        let length = u32::from_le_bytes(quote[at..at + 4].try_into().unwrap()) + added;
+        quote[at..at + 4].copy_from_slice(&length.to_le_bytes());
+    }
+    quote.extend_from_slice(text);
+    quote
+}
+
+#[test]
+fn a_chain_that_came_with_the_endorsements_reads_no_looser_than_another() {
+    let (policy, quote) = (policy(), quote());
+    // The same endorsements, with a blank line between the certificates of the CRL's chain: no quote ends with that text.
+    let mut other = collateral();
+    let tdx = other.tdx.as_mut().unwrap();
+    let chain = String::from_utf8(tdx.pck_crl_chain.clone()).unwrap();
+    let changed = chain.replacen("-----END CERTIFICATE-----\n", "-----END CERTIFICATE-----\n\n", 1);
+    assert_ne!(chain, changed);
+    tdx.pck_crl_chain = changed.into_bytes();
+    for text in ["", "\0", "\0\0", "\n", "\n\0", "\0\n", "\0\n\0", "\x0c", " \t\r\n", "x"] {
+        let padded = padded(&quote, text.as_bytes());
+        let known = failed(&padded, &policy, &mut VerifiedCollateral::verify(&collateral()), NOW);
+        let unknown = failed(&padded, &policy, &mut VerifiedCollateral::verify(&other), NOW);
+        assert_eq!(known, unknown, "{text:?}");
+    }
 }

@@ -3,10 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot build its world fails")]
 
 use casemate_protocol::cmw::Platform;
-use casemate_testkit::{TEE_TCB_SVN, TdBody, Tee};
+use casemate_testkit::{CollateralSpec, TEE_TCB_SVN, TdBody, Tee};
 use casemate_verifier::{
     Binding, Challenge, Measurement, PlatformAppraisal, PlatformProperty, Policy, PolicyValues, Refused,
-    TdAttributes, UnixTime, VerifiedCollateral, appraise_platform,
+    TcbStatus, TdAttributes, UnixTime, VerifiedCollateral, appraise_platform,
 };
 
 use crate::world::{NOW, World, collateral_of, pki};
@@ -115,6 +115,63 @@ fn a_module_updated_under_a_trust_domain_is_judged_by_both_versions() {
     let refused = appraise(quote_v5(&launched, 3, &later), &policy()).unwrap_err();
     assert_eq!(refused.first().rule, "tdx.tcb-status");
     assert!(refused.first().found.starts_with("TDRelaunchAdvised"), "{}", refused.first());
+}
+
+#[test]
+fn a_relaunch_hides_no_quoting_enclave_that_is_out_of_date() {
+    let mut launched = body();
+    launched.tee_tcb_svn[0] = 5;
+    let later = [&TEE_TCB_SVN[..], &[0; 48]].concat();
+    let mut values = policy();
+    let tdx = values.tdx.as_mut().unwrap();
+    tdx.tcb_status = vec![TcbStatus::UpToDate, TcbStatus::TdRelaunchAdvised];
+    tdx.allow_advisories = ["CASEMATE-DEV-0001".to_owned()].into();
+    let policy = Policy::parse(&Policy::render(&values)).unwrap();
+    let statement = Platform::Tdx { quote: quote_v5(&launched, 3, &later) };
+    let binding = Binding::ReportData([7; 64]);
+    let status = |qe_status: &str| {
+        let spec = CollateralSpec { qe_status: qe_status.into(), ..CollateralSpec::at(NOW.0) };
+        let parts = pki(Tee::Tdx).collateral_with(&spec).unwrap();
+        let mut collateral = VerifiedCollateral::verify(&collateral_of(parts));
+        let result = appraise_platform(&statement, None, &binding, &policy, &mut collateral, NOW);
+        result.map(|_| ()).map_err(|refused| refused.first().rule)
+    };
+    assert_eq!(status("UpToDate"), Ok(()));
+    assert_eq!(status("OutOfDate"), Err("tdx.tcb-status".to_owned()));
+}
+
+#[test]
+fn limits_that_let_nothing_pass_do_not_read_back_as_no_limit() {
+    let changes: [fn(&mut casemate_verifier::TdxExpectations); 4] = [
+        |tdx| tdx.mrseam = Some(Vec::new()),
+        |tdx| tdx.fmspc = Some([].into()),
+        |tdx| tdx.ppid = Some([].into()),
+        |tdx| tdx.allow_advisories = ["A-1\"]\nallow-attributes = [\"debug".to_owned()].into(),
+    ];
+    for change in changes {
+        let mut values = policy();
+        change(values.tdx.as_mut().unwrap());
+        assert!(Policy::parse(&Policy::render(&values)).is_err());
+    }
+}
+
+#[test]
+fn an_old_crl_of_the_root_is_refused_where_its_age_is_limited() {
+    let spec = CollateralSpec { issued_at: NOW.0 - 10 * 86_400, ..CollateralSpec::at(NOW.0) };
+    let parts = pki(Tee::Tdx).collateral_with(&spec).unwrap();
+    let mut collateral = VerifiedCollateral::verify(&collateral_of(parts));
+    let mut rule = |days| {
+        let mut values = policy();
+        values.tdx.as_mut().unwrap().root_crl_age_max_days = days;
+        let policy = Policy::parse(&Policy::render(&values)).unwrap();
+        let statement = Platform::Tdx { quote: quote(&body()) };
+        let binding = Binding::ReportData([7; 64]);
+        let result = appraise_platform(&statement, None, &binding, &policy, &mut collateral, NOW);
+        result.err().map(|refused| refused.first().found)
+    };
+    assert_eq!(rule(None), None);
+    assert_eq!(rule(Some(10)), None);
+    assert!(rule(Some(9)).unwrap().starts_with("CRL of the root"));
 }
 
 #[test]
