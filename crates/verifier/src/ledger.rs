@@ -8,6 +8,8 @@ use casemate_protocol::refusal::printable_line;
 use crate::platform::Standing;
 use crate::time::UnixTime;
 
+/// Longest name of a claim, in characters.
+const CLAIM_NAME_CHARS_MAX: usize = 128;
 /// Longest value of a claim, in characters. Digests have 128.
 const CLAIM_VALUE_CHARS_MAX: usize = 1024;
 
@@ -138,11 +140,12 @@ impl Ledger {
     pub(crate) fn claim(
         &mut self,
         part: &'static str,
-        name: impl Into<String>,
+        name: impl fmt::Display,
         value: impl fmt::Display,
         voucher: Voucher,
     ) {
-        self.claims.push(Claim { part, name: name.into(), value: printable(value), voucher });
+        let name = printable(name, CLAIM_NAME_CHARS_MAX);
+        self.claims.push(Claim { part, name, value: printable(value, CLAIM_VALUE_CHARS_MAX), voucher });
     }
 
     /// Records what stands behind the platform's statement.
@@ -163,10 +166,10 @@ impl Ledger {
     }
 }
 
-/// A value as one bounded line: part of it may come from a hostile certificate.
-fn printable(value: impl fmt::Display) -> String {
-    let mut text = value.to_string();
-    if let Some((end, _)) = text.char_indices().nth(CLAIM_VALUE_CHARS_MAX) {
+/// A name or a value as one bounded line: part of it may come from a hostile certificate or a guest.
+fn printable(text: impl fmt::Display, chars_max: usize) -> String {
+    let mut text = text.to_string();
+    if let Some((end, _)) = text.char_indices().nth(chars_max) {
         text.truncate(end);
     }
     printable_line(&text)
@@ -184,6 +187,15 @@ mod tests {
         let (claims, _) = ledger.into_parts();
         assert_eq!(claims[0].value, "a\u{fffd}\u{fffd}[2Jb");
         assert_eq!(claims[1].value.len(), CLAIM_VALUE_CHARS_MAX);
+        let mut ledger = Ledger::new();
+        ledger.claim("platform", "azure.a\n\u{1b}[2Jb", "value", Voucher::HostClaimed);
+        for length in [CLAIM_NAME_CHARS_MAX, CLAIM_NAME_CHARS_MAX + 1] {
+            ledger.claim("platform", "x".repeat(length), "value", Voucher::HostClaimed);
+        }
+        let (claims, _) = ledger.into_parts();
+        assert_eq!(claims[0].name, "azure.a\u{fffd}\u{fffd}[2Jb");
+        assert_eq!(claims[1].name.len(), CLAIM_NAME_CHARS_MAX);
+        assert_eq!(claims[2].name.len(), CLAIM_NAME_CHARS_MAX);
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub use jwt::{JWT_BYTES_MAX, verify_jwt};
 pub use ledger::{Claim, RuleResult, Voucher};
 pub use policy::{
     AgentExpectations, BootLogExpectations, BootLogPresence, CompositionExpectations, DataMismatch,
-    ExpectedEvents, GoogleExpectations, Measurement, OwnerExpectations, POLICY_BYTES_MAX, PcrBank,
+    ExpectedEvents, GoogleExpectations, KeyUsage, Measurement, OwnerExpectations, POLICY_BYTES_MAX, PcrBank,
     PlatformProperty, Policy, PolicyError, PolicyValues, SeptVeDisable, Smt, SnpAllowance, SnpAllowances,
     SnpChip, SnpExpectations, SnpFirmware, SnpRequirements, SnpTcbMin, Taint, TdxExpectations,
     VtpmExpectations, WiderAge,

@@ -20,7 +20,7 @@ pub use snp::{
 };
 pub use tdx::{PlatformProperty, SeptVeDisable, TdxExpectations};
 pub(crate) use vtpm::{AZURE_SNP, AZURE_TDX, GOOGLE, OWNER};
-pub use vtpm::{GoogleExpectations, OwnerExpectations, PcrBank, VtpmExpectations};
+pub use vtpm::{GoogleExpectations, KeyUsage, OwnerExpectations, PcrBank, VtpmExpectations};
 
 use crate::roots::Roots;
 

@@ -480,6 +480,19 @@ impl<'a> Certificate<'a> {
         self.require_leaf_role()
     }
 
+    /// Whether its extended key usage names this purpose (RFC 5280 section 4.2.1.12). Without the extension it names none,
+    /// and anyExtendedKeyUsage stands for no other.
+    pub(crate) fn is_for(&self, purpose: &ObjectIdentifier) -> Result<bool, X509Error> {
+        const PART: &str = "extended key usage";
+        let Some(content) = self.extensions.get(&EXTENDED_KEY_USAGE) else { return Ok(false) };
+        let mut purposes = Fields::of_sequence(content, PART)?;
+        let mut named = false;
+        while !purposes.is_finished() {
+            named |= purposes.tagged(Tag::ObjectIdentifier, PART)?.value == purpose.as_bytes();
+        }
+        Ok(named)
+    }
+
     fn basic_constraints(&self) -> Result<Option<BasicConstraints>, X509Error> {
         self.extension(&BASIC_CONSTRAINTS, "basic constraints")
     }

@@ -222,6 +222,8 @@ impl Authority {
         params.distinguished_name.push(rcgen::DnType::CommonName, "TPM");
         params.is_ca = rcgen::IsCa::ExplicitNoCa;
         params.key_usages = usages.to_vec();
+        // tcg-kp-AIKCertificate.
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::Other(vec![2, 23, 133, 8, 3])];
         params.signed_by(&key, &self.issuer).unwrap().der().to_vec()
     }
 }

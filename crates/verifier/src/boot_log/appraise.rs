@@ -230,7 +230,7 @@ impl<'a> Appraised<'a> {
             entries.iter().any(has)
         };
         let bank = entries.first().map(|(bank, _)| *bank);
-        let harmless = |event: &BootEvent<'_>| bank.is_some_and(|bank| is_harmless(event, bank));
+        let harmless = |event: &BootEvent<'_>| bank.is_some_and(|bank| is_harmless(event, bank, register));
         self.of_register(register)
             .find(|event| !listed(event) && !harmless(event))
             .map(|event| format!("event {} ({})", event.number, event.event_type))

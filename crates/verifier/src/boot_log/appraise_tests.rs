@@ -8,6 +8,7 @@ use casemate_evidence::{BootEvent, EventType, TpmHash, parse_boot_log};
 use super::appraise::appraise;
 use super::builder::{LogBuilder, partition_table, variable};
 use super::label::EventLabel;
+use super::label::crc32;
 use super::register::{Measured, Register, RegisterKind, RegisterValue};
 use super::table::{BootLogRow, boot_log_rows};
 use crate::ledger::{Claim, Ledger, RuleResult, Voucher};
@@ -337,9 +338,20 @@ fn what_passes_unlisted_says_nothing_of_what_runs() {
     let mut table = partition_table(1);
     table.push(0);
     assert!(!passes(EventType::EFI_GPT_EVENT, &table));
-    let mut table = partition_table(1);
-    table[0] = b'M';
-    assert!(!passes(EventType::EFI_GPT_EVENT, &table));
+    // Signature, revision, size, CRC-32, the zero field, and what only the CRC-32 covers.
+    for at in [0, 8, 12, 16, 20, 24, 91] {
+        let mut table = partition_table(1);
+        table[at] ^= 0x40;
+        assert!(!passes(EventType::EFI_GPT_EVENT, &table), "{at}");
+    }
+    for at in [8, 12, 20] {
+        let mut table = partition_table(1);
+        table[at] ^= 0x40;
+        table[16..20].fill(0);
+        let crc = crc32(&table[..92]);
+        table[16..20].copy_from_slice(&crc.to_le_bytes());
+        assert!(!passes(EventType::EFI_GPT_EVENT, &table), "{at} under its own CRC-32");
+    }
     let mut table = partition_table(1);
     table[92..100].fill(0xff);
     assert!(!passes(EventType::EFI_GPT_EVENT, &table));
@@ -539,4 +551,77 @@ fn past_bug_14_the_type_and_the_data_of_an_event_are_not_bound_by_replay() {
     let outcome = measured.measured_with(|measured| outcome(Some(&lied.bytes), measured, &expected));
     assert_eq!(outcome.failed_rules(), ["boot-log.data"]);
     assert_eq!(outcome.rows[0].label, EventLabel::DataMismatch);
+}
+
+#[test]
+fn a_command_that_begins_as_a_partition_table_is_not_hidden_by_another_type() {
+    // The kernel's EFI stub measures its load options, UTF-16, and reads no further than a zero.
+    let mut options = b"EFI PART".to_vec();
+    options.extend(" init=/bin/sh rw".encode_utf16().flat_map(u16::to_le_bytes));
+    while options.len() < 92 {
+        options.extend([0x20, 0]);
+    }
+    options.extend([0; 8]);
+    for (index, name) in [(RTMR1, "rtmr1"), (3, "rtmr2")] {
+        let expected = BootLogExpectations {
+            expect: vec![ExpectedEvents {
+                register: register(name),
+                event: EventType::IPL,
+                digests: BTreeSet::from([sha384(b"root=/dev/vda")]),
+            }],
+            ..expectations()
+        };
+        let honest = LogBuilder::ccel().measure(
+            index,
+            EventType::IPL,
+            b"root=/dev/vda",
+            b"kernel_cmdline: root=/dev/vda\0",
+        );
+        assert_eq!(appraised(&honest, &expected).failed(), []);
+        for event in [EventType::EVENT_TAG, EventType::EFI_GPT_EVENT] {
+            let log = honest.clone().event(index, event, &options);
+            assert_eq!(appraised(&log, &expected).failed_rules(), ["boot-log.unlisted"], "{name} {event}");
+        }
+    }
+}
+
+#[test]
+fn a_partition_table_is_harmless_only_where_firmware_measures_those() {
+    let failed = |kind: RegisterKind, index: u32, name: &str| {
+        let bank = if kind == RegisterKind::Rtmr { TpmHash::Sha384 } else { TpmHash::Sha256 };
+        let log = LogBuilder::new(kind, &[bank]).event(index, APPLICATION, KERNEL).event(
+            index,
+            EventType::EFI_GPT_EVENT,
+            &partition_table(3),
+        );
+        let digest = if kind == RegisterKind::Rtmr {
+            sha384(KERNEL)
+        } else {
+            digest(&SHA256, KERNEL).as_ref().to_vec()
+        };
+        let expected = BootLogExpectations {
+            registers: registers([name]),
+            expect: vec![ExpectedEvents {
+                register: register(name),
+                event: APPLICATION,
+                digests: BTreeSet::from([digest]),
+            }],
+            ..expectations()
+        };
+        appraised(&log, &expected).failed_rules().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    for number in 0..24 {
+        let rules: &[&str] = if number == 5 { &[] } else { &["boot-log.unlisted"] };
+        assert_eq!(failed(RegisterKind::Pcr, number, &format!("pcr{number}")), rules, "{number}");
+    }
+    for number in 0..4 {
+        let rules: &[&str] = if number == 1 { &[] } else { &["boot-log.unlisted"] };
+        assert_eq!(failed(RegisterKind::Rtmr, number + 1, &format!("rtmr{number}")), rules, "{number}");
+    }
+}
+
+#[test]
+fn a_crc_32_is_the_one_of_the_specification() {
+    assert_eq!(crc32(b""), 0);
+    assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
 }

@@ -3,6 +3,7 @@
 use aws_lc_rs::digest::digest;
 use casemate_evidence::{EventType, TpmHash};
 
+use super::label::crc32;
 use super::register::{Measured, RegisterKind, RegisterValue};
 use super::replay::algorithm;
 
@@ -127,8 +128,11 @@ pub(crate) fn variable(name: &str, content: &[u8]) -> Vec<u8> {
 
 /// `UEFI_GPT_DATA`.
 pub(crate) fn partition_table(count: u8) -> Vec<u8> {
-    let mut data = b"EFI PART".to_vec();
+    let mut data = b"EFI PART\0\0\x01\0\x5c\0\0\0".to_vec();
     data.resize(92, 0);
+    data[24] = 1;
+    let crc = crc32(&data);
+    data[16..20].copy_from_slice(&crc.to_le_bytes());
     data.extend(u64::from(count).to_le_bytes());
     data.resize(100 + 128 * usize::from(count), 7);
     data

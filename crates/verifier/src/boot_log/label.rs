@@ -6,6 +6,7 @@ use aws_lc_rs::digest::digest;
 use casemate_evidence::boot_event::UefiVariable;
 use casemate_evidence::{BootEvent, EventType, TpmHash};
 
+use super::register::{Register, RegisterKind};
 use super::replay::algorithm;
 
 /// What the signed register proves of one event of the log.
@@ -139,31 +140,65 @@ const SEPARATORS: [[u8; 4]; 2] = [[0x00; 4], [0xff; 4]];
 pub(super) const ERROR_SEPARATOR: [u8; 4] = [1, 0, 0, 0];
 
 const GPT_SIGNATURE: &[u8; 8] = b"EFI PART";
+/// Revision 1.0, and the header's size of 92 bytes (UEFI section 5.3.2, table 5.5).
+const GPT_REVISION_AND_SIZE: [u8; 8] = [0, 0, 1, 0, 92, 0, 0, 0];
 /// Header of a partition table, then the count of its entries (`UEFI_GPT_DATA`; PFP section 10.2.5).
 const GPT_HEADER_BYTES: usize = 92;
 const GPT_ENTRY_BYTES: usize = 128;
 
-/// Whether an event is nothing but what its type says, though its type is not covered: its digest is the hash of data
-/// that cannot be an image, a configuration or a command. Such an event need not be listed to be harmless.
-pub(super) fn is_harmless(event: &BootEvent<'_>, bank: TpmHash) -> bool {
+/// Whether an event may stand unlisted though its type is not covered. Its digest is the hash of its data, and the data
+/// are a separator, one of five texts, or a whole partition table in the register that firmware measures those into.
+/// Whoever can choose what is measured can write a partition table too: elsewhere one counts as any other data.
+pub(super) fn is_harmless(event: &BootEvent<'_>, bank: TpmHash, register: Register) -> bool {
     let shaped = match event.event_type {
         EventType::SEPARATOR => SEPARATORS.iter().any(|separator| event.data == separator),
         EventType::EFI_ACTION => PASSING_ACTIONS.contains(&event.data),
-        EventType::EFI_GPT_EVENT => is_partition_table(event.data),
+        EventType::EFI_GPT_EVENT => holds_partition_tables(register) && partition_count(event.data).is_some(),
         _ => false,
     };
     shaped && label(event, bank) == EventLabel::DataBound
 }
 
-/// Entries that a partition table event claims, where its length is exactly theirs.
+/// Whether firmware measures partition tables into this register: PCR 5, in a CCEL RTMR1 (PFP section 3.3.4.6; UEFI
+/// section 38.4.1). Into others, boot loaders and kernels measure text that somebody can choose.
+const fn holds_partition_tables(register: Register) -> bool {
+    matches!((register.kind(), register.number()), (RegisterKind::Pcr, 5) | (RegisterKind::Rtmr, 1))
+}
+
+/// Entries that a partition table event claims, where its header is whole and its length is exactly theirs.
 pub(super) fn partition_count(data: &[u8]) -> Option<u64> {
     let (header, rest) = data.split_at_checked(GPT_HEADER_BYTES)?;
     let (count, entries) = rest.split_first_chunk::<8>()?;
     let count = u64::from_le_bytes(*count);
     let bytes = usize::try_from(count).ok()?.checked_mul(GPT_ENTRY_BYTES)?;
-    (header.starts_with(GPT_SIGNATURE) && entries.len() == bytes).then_some(count)
+    (is_partition_header(header) && entries.len() == bytes).then_some(count)
 }
 
-fn is_partition_table(data: &[u8]) -> bool {
-    partition_count(data).is_some()
+/// Signature, revision, size, CRC-32 over the header with zeros in its place, and a reserved field of zeros (UEFI
+/// section 5.3.2, table 5.5).
+fn is_partition_header(header: &[u8]) -> bool {
+    let read = || {
+        let rest = header.strip_prefix(GPT_SIGNATURE)?.strip_prefix(&GPT_REVISION_AND_SIZE)?;
+        let (found, rest) = rest.split_first_chunk::<4>()?;
+        let disk = rest.strip_prefix(&[0; 4])?;
+        let covered = [GPT_SIGNATURE.as_slice(), &GPT_REVISION_AND_SIZE, &[0; 8], disk].concat();
+        Some(u32::from_le_bytes(*found) == crc32(&covered))
+    };
+    read() == Some(true)
+}
+
+/// CRC-32 as UEFI computes it (section 4.2.1): reflected polynomial 0xedb88320, all ones before and inverted after.
+pub(super) fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            let low = crc & 1;
+            crc >>= 1;
+            if low == 1 {
+                crc ^= 0xedb8_8320;
+            }
+        }
+    }
+    !crc
 }

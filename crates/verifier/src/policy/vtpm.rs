@@ -89,6 +89,17 @@ pub struct OwnerExpectations {
     pub areas: Vec<Sha256>,
     /// Roots of certificates of attestation keys, by SHA-256 of SubjectPublicKeyInfo.
     pub roots: Vec<Sha256>,
+    /// What a certificate under those roots must be for.
+    pub usage: KeyUsage,
+}
+
+/// What the certificate of an attestation key must say that the key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyUsage {
+    /// An attestation key: extended key usage 2.23.133.8.3.
+    AttestationKey,
+    /// Anything. The owner knows that its roots certify nothing that signs but attestation keys.
+    Any,
 }
 
 impl VtpmExpectations {
@@ -137,6 +148,7 @@ struct Owner {
     keys: Option<Strings>,
     areas: Option<Strings>,
     roots: Option<Strings>,
+    allow_any_key_usage: Option<bool>,
 }
 
 /// What the table says.
@@ -212,6 +224,10 @@ fn read_owner(place: &Place<'_>, table: &Spanned<Owner>) -> Result<OwnerExpectat
         keys: digests(&named.keys)?,
         areas: digests(&named.areas)?,
         roots: digests(&named.roots)?,
+        usage: match named.allow_any_key_usage {
+            Some(true) => KeyUsage::Any,
+            Some(false) | None => KeyUsage::AttestationKey,
+        },
     };
     if read.keys.is_empty() && read.areas.is_empty() && read.roots.is_empty() {
         return Err(place.error(&table.span(), "no key is named", "add keys, areas or roots"));
@@ -236,6 +252,9 @@ pub(super) fn write(out: &mut String, vtpm: &VtpmExpectations) -> std::fmt::Resu
             if !digests.is_empty() {
                 writeln!(out, "{key} = {}", list(digests))?;
             }
+        }
+        if owner.usage == KeyUsage::Any {
+            writeln!(out, "allow-any-key-usage = true")?;
         }
     }
     if let Some(expected) = &vtpm.azure_tdx {

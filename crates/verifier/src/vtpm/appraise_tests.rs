@@ -15,7 +15,7 @@ use super::synthetic::{ATTRIBUTES, Signer, hcl_report, statement, variable_data}
 use crate::appraise::{Binding, appraise_platform};
 use crate::collateral::{Collateral, SnpCollateral, TdxCollateral};
 use crate::ledger::{Claim, Voucher};
-use crate::policy::{Policy, PolicyError};
+use crate::policy::{KeyUsage, Policy, PolicyError};
 use crate::tdx::vector_tests::collateral as tdx_collateral;
 use crate::time::UnixTime;
 use crate::vectors;
@@ -142,6 +142,64 @@ fn a_tpm_that_the_owner_names_passes_in_each_way_of_naming_it() {
     }
 }
 
+/// The public key of a P-256 signer, for a certificate.
+struct LeafKey(Vec<u8>);
+
+impl rcgen::PublicKeyData for LeafKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P256_SHA256
+    }
+}
+
+#[test]
+fn under_an_owners_root_only_certificates_of_attestation_keys_count() {
+    use rcgen::{ExtendedKeyUsagePurpose as Purpose, KeyUsagePurpose, PublicKeyData as _};
+    let authority = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.distinguished_name.push(rcgen::DnType::CommonName, "a company");
+    let root = params.self_signed(&authority).unwrap().der().to_vec();
+    let strict = owner_policy(&format!("roots = [\"{}\"]", Sha256::of(&authority.subject_public_key_info())));
+    let issuer = rcgen::Issuer::new(params, authority);
+    let signer = Signer::p256();
+    let key = LeafKey([&[4][..], &signer.numbers()].concat());
+    let result = |purposes: &[Purpose], policy: &str| {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "a leaf");
+        params.is_ca = rcgen::IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = purposes.to_vec();
+        let leaf = params.signed_by(&key, &issuer).unwrap().der().to_vec();
+        let whole = statement(&signer, NONCE, AkEvidence::Certificates(vec![leaf, root.clone()]));
+        outcome(&whole, NONCE, policy, &mut verified(None), NOW).map(|_| ())
+    };
+    let refused = || refused(&["vtpm.key-usage"]).map(|_| ());
+    let attestation = || Purpose::Other(vec![2, 23, 133, 8, 3]);
+    let endorsement = Purpose::Other(vec![2, 23, 133, 8, 1]);
+    let any = strict.clone() + "allow-any-key-usage = true\n";
+    let not_any = strict.clone() + "allow-any-key-usage = false\n";
+    for good in [vec![attestation()], vec![Purpose::ClientAuth, attestation()]] {
+        assert_eq!(result(&good, &strict), Ok(()));
+        assert_eq!(result(&good, &any), Ok(()));
+    }
+    let longer = Purpose::Other(vec![2, 23, 133, 8, 3, 1]);
+    for bad in [
+        vec![],
+        vec![Purpose::ClientAuth, Purpose::ServerAuth],
+        vec![Purpose::Any],
+        vec![endorsement, longer],
+    ] {
+        assert_eq!(result(&bad, &strict), refused(), "{bad:?}");
+        assert_eq!(result(&bad, &not_any), refused(), "{bad:?}");
+        assert_eq!(result(&bad, &any), Ok(()), "{bad:?}");
+    }
+}
+
 #[test]
 fn each_expectation_refuses_by_its_rule() {
     let signer = &*KEY;
@@ -229,6 +287,8 @@ fn an_azure_machine_with_snp_passes_and_the_paravisor_vouches_for_its_registers(
     // Under a development root everything is simulated.
     assert_eq!(claim(&claims, "simulated"), ("true", Voucher::Simulated));
     assert_eq!(claim(&claims, "azure.secure-boot"), ("true", Voucher::Simulated));
+    // The guest wrote these, whatever speaks for the rest.
+    assert_eq!(claim(&claims, "azure.user-data"), ("00", Voucher::HostClaimed));
     assert_eq!(claim(&claims, "vtpm.pcr.sha256.0").0, zeros(64));
     assert_eq!(outcome(&whole, b"other", &policy, &mut collateral, NOW), refused(&["vtpm.extra-data"]));
     let other = policy.replace("vmpl = 0", "vmpl = 1");
@@ -495,7 +555,7 @@ fn every_table() -> String {
     let digest = Sha256::of(b"key");
     format!(
         "{policy}{}[platform.vtpm.google]\nprojects = [\"a\", \"b\"]\n[platform.vtpm.owner]\n\
-         keys = [\"{digest}\"]\nareas = [\"{digest}\"]\nroots = [\"{digest}\"]\n",
+         keys = [\"{digest}\"]\nareas = [\"{digest}\"]\nroots = [\"{digest}\"]\nallow-any-key-usage = true\n",
         tdx_table()
     )
 }
@@ -507,6 +567,11 @@ fn a_policy_is_read_as_it_is_written_and_written_as_it_is_read() {
     let expected = BTreeMap::from([(0, vec![vec![0; 32]]), (4, vec![vec![9; 32], vec![4; 32]])]);
     assert_eq!(vtpm.pcrs, expected);
     assert_eq!(vtpm.kinds().len(), 4);
+    let usage = |text: &str| Policy::parse(text).unwrap().values().vtpm.clone().unwrap().owner.unwrap().usage;
+    let any = "allow-any-key-usage = true";
+    assert_eq!(usage(&every_table()), KeyUsage::Any);
+    assert_eq!(usage(&every_table().replace(any, "")), KeyUsage::AttestationKey);
+    assert_eq!(usage(&every_table().replace(any, "allow-any-key-usage = false")), KeyUsage::AttestationKey);
     let rendered = Policy::render(policy.values());
     assert_eq!(Policy::parse(&rendered).unwrap().values(), policy.values(), "{rendered}");
 }

@@ -75,14 +75,15 @@ impl AzureReport<'_> {
         ledger.accept("vtpm.key", "one RSA key named HCLAkPub in the HCL report", self.claims.key())
     }
 
-    /// What the paravisor says of the machine: it is measured, and what it says is bound.
+    /// What the paravisor says of the machine: it is measured, and what it says is bound. The user data are the guest's,
+    /// which can write anything there before it asks for a report; the paravisor copies them.
     pub(crate) fn claim_all(&self, ledger: &mut Ledger, voucher: Voucher) {
         for (name, value) in self.claims.configuration.iter().take(CONFIGURATION_CLAIMS_MAX) {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             ledger.claim("platform", format!("azure.{name}"), value, voucher);
         }
         if let Some(user_data) = &self.claims.user_data {
-            ledger.claim("platform", "azure.user-data", user_data, voucher);
+            ledger.claim("platform", "azure.user-data", user_data, Voucher::HostClaimed);
         }
     }
 }

@@ -9,7 +9,7 @@ use der::{Tag, TagNumber};
 use super::key::AttestationKey;
 use crate::asn1::{Asn1Error, Fields};
 use crate::ledger::{Failed, Ledger, Voucher};
-use crate::policy::{GoogleExpectations, OwnerExpectations};
+use crate::policy::{GoogleExpectations, KeyUsage, OwnerExpectations};
 use crate::roots::{Roots, VendorRoot, production_root_named};
 use crate::time::UnixTime;
 use crate::x509::{Certificate, X509Error};
@@ -22,6 +22,9 @@ const NAME_BYTES_MAX: usize = 256;
 /// Google's instance identity in the certificate of a vTPM's key: zone, project number, project, instance number,
 /// instance name, security properties (go-tpm-tools, `server/instance_info.go`).
 const INSTANCE_IDENTITY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11129.2.1.21");
+
+/// tcg-kp-AIKCertificate (TCG OID Registry).
+const AK_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.3");
 
 /// A machine at Google, as its key's certificate names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +73,7 @@ pub(crate) fn require_owner_chain(
     let accepted = expected.roots.contains(&root.key_digest());
     require_root(ledger, root, accepted, describe(&expected.roots))?;
     let leaf = require_chain(ledger, &chain, now)?;
+    require_usage(ledger, leaf, expected.usage)?;
     key_of(ledger, leaf)
 }
 
@@ -125,6 +129,19 @@ fn require_chain<'c, 'a>(
     let names: Vec<&str> = chain.iter().map(|certificate| certificate.common_name.as_str()).collect();
     ledger.require(RULE, true, EXPECTED, names.join(" <- "))?;
     Ok(leaf)
+}
+
+/// That the certificate is for an attestation key. An owner's authority may issue others, whose keys are in no TPM.
+fn require_usage(ledger: &mut Ledger, leaf: &Certificate<'_>, usage: KeyUsage) -> Result<(), Failed> {
+    const RULE: &str = "vtpm.key-usage";
+    let expected = match usage {
+        KeyUsage::AttestationKey => "a certificate for an attestation key, 2.23.133.8.3",
+        KeyUsage::Any => "a certificate for any use: the policy allows it",
+    };
+    let certified = ledger.accept(RULE, expected, leaf.is_for(&AK_CERTIFICATE))?;
+    let found =
+        if certified { "a certificate for an attestation key" } else { "a certificate for another use" };
+    ledger.require(RULE, certified || usage == KeyUsage::Any, expected, found)
 }
 
 fn key_of(ledger: &mut Ledger, leaf: &Certificate<'_>) -> Result<AttestationKey, Failed> {

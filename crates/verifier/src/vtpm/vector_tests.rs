@@ -12,7 +12,7 @@ use super::expectations::claim_all;
 use super::key::{AttestationKey, require_owner_key};
 use super::quote::{require_extra_data, verify};
 use crate::ledger::{Failed, Ledger, Voucher};
-use crate::policy::{GoogleExpectations, OwnerExpectations};
+use crate::policy::{GoogleExpectations, KeyUsage, OwnerExpectations};
 use crate::roots::Roots;
 use crate::time::UnixTime;
 use crate::vectors;
@@ -256,7 +256,7 @@ fn what_was_bound_in_is_compared_in_full() {
 
 /// The owner's expectations with these pins and nothing else.
 fn owner(keys: Vec<Sha256>, areas: Vec<Sha256>) -> OwnerExpectations {
-    OwnerExpectations { keys, areas, roots: vec![] }
+    OwnerExpectations { keys, areas, roots: vec![], usage: KeyUsage::AttestationKey }
 }
 
 #[test]
@@ -456,7 +456,12 @@ fn googles_certificate_is_worth_nothing_under_other_roots() {
     assert_eq!(failed(ledger), ["platform.roots", "platform.roots"]);
     // An owner may name Google's root; every length of chain but its own is refused.
     let root = crate::x509::Certificate::read_tpm(&chain[2]).unwrap().key_digest();
-    let named = OwnerExpectations { keys: vec![], areas: vec![], roots: vec![root] };
+    // Google's say of no key what it is for.
+    let named = OwnerExpectations { roots: vec![root], ..none };
+    let mut ledger = Ledger::new();
+    assert!(require_owner_chain(&mut ledger, &chain, &named, now).is_err());
+    assert_eq!(failed(ledger), ["vtpm.key-usage"]);
+    let named = OwnerExpectations { usage: KeyUsage::Any, ..named };
     let mut ledger = Ledger::new();
     assert!(require_owner_chain(&mut ledger, &chain, &named, now).is_ok());
     for wrong in [vec![], chain[..1].to_vec(), [&chain[..], &chain[..]].concat()] {
