@@ -1,90 +1,29 @@
 //! Endorsements by themselves, without evidence: whether every part holds under the roots, for whoever puts them together.
 
-use crate::collateral::{Collateral, SnpCollateral};
-use crate::crl::Crl;
-use crate::facts::vek_product;
-use crate::ledger::{Failed, Ledger, RuleResult};
+use crate::collateral::Collateral;
+use crate::ledger::{Ledger, RuleResult};
 use crate::roots::Roots;
-use crate::snp::SnpProduct;
-use crate::tdx::{Endorsed, require_root, require_self_signed};
 use crate::time::UnixTime;
-use crate::x509::{Certificate, X509Error};
+use crate::{snp, tdx};
 
 /// Checks every part that can be checked without evidence: signatures, names, roles, roots, dates, revocation. Each rule
 /// is recorded whether or not others hold. What belongs to evidence (its chain, its platform family) is checked with it.
 #[must_use]
 pub fn check_collateral(collateral: &Collateral, roots: &Roots, now: UnixTime) -> Vec<RuleResult> {
     let mut ledger = Ledger::new();
-    if let Some(tdx) = &collateral.tdx {
-        Endorsed::verify(tdx).check(&mut ledger, roots, now);
+    if let Some(given) = &collateral.tdx {
+        tdx::Endorsed::verify(given).check(&mut ledger, roots, now);
     }
-    if let Some(snp) = &collateral.snp {
-        // Whatever fails is in the ledger.
-        let _recorded = check_snp(&mut ledger, snp, roots, now);
+    if let Some(given) = &collateral.snp {
+        snp::Endorsed::verify(given).check(&mut ledger, roots, now);
     }
     ledger.into_parts().1
-}
-
-const CHAIN: &str = "platform.chain";
-const CHAIN_EXPECTED: &str = "ARK, ASK or ASVK, and VCEK or VLEK if there is one, of one product";
-const CRL: &str = "platform.crl";
-const CRL_EXPECTED: &str = "a CRL of the ARK that is current and does not name the ASK or ASVK";
-
-fn check_snp(ledger: &mut Ledger, snp: &SnpCollateral, roots: &Roots, now: UnixTime) -> Result<(), Failed> {
-    let ark = ledger.accept(CHAIN, CHAIN_EXPECTED, Certificate::read(&snp.ark))?;
-    let product = ark.common_name.strip_prefix("ARK-").and_then(SnpProduct::from_name);
-    let Some(product) = product else {
-        return Err(ledger.fail(CHAIN, "an ARK of a known product", &ark.common_name));
-    };
-    let root = require_root(ledger, &ark, roots, product.root());
-    let ask = ledger.accept(CHAIN, CHAIN_EXPECTED, Certificate::read(&snp.ask))?;
-    let chain = ledger.accept(CHAIN, CHAIN_EXPECTED, check_chain(&ark, &ask, snp, product, now));
-    let chain = chain.and_then(|()| {
-        let found = format!("{} <- {}", ask.common_name, ark.common_name);
-        ledger.require(CHAIN, true, CHAIN_EXPECTED, found)
-    });
-    let checked = || -> Result<(), X509Error> {
-        let crl = Crl::read(&snp.crl)?;
-        crl.require_signed_by(&ark)?;
-        crl.revoked()?.require_current(now)?;
-        crl.require_not_revoked(&ask)
-    };
-    ledger.accept(CRL, CRL_EXPECTED, checked())?;
-    ledger.require(CRL, true, CRL_EXPECTED, "such a CRL")?;
-    root.and(chain)
-}
-
-fn check_chain(
-    ark: &Certificate<'_>,
-    ask: &Certificate<'_>,
-    snp: &SnpCollateral,
-    product: SnpProduct,
-    now: UnixTime,
-) -> Result<(), X509Error> {
-    require_self_signed(ark)?;
-    ark.require_valid_at(now)?;
-    let (vcek_issuer, vlek_issuer) = (format!("SEV-{product}"), format!("SEV-VLEK-{product}"));
-    ask.require_name(&[&vcek_issuer, &vlek_issuer])?;
-    ask.require_issued_by(ark)?;
-    ask.require_issuer_role(0)?;
-    ask.require_valid_at(now)?;
-    let Some(vek) = &snp.vek else { return Ok(()) };
-    let certificate = Certificate::read(vek)?;
-    let kind = if ask.common_name == vcek_issuer { "SEV-VCEK" } else { "SEV-VLEK" };
-    certificate.require_name(&[kind])?;
-    certificate.require_issued_by(ask)?;
-    certificate.require_leaf_role()?;
-    certificate.require_valid_at(now)?;
-    match vek_product(vek) {
-        Ok(found) if found == product => Ok(()),
-        _ => Err(X509Error::MissingExtension { missing: "productName of the ARK's product" }),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collateral::TdxCollateral;
+    use crate::collateral::{SnpCollateral, TdxCollateral};
     use casemate_testkit::{CollateralParts, CollateralSpec, DevPki, Revoked, Tee};
 
     const NOW: u64 = 1_780_272_000;

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use casemate_protocol::Nonce;
 use casemate_protocol::agent_token::{AgentToken, Control, ControlStatus};
 use casemate_protocol::ear::{EAR_PROFILE, Ear, PLATFORM_SUBMODULE, Submodule, Tier, VerifierId};
+use casemate_protocol::{Nonce, Refusal};
 use serde_json::{Value, json};
 
 use crate::appraisal::{Passed, Refused};
@@ -79,7 +79,9 @@ pub enum Challenge<'a> {
 }
 
 impl Challenge<'_> {
-    fn eat_nonce(self) -> Option<String> {
+    /// The member `eat_nonce` of a result; none where it would not be 8 to 64 bytes long.
+    #[must_use]
+    pub fn eat_nonce(self) -> Option<String> {
         let bytes = match self {
             Self::Nonce(nonce) => nonce.as_str().as_bytes(),
             Self::ReportData(data) => data.as_slice(),
@@ -88,13 +90,37 @@ impl Challenge<'_> {
         NONCE_BYTES.contains(&bytes.len()).then(|| URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    fn claim(self) -> (String, Value) {
+    /// The member of every part's verifier claims, by name and value.
+    #[must_use]
+    pub fn claim(self) -> (String, Value) {
         match self {
             Self::Nonce(nonce) => ("nonce".to_owned(), json!(nonce.as_str())),
             Self::ReportData(data) => ("report-data".to_owned(), json!(hex::encode(data))),
             Self::ExtraData(data) => ("extra-data".to_owned(), json!(hex::encode(data))),
         }
     }
+}
+
+/// Refuses a result that is contraindicated although every rule holds: the policy then permits something that leaves
+/// nothing to trust, such as debugging, with which the host reads all memory.
+///
+/// # Errors
+/// Rule `platform.contraindicated`, with each part's values that say so.
+pub fn require_not_contraindicated(ear: &Ear) -> Result<(), Refusal> {
+    if ear.status != Tier::Contraindicated {
+        return Ok(());
+    }
+    let values = ear.submods.iter().flat_map(|(name, part)| {
+        let bad = part.trustworthiness.iter().filter(|(_, value)| **value >= TIER_CONTRAINDICATED_MIN);
+        bad.map(move |(category, value)| format!("{name}: {category} {value}"))
+    });
+    let found = values.take(RULES_SHOWN_MAX).collect::<Vec<_>>().join(", ");
+    let found = if found.is_empty() { Tier::Contraindicated.name().to_owned() } else { found };
+    Err(Refusal::new(
+        "platform.contraindicated",
+        format_args!("no value of the trust vector from {TIER_CONTRAINDICATED_MIN} on"),
+        found,
+    ))
 }
 
 /// Which policy judged what was asked with what, and when: the same for every part of a result.
@@ -386,11 +412,9 @@ fn claims_of(claims: &[Claim], part: Part, standing: Standing) -> BTreeMap<Strin
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::ledger::Voucher;
     use crate::platform::Known;
-    use casemate_protocol::Refusal;
-
-    use super::*;
 
     fn clean() -> Standing {
         Standing::Genuine(Known { platform: Weakness::None, memory: Memory::Closed })
@@ -427,6 +451,41 @@ mod tests {
             assert_eq!((vector.get("hardware"), vector.get("runtime-opaque")), (None, None));
             assert_eq!(status(&vector, standing), Tier::Warning);
         }
+    }
+
+    #[test]
+    fn a_contraindicated_result_is_refused_by_name_although_every_rule_holds() {
+        let ear = |standing| {
+            let vector = platform_vector(standing);
+            let part = Submodule {
+                status: status(&vector, standing),
+                trustworthiness: vector,
+                policy_ids: vec![],
+                attester_claims: BTreeMap::new(),
+                verifier_claims: BTreeMap::new(),
+            };
+            Ear {
+                eat_profile: EAR_PROFILE.to_owned(),
+                status: part.status,
+                iat: 0,
+                exp: 1,
+                verifier_id: VerifierId { developer: String::new(), build: String::new() },
+                eat_nonce: None,
+                tee_pubkey: None,
+                submods: BTreeMap::from([(PLATFORM_SUBMODULE.to_owned(), part)]),
+            }
+        };
+        for fine in [clean(), Standing::Simulated, Standing::Tpm(Voucher::HostClaimed)] {
+            assert_eq!(require_not_contraindicated(&ear(fine)), Ok(()));
+        }
+        let open = Standing::Genuine(Known { platform: Weakness::None, memory: Memory::Debuggable });
+        let refusal = require_not_contraindicated(&ear(open)).unwrap_err();
+        assert_eq!(refusal.rule, "platform.contraindicated");
+        assert_eq!(refusal.expected, "no value of the trust vector from 96 on");
+        assert_eq!(refusal.found, "platform: runtime-opaque 96");
+        let mut bare = ear(open);
+        bare.submods.clear();
+        assert_eq!(require_not_contraindicated(&bare).unwrap_err().found, "contraindicated");
     }
 
     fn failed(names: &[&str]) -> Vec<RuleResult> {

@@ -41,7 +41,7 @@ pub use boot_log::{BootLogRow, EventLabel, Measured, Register, RegisterKind, Reg
 pub use collateral::{Collateral, SnpCollateral, TdxCollateral};
 pub use collateral_check::check_collateral;
 pub use dates::{CollateralPart, DatesError, collateral_dates};
-pub use ear::{Challenge, name_collateral};
+pub use ear::{Challenge, name_collateral, require_not_contraindicated};
 pub use facts::{
     CollateralFact, FactsError, PckCa, PckFacts, SnpSecurityVersions, collateral_facts, pck_facts,
     product_of_processor, security_versions, vek_product,

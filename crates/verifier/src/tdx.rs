@@ -20,7 +20,7 @@ pub(crate) mod vector_tests;
 pub use attributes::TdAttributes;
 pub use tcb_info::TcbStatus;
 
-pub(crate) use chains::{require_root, require_root_key, require_self_signed};
+pub(crate) use chains::{require_root_key, require_self_signed};
 pub(crate) use endorsed::Endorsed;
 pub(crate) use expectations::{claim_all, require_expectations, weakness};
 pub(crate) use pck::SgxExtension;

@@ -211,6 +211,8 @@ fn appraise(
         .map_err(|_| Refusal::new(crate::store::sessions::RULE_NONCE, "a nonce", &session.nonce))?;
     let appraisal = casemate_verifier::appraise(&evidence, &nonce, &policy, collateral, UnixTime(now))
         .map_err(|refused| not_affirmed(refused.first(), subject(&refused.claims, None)))?;
+    casemate_verifier::require_not_contraindicated(appraisal.ear())
+        .map_err(|refusal| not_affirmed(refusal, subject(appraisal.claims(), Some(appraisal.agent_key()))))?;
     let claimed = &attestation.runtime_data.tee_pubkey;
     if appraisal.agent_key() != claimed {
         let text = |key: &EcJwk| format!("{} {} {}", key.alg, key.x, key.y);

@@ -2,20 +2,28 @@
 
 use std::path::PathBuf;
 
+use casemate_canon::Sha384;
 use casemate_endorsements::{KEY_BYTES_MAX, signing_key_pem};
 use casemate_jose::SigningKey;
 use casemate_protocol::Refusal;
 use casemate_protocol::ear::{EAR_PROFILE, EAR_TYP, Ear, Tier};
 use casemate_protocol::jwk::EcJwk;
-use casemate_verifier::{JWT_BYTES_MAX, UnixTime, verify_jwt};
+use casemate_verifier::{Challenge, JWT_BYTES_MAX, UnixTime, verify_jwt};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::cli::Global;
-use crate::commands::verify;
+use crate::commands::verify::{self, Expected};
 use crate::failure::{Failure, Kind, Outcome};
 use crate::inputs;
 use crate::lines;
+
+/// What the exit code says.
+const CHECK_HELP: &str = "\
+Exit codes:
+  0  the token is the signer's, current, an answer to what is given, by the policy given, and affirming or a warning
+  1  it is not (the rule is named), or it is contraindicated
+  2  an argument or a file is missing or not usable";
 
 /// What `ear` takes.
 #[derive(Args, Debug)]
@@ -30,8 +38,11 @@ enum EarCommand {
     /// Make a key for `verify --ear-key`, and print its public half as JWK
     #[command(before_help = "Example: casemate ear keygen -o ear-key.pem > ear-key.jwk")]
     Keygen(KeygenArgs),
-    /// Check a signed result: signature, profile, time, and what it says
-    #[command(before_help = "Example: casemate ear verify result.jwt --key ear-key.jwk")]
+    /// Check a signed result: signature, profile, time, what it answers, by which policy, and what it says
+    #[command(
+        before_help = "Example: casemate ear verify result.jwt --key ear-key.jwk --nonce 5f2c9e01aa43 --policy policy.toml",
+        after_help = CHECK_HELP
+    )]
     Verify(CheckArgs),
 }
 
@@ -49,6 +60,14 @@ struct CheckArgs {
     /// Public key of whoever signed it: the JWK that `ear keygen` printed
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
+    #[command(flatten)]
+    expected: Expected,
+    /// The policy that it must have been judged by
+    #[arg(long, value_name = "FILE", required_unless_present = "policy_id", conflicts_with = "policy_id")]
+    policy: Option<PathBuf>,
+    /// Likewise, by its name: `sha384:...`, as `verify` prints it
+    #[arg(long, value_name = "SHA384")]
+    policy_id: Option<Sha384>,
     /// Time to check it at [default: now]
     #[arg(long, value_name = "RFC3339")]
     now: Option<jiff::Timestamp>,
@@ -63,21 +82,16 @@ pub(crate) fn run(global: &Global, args: &EarArgs) -> Outcome {
 }
 
 fn keygen(args: &KeygenArgs) -> Outcome {
-    if args.output.exists() {
-        return Err(Failure::input(
-            format!("{}: there is a file already", args.output.display()),
-            "name another file; a key that is lost cannot be made again",
-        ));
-    }
     let failed = |error: &dyn std::fmt::Display| Failure::environment(error, "try again");
     let key = SigningKey::generate().map_err(|error| failed(&error))?;
     let pem = signing_key_pem(&key).map_err(|error| failed(&error))?;
-    inputs::write_private_file(&args.output, pem.as_bytes())?;
+    inputs::write_new_key(&args.output, &pem)?;
     lines::print(json!(key.jwk()));
     Ok(0)
 }
 
-/// Exit code 0 where the result is signed by the key, current, and affirming or a warning; 1 otherwise.
+/// Exit code 0 where the result is signed by the key, current, of this question and policy, and affirming or a warning; 1
+/// otherwise.
 fn check(global: &Global, args: &CheckArgs) -> Outcome {
     let todo = "give the JWK that `casemate ear keygen` printed";
     let key = inputs::read_bytes(&args.key, KEY_BYTES_MAX, todo)?;
@@ -86,13 +100,22 @@ fn check(global: &Global, args: &CheckArgs) -> Outcome {
     })?;
     let token = inputs::read_bytes(&args.token, JWT_BYTES_MAX, "give a token of `casemate verify --ear`")?;
     let now = verify::now(args.now)?;
-    match judge(token.trim_ascii(), &key, now) {
+    let asked = args.expected.one(&args.token)?;
+    let policy = match (&args.policy, args.policy_id) {
+        (Some(path), _) => *inputs::read_policy(path)?.id(),
+        (None, Some(id)) => id,
+        (None, None) => {
+            return Err(Failure::input("no policy is given", "give `--policy FILE` or `--policy-id SHA384`"));
+        }
+    };
+    let expected = Bound { challenge: asked.challenge(), policy: policy.to_string() };
+    match judge(token.trim_ascii(), &key, now, &expected) {
         Ok(ear) if global.json => {
             lines::print(json!(ear));
             Ok(if ear.status == Tier::Contraindicated { Kind::Refused.code() } else { 0 })
         }
         Ok(ear) => {
-            tell(&ear);
+            tell(&ear, &expected);
             Ok(if ear.status == Tier::Contraindicated { Kind::Refused.code() } else { 0 })
         }
         Err(refusal) => Err(Failure::refused(
@@ -103,8 +126,46 @@ fn check(global: &Global, args: &CheckArgs) -> Outcome {
     }
 }
 
-/// The claims of a token that this key signed and that is current.
-fn judge(token: &[u8], key: &EcJwk, now: UnixTime) -> Result<Ear, Box<Refusal>> {
+/// What a result must be about.
+struct Bound<'a> {
+    challenge: Challenge<'a>,
+    policy: String,
+}
+
+impl Bound<'_> {
+    /// Compares the result and each of its parts: a signer's key makes results for many questions and policies.
+    fn require(&self, ear: &Ear) -> Result<(), Box<Refusal>> {
+        let equal = |rule: &str, part: &str, expected: String, found: String| {
+            if expected == found {
+                return Ok(());
+            }
+            Err(Box::new(Refusal::new(rule, format_args!("{part}: {expected}"), found)))
+        };
+        let text = |nonce: &Option<String>| nonce.clone().unwrap_or_else(|| "none".to_owned());
+        equal("ear.nonce", "eat_nonce", text(&self.challenge.eat_nonce()), text(&ear.eat_nonce))?;
+        let (name, value) = self.challenge.claim();
+        let others = ["nonce", "report-data", "extra-data"];
+        let time = json!(UnixTime(ear.iat).to_string());
+        for (label, part) in &ear.submods {
+            let claims = &part.verifier_claims;
+            let found = |name: &str| claims.get(name).map_or_else(|| "none".to_owned(), ToString::to_string);
+            for other in others {
+                let expected = if other == name { value.to_string() } else { "none".to_owned() };
+                equal("ear.nonce", &format!("{other} of {label}"), expected, found(other))?;
+            }
+            equal("ear.policy", label, self.policy.clone(), part.policy_ids.join(", "))?;
+            equal("ear.verifier-claims", &format!("time of {label}"), time.to_string(), found("time"))?;
+            if part.status != Tier::Contraindicated {
+                let what = format!("rules-failed of {label}");
+                equal("ear.verifier-claims", &what, "[]".to_owned(), found("rules-failed"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The claims of a token that this key signed, that is current, and that is about what is expected.
+fn judge(token: &[u8], key: &EcJwk, now: UnixTime, expected: &Bound<'_>) -> Result<Ear, Box<Refusal>> {
     let payload = verify_jwt(token, EAR_TYP, key).map_err(Box::new)?;
     let refused = |rule, expected: String, found: String| Box::new(Refusal::new(rule, expected, found));
     let ear: Ear = serde_json::from_slice(&payload)
@@ -121,14 +182,19 @@ fn judge(token: &[u8], key: &EcJwk, now: UnixTime) -> Result<Ear, Box<Refusal>> 
         let found = worst.map_or("no submodule", Tier::name).to_owned();
         return Err(refused("ear.status", format!("no submodule worse than {}", ear.status.name()), found));
     }
+    expected.require(&ear)?;
     Ok(ear)
 }
 
-fn tell(ear: &Ear) {
+fn tell(ear: &Ear, expected: &Bound<'_>) {
     lines::print(format!(
         "signed by the given key; {} from {}",
-        ear.verifier_id.build, ear.verifier_id.developer
+        lines::printable(ear.verifier_id.build.as_bytes()),
+        lines::printable(ear.verifier_id.developer.as_bytes())
     ));
+    let (name, value) = expected.challenge.claim();
+    lines::print(format!("{name:8}  {}", value.as_str().unwrap_or_default()));
+    lines::print(format!("policy    {}", expected.policy));
     lines::print(format!("time      {} to {}", UnixTime(ear.iat), UnixTime(ear.exp)));
     for (name, part) in &ear.submods {
         lines::print(format!("{:24}  {}", lines::printable(name.as_bytes()), part.status.name()));
@@ -143,19 +209,69 @@ fn tell(ear: &Ear) {
 mod tests {
     use super::*;
 
+    const DATA: [u8; 64] = [7; 64];
+    const EXPECTED: Challenge<'static> = Challenge::ReportData(&DATA);
+
     fn ear(status: &str, worst: &str) -> Ear {
-        let part = json!({"ear_status": worst, "ear_appraisal_policy_ids": ["p"]});
+        let (name, value) = EXPECTED.claim();
+        let claims = json!({name: value, "time": UnixTime(100).to_string(), "rules-failed": []});
+        let part = json!({
+            "ear_status": worst, "ear_appraisal_policy_ids": ["p"], "ear_verifier_claims": claims,
+        });
         serde_json::from_value(json!({
-            "eat_profile": EAR_PROFILE, "ear_status": status, "iat": 100, "exp": 200,
+            "eat_profile": EAR_PROFILE, "ear_status": status, "iat": 100, "exp": 200, "eat_nonce": EXPECTED.eat_nonce(),
             "ear_verifier_id": {"developer": "d", "build": "b"}, "submods": {"platform": part},
         }))
         .unwrap()
     }
 
+    fn bound<'a>(challenge: Challenge<'a>, policy: &str) -> Bound<'a> {
+        Bound { challenge, policy: policy.to_owned() }
+    }
+
     fn rule(token: &str, key: &SigningKey, now: u64) -> Result<Tier, String> {
-        judge(token.as_bytes(), &key.jwk(), UnixTime(now))
+        judge(token.as_bytes(), &key.jwk(), UnixTime(now), &bound(EXPECTED, "p"))
             .map(|ear| ear.status)
             .map_err(|refusal| refusal.rule)
+    }
+
+    #[test]
+    fn a_token_for_another_question_or_policy_is_refused() {
+        let of = |ear: &Ear, bound: &Bound<'_>| bound.require(ear).map_err(|refusal| refusal.rule);
+        let good = ear("warning", "warning");
+        let expected = bound(EXPECTED, "p");
+        assert_eq!(of(&good, &expected), Ok(()));
+        let nonce = "n".repeat(64).parse().unwrap();
+        let same_bytes = [7; 64];
+        for other in [
+            Challenge::ReportData(&[8; 64]),
+            Challenge::Nonce(&nonce),
+            // The same `eat_nonce`, of another kind of statement.
+            Challenge::ExtraData(&same_bytes),
+            // Too short for an `eat_nonce`.
+            Challenge::ExtraData(&[7]),
+        ] {
+            assert_eq!(of(&good, &bound(other, "p")), Err("ear.nonce".into()), "{other:?}");
+        }
+        assert_eq!(of(&good, &bound(EXPECTED, "q")), Err("ear.policy".into()));
+        type Change = fn(&mut Ear);
+        let changes: [(Change, &str); 6] = [
+            (|ear| ear.eat_nonce = None, "ear.nonce"),
+            (|ear| drop(part(ear).verifier_claims.remove("report-data")), "ear.nonce"),
+            (|ear| drop(part(ear).verifier_claims.insert("nonce".into(), json!("x"))), "ear.nonce"),
+            (|ear| part(ear).policy_ids.clear(), "ear.policy"),
+            (|ear| drop(part(ear).verifier_claims.insert("time".into(), json!("x"))), "ear.verifier-claims"),
+            (|ear| drop(part(ear).verifier_claims.remove("rules-failed")), "ear.verifier-claims"),
+        ];
+        for (number, (change, rule)) in changes.into_iter().enumerate() {
+            let mut bad = good.clone();
+            change(&mut bad);
+            assert_eq!(of(&bad, &expected), Err(rule.into()), "{number}");
+        }
+    }
+
+    fn part(ear: &mut Ear) -> &mut casemate_protocol::ear::Submodule {
+        ear.submods.get_mut("platform").unwrap()
     }
 
     #[test]

@@ -12,7 +12,7 @@ use casemate_protocol::cmw::Platform;
 use casemate_protocol::ear::Ear;
 use casemate_verifier::{
     Binding, BootLogRow, Challenge, Claim, Policy, Refused, RuleResult, UnixTime, VerifiedCollateral,
-    appraise, appraise_platform, collateral_dates, name_collateral,
+    appraise, appraise_platform, collateral_dates, name_collateral, require_not_contraindicated,
 };
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -24,7 +24,8 @@ use crate::lines;
 use crate::project::{ComposeFile, Project};
 use crate::statement::Statement;
 use coverage::Subject;
-use gather::{Beside, Expected, Gathered};
+pub(crate) use gather::Expected;
+use gather::{Beside, Gathered};
 pub(crate) use gather::{read_statement, read_vek, with_certificate};
 use report::{Colour, Context, Report};
 
@@ -34,7 +35,8 @@ Verdicts:
   affirming         every rule holds, on genuine hardware without known weakness; exit code 0
   warning           every rule holds, and the policy accepts a known weakness, or hardware that is SIMULATED:
                     that shows how it works and is worth nothing outside development; exit code 0
-  contraindicated   a rule does not hold; exit code 1
+  contraindicated   a rule does not hold, or all hold under a policy that permits debugging or profiling, with
+                    which the host looks into the guest; exit code 1
 A file, an argument or a policy that is not usable ends with exit code 2. Of several files each is appraised by itself,
 and the highest exit code counts. To refuse simulated hardware whatever the policy says, give `--roots production`.
 
@@ -207,6 +209,7 @@ fn one<'a>(
     name_collateral(&mut judged.ear, &context.collateral);
     let path = file.path.display().to_string();
     let Judged { refused, claims, rules, boot_log, ear } = judged;
+    let refused = refusal_of(refused, &ear);
     let appraised = Appraised {
         path,
         what: &recognised.what,
@@ -218,6 +221,11 @@ fn one<'a>(
         boot_log,
     };
     Ok((appraised, ear))
+}
+
+/// Why a result is worth nothing: the first rule that did not hold, or what makes it contraindicated although all hold.
+fn refusal_of(failed: Option<Refusal>, ear: &Ear) -> Option<Refusal> {
+    failed.or_else(|| require_not_contraindicated(ear).err())
 }
 
 /// A verdict of either kind.
@@ -241,7 +249,7 @@ struct Appraised<'a> {
     what: &'a str,
     subject: Subject,
     verdict: &'static str,
-    /// The first rule that did not hold.
+    /// The first rule that did not hold, or that the result is contraindicated although all hold.
     refused: Option<Refusal>,
     claims: Vec<Claim>,
     rules: Vec<RuleResult>,
@@ -341,6 +349,8 @@ pub(crate) fn todo(rule: &str) -> &'static str {
         "ask for fresh evidence with the nonce that you send now; evidence is good for one nonce"
     } else if rule.contains("root") || rule.contains("simulated") || rule.contains("chain") {
         "use evidence of real hardware, or a policy that names the development root, for development only"
+    } else if rule == "platform.contraindicated" {
+        "the policy permits it, and nothing is to be trusted to such a guest: have it started without debugging and profiling"
     } else if rule.starts_with("collateral.") {
         "get endorsements of now with `casemate bundle create`"
     } else if rule.contains("measurement") || rule.contains("composition") {
@@ -359,6 +369,44 @@ mod tests {
         assert_eq!(days("30d"), Ok(30));
         for bad in ["30", "d", "0d", "-1d", "1.5d", "30 d", "30h", "4294967296d"] {
             assert!(days(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_contraindicated_result_ends_with_1_although_every_rule_holds() {
+        let appraised = |tier: &str, value: i8, failed: Option<Refusal>| {
+            let part = json!({
+                "ear_status": tier, "ear_trustworthiness_vector": {"runtime-opaque": value},
+                "ear_appraisal_policy_ids": ["p"],
+            });
+            let ear: Ear = serde_json::from_value(json!({
+                "eat_profile": "p", "ear_status": tier, "iat": 1, "exp": 2, "submods": {"platform": part},
+                "ear_verifier_id": {"developer": "d", "build": "b"},
+            }))
+            .unwrap();
+            Appraised {
+                path: "f".into(),
+                what: "a report",
+                subject: Subject::Hardware,
+                verdict: ear.status.name(),
+                refused: refusal_of(failed, &ear),
+                claims: vec![],
+                rules: vec![],
+                boot_log: vec![],
+            }
+        };
+        let open = appraised("contraindicated", 96, None);
+        assert_eq!(open.code(), 1);
+        let failure = open.failure().unwrap();
+        assert_eq!(failure.kind.code(), 1);
+        assert!(failure.to_string().contains("platform.contraindicated"), "{failure}");
+        assert!(failure.todo.contains("without debugging"), "{}", failure.todo);
+        // What failed first is what is told.
+        let first = appraised("contraindicated", 96, Some(Refusal::new("snp.vmpl", "0", "1")));
+        assert!(first.failure().unwrap().to_string().contains("snp.vmpl"));
+        for (tier, value) in [("warning", 32), ("affirming", 2)] {
+            let fine = appraised(tier, value, None);
+            assert_eq!((fine.code(), fine.failure()), (0, None), "{tier}");
         }
     }
 }

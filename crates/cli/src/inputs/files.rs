@@ -60,6 +60,22 @@ pub(crate) fn write_private_file(path: &Path, bytes: &[u8]) -> Outcome<()> {
     write_with_mode(path, bytes, 0o600)
 }
 
+/// Writes a file for its owner alone, where nothing is: neither a file nor a link that points nowhere.
+pub(super) fn create_new_private_file(path: &Path, bytes: &[u8], todo: &str) -> Outcome<()> {
+    let opened = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
+    let mut file = opened.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => {
+            Failure::input(format!("{}: there is a file already", path.display()), todo)
+        }
+        _ => cannot_write(path, &error),
+    })?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| {
+        // What is half written helps nobody.
+        let _ = std::fs::remove_file(path);
+        cannot_write(path, &error)
+    })
+}
+
 /// Opens an empty file for its owner alone.
 pub(crate) fn create_private_file(path: &Path) -> Outcome<File> {
     OpenOptions::new()

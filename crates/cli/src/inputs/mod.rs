@@ -3,11 +3,13 @@
 mod compose;
 mod files;
 mod images;
+mod keys;
 mod reference;
 mod trust;
 
 pub(crate) use compose::*;
 pub(crate) use files::*;
 pub(crate) use images::*;
+pub(crate) use keys::*;
 pub(crate) use reference::*;
 pub(crate) use trust::*;

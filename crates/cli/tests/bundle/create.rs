@@ -1,7 +1,8 @@
 //! Bundles that come about.
 
 use casemate_endorsements::{Collateral, SnpCollateral, TdxCollateral};
-use casemate_testkit::{CollateralParts, DevPki, SnpBody, TCB as SNP_TCB, TdBody, Tee};
+use casemate_evidence::CertificateKind;
+use casemate_testkit::{CollateralParts, CollateralSpec, DevPki, SnpBody, TCB as SNP_TCB, TdBody, Tee};
 
 use super::service::{Answer, Answers, PCK_CRL, QE, ROOT_CRL, Service, TCB, pccs};
 use super::{NOW, Place, tdx_pki};
@@ -126,6 +127,86 @@ fn a_report_its_table_and_a_kds_make_a_bundle() {
     assert_eq!(service.asked().len(), 4);
 }
 
+/// A certificate table with a CRL in it (GHCB specification 56421, section 4.1.8.1): GUID, offset, length.
+fn table_with_crl(parts: &SnpCollateral, crl: &[u8]) -> Vec<u8> {
+    let vek = parts.vek.as_deref().unwrap();
+    let entries = [
+        (CertificateKind::Ark, &parts.ark[..]),
+        (CertificateKind::Ask, &parts.ask),
+        (CertificateKind::Vcek, vek),
+        (CertificateKind::Crl, crl),
+    ];
+    let (mut header, mut data) = (Vec::new(), Vec::new());
+    for (kind, bytes) in entries {
+        header.extend_from_slice(&kind.guid());
+        for number in [24 * 5 + data.len(), bytes.len()] {
+            header.extend_from_slice(&u32::try_from(number).unwrap().to_le_bytes());
+        }
+        data.extend_from_slice(bytes);
+    }
+    [header, vec![0; 24], data].concat()
+}
+
+#[test]
+fn a_crl_that_came_with_a_report_never_wins_over_a_service_or_a_file() {
+    let place = Place::new();
+    let pki = DevPki::generate(Tee::Snp, NOW).unwrap();
+    let parts = snp_of(&pki);
+    // Still current, and a day older: the host's choice.
+    let CollateralParts::Snp(old) = pki.collateral_with(&CollateralSpec::at(NOW - 86_400)).unwrap() else {
+        unreachable!()
+    };
+    assert_ne!(old.crl, parts.crl);
+    let report = place.write("report.bin", pki.snp_report(&SnpBody::new()).unwrap());
+    let table = place.write("table.bin", table_with_crl(&parts, &old.crl));
+    let answers = Answers::from([("/vcek/v1/Genoa/crl".to_owned(), Answer::ok(parts.crl.clone()))]);
+    let service = Service::tls(answers);
+    let ca = place.write("ca.pem", &service.ca);
+    let evidence = ["--from-evidence", &report, "--certificate-table", &table];
+    let crl = || place.bundle().contents().snp.as_ref().map(|snp| snp.crl.clone());
+
+    let asks = ["--kds", &service.url, "--ca", &ca];
+    let made = place.create(&pki, &[&evidence[..], &asks].concat());
+    made.assert_ok();
+    assert_eq!(service.asked(), ["/vcek/v1/Genoa/crl"]);
+    assert_eq!(crl(), Some(parts.crl.clone()));
+    assert!(made.stdout.contains("from         snp.ark                evidence\n"), "{}", made.stdout);
+    assert!(
+        made.stdout.contains(&format!("from         snp.crl                {}", service.url)),
+        "{}",
+        made.stdout
+    );
+
+    // A service that has none is no reason to take the host's.
+    let empty = Service::tls(Answers::new());
+    let empty_ca = place.write("empty.pem", &empty.ca);
+    let asks = ["--kds", &empty.url, "--ca", &empty_ca];
+    place.create(&pki, &[&evidence[..], &asks].concat()).assert_fails(3, "404");
+
+    let file = place.write("crl.der", &parts.crl);
+    place.create(&pki, &[&evidence[..], &["--crl", &file]].concat()).assert_ok();
+    assert_eq!(crl(), Some(parts.crl.clone()));
+
+    let shown = place.create(&pki, &[&["--json"], &evidence[..]].concat()).json();
+    assert_eq!(crl(), Some(old.crl));
+    assert_eq!(shown["sources"]["snp.crl"], "evidence");
+}
+
+#[test]
+fn a_key_that_others_may_read_signs_no_bundle() {
+    let (place, pki) = (Place::new(), tdx_pki());
+    let file = place.write("collateral.json", qvl_of(&pki));
+    place.run(&["bundle", "keygen", "-o", "key.pem"]).assert_ok();
+    for mode in [0o644, 0o640] {
+        let open = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(place.path("key.pem"), open).unwrap();
+        place
+            .create(&pki, &["--collateral", &file, "--sign-key", "key.pem"])
+            .assert_fails(2, "others than its owner may use this key");
+    }
+    place.assert_nothing_written();
+}
+
 #[test]
 fn a_signed_bundle_names_its_signer() {
     let (place, pki) = (Place::new(), tdx_pki());
@@ -143,7 +224,10 @@ fn a_signed_bundle_names_its_signer() {
     let shown = place.run(&["--json", "bundle", "inspect", "b.json", "--now", super::NOW_TEXT]).json();
     assert_eq!(shown["signature"]["signer"], signer);
     assert_eq!(shown["signature"]["signed-at"], super::NOW_TEXT);
-    place.create(&pki, &["--collateral", &file, "--sign-key", &file]).assert_fails(2, "private P-256 key");
+    let junk = place.write("junk.pem", "no key");
+    let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(place.path("junk.pem"), own).unwrap();
+    place.create(&pki, &["--collateral", &file, "--sign-key", &junk]).assert_fails(2, "private P-256 key");
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn files_of_another_form_are_unusable() {
         (vec!["--snp-chain", "junk"], "ASK (or ASVK) and ARK"),
         (vec!["--collateral", "junk"], "not collateral in JSON"),
         (vec!["--from-evidence", "junk"], "junk: quote: "),
-        (vec!["--sign-key", "junk"], "private P-256 key"),
+        (vec!["--sign-key", "junk"], "others than its owner may use this key"),
         (vec!["--tcb-info", "none"], "none: "),
         (vec!["--fmspc", "00"], "12 hexadecimal digits"),
         (vec!["--product", "Rome"], "Milan, Genoa or Turin"),

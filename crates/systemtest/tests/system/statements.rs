@@ -229,18 +229,26 @@ fn a_signed_result_is_checked_by_a_second_party() {
     let token = desk.verify(&[&with_key[..], &["-"]].concat());
     token.assert_ok();
     assert_eq!((token.stdout.lines().count(), token.stdout.matches('.').count()), (1, 2), "{}", token.stdout);
+    let bound = ["--policy", "policy.toml", "--report-data", &desk.report_data];
     let check = ["ear", "verify", "good.jwt", "--key", "key.jwk", "--now", NOW];
-    let checked = desk.run(&check);
+    desk.run(&check).assert_fails(2, "--policy", "");
+    desk.run(&[&check[..], &bound[..2]].concat()).assert_fails(2, "must answer", "--report-data");
+    let other = "22".repeat(64);
+    desk.run(&[&check[..], &bound[..3], &[&other]].concat()).assert_refused("ear.nonce");
+    let none = format!("sha384:{}", "0".repeat(96));
+    desk.run(&[&check[..], &bound[2..], &["--policy-id", &none]].concat()).assert_refused("ear.policy");
+    let checked = desk.run(&[&check[..], &bound].concat());
     checked.assert_ok();
     assert!(checked.stdout.ends_with("verdict: affirming\n"), "{}", checked.stdout);
-    desk.run(&[&check[..6], &["2025-10-25T00:05:00Z"]].concat()).assert_refused("ear.time");
+    desk.run(&[&check[..6], &["2025-10-25T00:05:00Z"], &bound].concat()).assert_refused("ear.time");
 
     // A refusal has a token too, which says so and repeats no claim of the quote.
     let wrong = "11".repeat(64);
     let words = ["verify", "quote.bin", "--policy", "policy.toml", "--bundle", "bundle.json", "--now", NOW];
     let words = [&words[..], &["--report-data", &wrong], &with_key[..], &["bad.jwt"]].concat();
     desk.run(&words).assert_refused("platform.report-data");
-    let bad = desk.run(&["--json", "ear", "verify", "bad.jwt", "--key", "key.jwk", "--now", NOW]);
+    let words = ["--json", "ear", "verify", "bad.jwt", "--key", "key.jwk", "--now", NOW];
+    let bad = desk.run(&[&words[..], &bound[..3], &[&wrong]].concat());
     assert_eq!(bad.status.code(), Some(1), "{}{}", bad.stdout, bad.stderr);
     let bad: Value = serde_json::from_str(&bad.stdout).unwrap();
     assert_eq!(bad["ear_status"], "contraindicated");

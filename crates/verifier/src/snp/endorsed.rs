@@ -137,6 +137,36 @@ impl Endorsed {
         }
     }
 
+    /// Records what can be known without a report: rules `platform.roots`, `platform.chain` and `platform.crl`, by the
+    /// checks that an appraisal makes.
+    pub(crate) fn check(&mut self, ledger: &mut Ledger, roots: &Roots, now: UnixTime) {
+        // Whatever fails is in the ledger.
+        let _recorded = self.check_chain(ledger, roots, now);
+        if self.root.is_ok() {
+            let _recorded = self.require_crl(ledger, now);
+        }
+    }
+
+    fn check_chain(&mut self, ledger: &mut Ledger, roots: &Roots, now: UnixTime) -> Result<(), Failed> {
+        let root = ledger.accept(CHAIN, "an ARK certificate", self.root.as_ref())?;
+        let rooted = require_root_key(ledger, &root.dated.name, &root.key, roots, root.product.root());
+        let chain = ledger.accept(CHAIN, CHAIN_EXPECTED, self.chain.as_ref())?;
+        let names = format_args!("{} <- {}", chain.ask.common_name, root.dated.name).to_string();
+        let found = match &self.vek {
+            None => root
+                .dated
+                .require_valid_at(now)
+                .and_then(|()| chain.ask.require_valid_at(now))
+                .map_err(ChainError::from)
+                .map(|()| names),
+            Some(vek) => require_vek(root, chain, &mut self.veks, vek, chain.certifies, now)
+                .map(|vek| format!("{} <- {names}", vek.dated.name)),
+        };
+        let found = ledger.accept(CHAIN, CHAIN_EXPECTED, found)?;
+        ledger.require(CHAIN, true, CHAIN_EXPECTED, found)?;
+        rooted.map(drop)
+    }
+
     /// The certificate of a report's key that came with the endorsements.
     pub(crate) fn own_vek(&self) -> Option<&[u8]> {
         self.vek.as_deref()

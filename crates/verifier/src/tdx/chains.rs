@@ -11,16 +11,6 @@ pub(super) const PCK_ISSUERS: [&str; 2] = ["Intel SGX PCK Platform CA", "Intel S
 pub(super) const TCB_SIGNER: &str = "Intel SGX TCB Signing";
 
 /// Records rule `platform.roots`: that the root's key is one the policy accepts.
-pub(crate) fn require_root(
-    ledger: &mut Ledger,
-    root: &Certificate<'_>,
-    roots: &Roots,
-    vendor: VendorRoot,
-) -> Result<(), Failed> {
-    require_root_key(ledger, &root.common_name, &root.key_digest(), roots, vendor)
-}
-
-/// Likewise, for a root whose certificate was read before.
 pub(crate) fn require_root_key(
     ledger: &mut Ledger,
     name: &str,

@@ -1,11 +1,10 @@
 //! `casemate bundle create`: gathers endorsements, verifies what it gathered, signs it if it has a key, writes it whole or
 //! not at all.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use casemate_canon::Sha256;
-use casemate_endorsements::{BUNDLE_BYTES_MAX, Collateral, read_signing_key};
-use casemate_jose::SigningKey;
+use casemate_endorsements::{BUNDLE_BYTES_MAX, Collateral};
 use casemate_verifier::{PckCa, Roots, SnpProduct, UnixTime, check_collateral};
 use clap::{Args, ValueEnum};
 
@@ -20,6 +19,7 @@ const SOURCES: &str = "\
 Where the parts come from, the first that has a part:
   1. files:      --tcb-info, --pck-crl, --ark and so on; --collateral for all of TDX at once
   2. evidence:   --from-evidence: the chain inside it, and which platform the services are asked about
+                 (AMD's CRL in it only where neither --crl nor --kds is given: the host chose it)
   3. services:   --pccs, --root-ca-crl-url, --kds: asked for the parts that are then missing
 
 Nothing is contacted that is not named here. The vendors' public services, at the time of writing:
@@ -41,7 +41,7 @@ pub(super) struct CreateArgs {
     /// Where the bundle goes; a file that is there is replaced
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Sign the bundle with this private key (PKCS #8 or JWK, P-256)
+    /// Sign the bundle with this private key (PKCS #8 or JWK, P-256), whose file nobody else may read
     #[arg(long, value_name = "FILE")]
     sign_key: Option<PathBuf>,
     /// Time at which the parts must hold [default: now]
@@ -172,8 +172,9 @@ pub(super) struct ServiceArgs {
 pub(super) fn run(global: &Global, args: &CreateArgs) -> Outcome {
     let now = inputs::time_of(args.now)?;
     // First, so that a key that cannot be read costs no request.
-    let key = args.sign_key.as_deref().map(read_key).transpose()?;
-    let collateral = gather::gather(args)?;
+    let key = args.sign_key.as_deref().map(|path| inputs::read_key(path, "casemate bundle keygen"));
+    let key = key.transpose()?;
+    let (collateral, sources) = gather::gather(args)?;
     let roots = match args.development_root.as_slice() {
         [] => Roots::Production,
         keys => Roots::Development(keys.to_vec()),
@@ -195,7 +196,7 @@ pub(super) fn run(global: &Global, args: &CreateArgs) -> Outcome {
     let bundle = casemate_endorsements::read(&bytes)
         .map_err(|error| Failure::environment(error, "report this: it is a mistake of this program"))?;
     inputs::write_file(&args.output, &bytes)?;
-    inspect::show(global, &bundle, now);
+    inspect::show(global, &bundle, now, Some(&sources));
     if !global.json {
         lines::print(format!("wrote        {}", args.output.display()));
     }
@@ -220,12 +221,6 @@ fn verify(collateral: &Collateral, roots: &Roots, now: UnixTime, args: &CreateAr
             "fetch fresh parts from another service or file; for development, name the root with `--development-root`",
         )),
     }
-}
-
-fn read_key(path: &Path) -> Outcome<SigningKey> {
-    let todo = "give a P-256 key as PKCS #8 or JWK; `casemate bundle keygen` makes one";
-    let bytes = inputs::read_bytes(path, casemate_endorsements::KEY_BYTES_MAX, todo)?;
-    read_signing_key(&bytes).map_err(|error| Failure::input(format!("{}: {error}", path.display()), todo))
 }
 
 fn fmspc_of(text: &str) -> Result<[u8; 6], String> {

@@ -1,5 +1,6 @@
 //! Gathers the parts of a bundle: from files, from evidence, from services that the user named, in this order.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
@@ -56,18 +57,47 @@ struct SnpParts {
     vek: Option<Vec<u8>>,
 }
 
-/// Everything that the arguments name.
-pub(super) fn gather(args: &CreateArgs) -> Outcome<Collateral> {
+/// Where each part is from, by its name.
+pub(super) type Sources = BTreeMap<&'static str, String>;
+
+/// Names the source of every part that is there and has none yet.
+fn note_sources(sources: &mut Sources, tdx: &TdxParts, snp: &SnpParts, source: &str) {
+    let parts = [
+        ("tdx.root_ca_crl", &tdx.root_ca_crl),
+        ("tdx.pck_crl", &tdx.pck_crl),
+        ("tdx.pck_crl_chain", &tdx.pck_crl_chain),
+        ("tdx.tcb_info", &tdx.tcb_info),
+        ("tdx.tcb_info_chain", &tdx.tcb_info_chain),
+        ("tdx.qe_identity", &tdx.qe_identity),
+        ("tdx.qe_identity_chain", &tdx.qe_identity_chain),
+        ("snp.ark", &snp.ark),
+        ("snp.ask", &snp.ask),
+        ("snp.crl", &snp.crl),
+        ("snp.vek", &snp.vek),
+    ];
+    for (name, _) in parts.into_iter().filter(|(_, part)| part.is_some()) {
+        sources.entry(name).or_insert_with(|| source.to_owned());
+    }
+}
+
+/// Everything that the arguments name, and where it is from.
+pub(super) fn gather(args: &CreateArgs) -> Outcome<(Collateral, Sources)> {
     let wanted = wanted(args)?;
     let mut tdx = tdx_files(args)?;
     let mut snp = snp_files(args)?;
+    let mut sources = Sources::new();
+    note_sources(&mut sources, &tdx, &snp, "file");
     if let Some(wanted) = &wanted.snp {
         let WantedSnp { ark, ask, crl, vek, .. } = wanted.clone();
         snp.ark = snp.ark.or(ark);
         snp.ask = snp.ask.or(ask);
-        snp.crl = snp.crl.or(crl);
+        // The host made the table that it lies in, and could keep an older list in it than AMD's newest.
+        if args.services.kds.is_none() {
+            snp.crl = snp.crl.or(crl);
+        }
         snp.vek = snp.vek.or(vek);
     }
+    note_sources(&mut sources, &tdx, &snp, "evidence");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -78,12 +108,17 @@ pub(super) fn gather(args: &CreateArgs) -> Outcome<Collateral> {
         {
             let service = service(args, url)?;
             tdx.root_ca_crl = Some(asked(&service, "CRL of Intel's root", fetch_crl_at(&service)).await?);
+            note_sources(&mut sources, &tdx, &snp, service.address());
         }
         if let Some(url) = &args.services.pccs {
-            ask_pccs(&service(args, url)?, args, wanted.tdx.as_ref(), &mut tdx).await?;
+            let service = service(args, url)?;
+            ask_pccs(&service, args, wanted.tdx.as_ref(), &mut tdx).await?;
+            note_sources(&mut sources, &tdx, &snp, service.address());
         }
         if let Some(url) = &args.services.kds {
-            ask_kds(&service(args, url)?, args, wanted.snp.as_ref(), &mut snp).await?;
+            let service = service(args, url)?;
+            ask_kds(&service, args, wanted.snp.as_ref(), &mut snp).await?;
+            note_sources(&mut sources, &tdx, &snp, service.address());
         }
         Outcome::Ok(())
     })?;
@@ -91,6 +126,7 @@ pub(super) fn gather(args: &CreateArgs) -> Outcome<Collateral> {
     if let Some(wanted) = &wanted.tdx {
         tdx.pck_crl_chain = tdx.pck_crl_chain.or_else(|| Some(wanted.issuer_chain.clone()));
     }
+    note_sources(&mut sources, &tdx, &snp, "evidence");
     let collateral = Collateral {
         tdx: tdx.complete(wanted.tdx.is_some() || args.services.pccs.is_some())?,
         snp: snp.complete(wanted.snp.is_some() || args.services.kds.is_some())?,
@@ -102,7 +138,7 @@ pub(super) fn gather(args: &CreateArgs) -> Outcome<Collateral> {
         ));
     }
     require_wanted(&collateral, &wanted)?;
-    Ok(collateral)
+    Ok((collateral, sources))
 }
 
 /// TCB information of another family would refuse the very evidence that the bundle is made for.

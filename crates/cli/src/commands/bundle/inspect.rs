@@ -8,6 +8,7 @@ use casemate_verifier::{CollateralPart, UnixTime};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::gather::Sources;
 use crate::cli::Global;
 use crate::failure::{Failure, Outcome, one_line};
 use crate::inputs;
@@ -33,7 +34,7 @@ pub(super) struct InspectArgs {
 pub(super) fn run(global: &Global, args: &InspectArgs) -> Outcome {
     let bundle = inputs::read_bundle_file(&args.bundle)?;
     let now = inputs::time_of(args.now)?;
-    show(global, &bundle, now);
+    show(global, &bundle, now, None);
     let inspection = casemate_endorsements::inspect(bundle.contents());
     match inspection.parts.iter().find(|part| part.dates.is_err()) {
         None => Ok(0),
@@ -44,15 +45,22 @@ pub(super) fn run(global: &Global, args: &InspectArgs) -> Outcome {
     }
 }
 
-/// Prints what a bundle holds, as JSON where that is asked for.
-pub(super) fn show(global: &Global, bundle: &Bundle, now: UnixTime) {
+/// Prints what a bundle holds, and where each part is from where that is known; as JSON where that is asked for.
+pub(super) fn show(global: &Global, bundle: &Bundle, now: UnixTime, sources: Option<&Sources>) {
     let inspection = casemate_endorsements::inspect(bundle.contents());
     if global.json {
-        lines::print(as_json(bundle, &inspection, now));
+        let mut shown = as_json(bundle, &inspection, now);
+        if let (Some(sources), Some(members)) = (sources, shown.as_object_mut()) {
+            members.insert("sources".to_owned(), json!(sources));
+        }
+        lines::print(shown);
         return;
     }
     for line in as_lines(bundle, &inspection, now) {
         lines::print(line);
+    }
+    for (part, source) in sources.into_iter().flatten() {
+        lines::print(format!("from         {part:21}  {}", one_line(source)));
     }
 }
 

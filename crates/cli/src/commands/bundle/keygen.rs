@@ -26,17 +26,11 @@ pub(super) struct KeygenArgs {
 
 /// Makes the key and prints its name.
 pub(super) fn run(args: &KeygenArgs) -> Outcome {
-    if args.output.exists() {
-        return Err(Failure::input(
-            format!("{}: there is a file already", args.output.display()),
-            "name another file; a key that is lost cannot be made again",
-        ));
-    }
     let failed = |error: &dyn std::fmt::Display| Failure::environment(error, "try again");
     let key = SigningKey::generate().map_err(|error| failed(&error))?;
     let pem = signing_key_pem(&key).map_err(|error| failed(&error))?;
     let signer = signer_id(&key).map_err(|error| failed(&error))?;
-    inputs::write_private_file(&args.output, pem.as_bytes())?;
+    inputs::write_new_key(&args.output, &pem)?;
     lines::print(signer);
     Ok(0)
 }

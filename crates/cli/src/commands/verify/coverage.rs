@@ -59,7 +59,7 @@ impl Compared {
 const LAYERS: [&str; 6] = ["hardware", "firmware", "kernel", "warden", "composition", "agent"];
 
 /// Claims whose rule has another name than they have: claim, rules.
-const RULES: [(&str, &[&str]); 16] = [
+const RULES: [(&str, &[&str]); 19] = [
     ("tcb-status", &["tdx.tcb-status"]),
     ("tcb-advisories", &["tdx.advisories"]),
     ("tcb-evaluation-data-number", &["tdx.tcb-evaluation"]),
@@ -69,10 +69,13 @@ const RULES: [(&str, &[&str]); 16] = [
     ("mrconfigid", &["tdx.mrconfigid", "composition.launch-binding"]),
     ("host-data", &["snp.host-data", "composition.launch-binding"]),
     ("rtmr3", &["tdx.rtmr3", "log.rtmr3"]),
-    ("chip-id", &["snp.chip-id", "snp.chip"]),
+    ("chip-id", &["snp.chip-id", "snp.chips"]),
+    ("csp-id", &["snp.vlek-cloud"]),
+    ("policy.debug", &["snp.policy"]),
     ("name", &["agent.name", "agent.membership"]),
     ("simulated", &["platform.roots"]),
     ("debug", &["tdx.td-attributes"]),
+    ("open-to-host", &["tdx.td-attributes"]),
     ("migratable", &["tdx.td-attributes"]),
     ("vtpm.key", &["vtpm.key-trust", "vtpm.chain"]),
     ("log-head", &["log.box-head"]),
@@ -112,7 +115,7 @@ pub(super) fn layers<'a>(
         }];
     }
     let gaps = |name| match name {
-        "hardware" => facts.hardware_gaps(),
+        "hardware" => facts.hardware_gaps(subject),
         "firmware" => facts.firmware_gaps(),
         "kernel" => facts.kernel_gaps(subject),
         "warden" => facts.warden_gaps(subject),
@@ -208,6 +211,11 @@ impl Facts<'_, '_> {
         self.value("tee") == Some("snp")
     }
 
+    /// Whether the host may read the guest's memory: attributes of TDX, or the guest policy of SEV-SNP.
+    fn is_open(&self) -> bool {
+        ["debug", "policy.debug", "open-to-host"].into_iter().any(|name| self.value(name) == Some("true"))
+    }
+
     /// Whether a value is there and nothing but zeros.
     fn zero(&self, name: &str) -> bool {
         self.value(name).is_some_and(|value| !value.is_empty() && value.bytes().all(|digit| digit == b'0'))
@@ -234,7 +242,7 @@ impl Facts<'_, '_> {
         }
     }
 
-    fn hardware_gaps(&self) -> Vec<String> {
+    fn hardware_gaps(&self, subject: Subject) -> Vec<String> {
         let mut gaps = Vec::new();
         if self.of_the_host() {
             gaps.push(
@@ -251,8 +259,18 @@ impl Facts<'_, '_> {
         if self.value("signing-key") == Some("vlek") {
             gaps.push("which chip signed: a VLEK is the provider's key for many of them".to_owned());
         }
-        if self.value("debug") == Some("true") {
-            gaps.push("memory: debugging is on, so the host can read and change it".to_owned());
+        if self.is_open() {
+            gaps.push(
+                "memory: debugging or profiling is on or permitted, so the guest is open to the host, which can read and change it"
+                    .to_owned(),
+            );
+        }
+        if subject == Subject::Vtpm && self.value("tee").is_some() {
+            gaps.push(
+                "when the hardware made its report: only the TPM's quote answers this challenge, the report names the \
+                 TPM's key and answers none"
+                    .to_owned(),
+            );
         }
         if self.value("report-version-known") == Some("false") {
             gaps.push("fields of this report that are newer than this program".to_owned());

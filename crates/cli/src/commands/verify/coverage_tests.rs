@@ -112,7 +112,7 @@ fn zero_registers_of_azure_and_debugging_are_named() {
     assert!(gaps(&all, "firmware").contains("RTMR0 is zero"));
     assert!(gaps(&all, "kernel").contains("RTMR1 and RTMR2 are zero"));
     assert!(gaps(&all, "kernel").contains("no boot log was read"));
-    assert!(gaps(&all, "hardware").contains("debugging is on"));
+    assert!(gaps(&all, "hardware").contains("open to the host"));
     assert!(!gaps(&layers(Subject::Vtpm, &claims, &[], &[]), "kernel").contains("vTPM, whose quote"));
 }
 
@@ -171,4 +171,52 @@ fn a_tpm_that_the_host_runs_is_said_to_be_the_hosts() {
     let claims = [claim("platform", "vtpm.key", "k", Voucher::HostClaimed)];
     let layers = layers(Subject::Vtpm, &claims, &[], &[]);
     assert!(gaps(&layers, "hardware").starts_with("any hardware against the host: "));
+}
+
+#[test]
+fn every_rule_of_the_table_is_documented() {
+    let documented = include_str!("../../../../../docs/verification.md");
+    for (claim, rules) in RULES {
+        for rule in rules {
+            assert!(documented.contains(&format!("`{rule}`")), "{claim}: `{rule}`");
+        }
+    }
+}
+
+#[test]
+fn a_claim_of_snp_is_compared_by_the_rule_that_reads_it() {
+    for (name, its) in [
+        ("chip-id", "snp.chips"),
+        ("chip-id", "snp.chip-id"),
+        ("csp-id", "snp.vlek-cloud"),
+        ("policy.debug", "snp.policy"),
+    ] {
+        let claims = [hardware("simulated", "false"), hardware(name, "x")];
+        for (passed, compared) in [(true, Compared::Holds), (false, Compared::Fails)] {
+            let layers = layers(Subject::Hardware, &claims, &[rule(its, passed)], &[]);
+            assert_eq!(layer(&layers, "hardware").covered[1].compared, compared, "{name} {its}");
+        }
+    }
+}
+
+#[test]
+fn a_guest_that_the_host_may_read_is_said_to_be_open() {
+    for name in ["debug", "policy.debug", "open-to-host"] {
+        for (value, open) in [("true", true), ("false", false)] {
+            let claims = [hardware("simulated", "false"), hardware(name, value)];
+            let layers = layers(Subject::Hardware, &claims, &[], &[]);
+            assert_eq!(gaps(&layers, "hardware").contains("open to the host"), open, "{name} {value}");
+        }
+    }
+}
+
+#[test]
+fn a_report_that_speaks_for_a_tpm_answers_no_challenge() {
+    let key = [hardware("vtpm.key", "k"), hardware("tee", "snp")];
+    let says = |subject, claims: &[Claim]| {
+        gaps(&layers(subject, claims, &[], &[]), "hardware").contains("only the TPM's quote answers")
+    };
+    assert!(says(Subject::Vtpm, &key));
+    assert!(!says(Subject::Vtpm, &key[..1]), "no hardware speaks for it");
+    assert!(!says(Subject::Hardware, &key));
 }

@@ -6,7 +6,7 @@ use casemate_evidence::{BOOT_LOG_BYTES_MAX, CertificateKind, SigningKey, parse_b
 use casemate_protocol::Nonce;
 use casemate_protocol::cmw::Platform;
 use casemate_protocol::vtpm::{AkEvidence, Vtpm};
-use casemate_verifier::vek_product;
+use casemate_verifier::{Challenge, vek_product};
 use clap::Args;
 
 use crate::failure::{Failure, Outcome, one_line};
@@ -24,7 +24,7 @@ const TABLE_ENTRY_BYTES: usize = 24;
 
 /// What the statements must answer.
 #[derive(Args, Debug)]
-pub(super) struct Expected {
+pub(crate) struct Expected {
     /// The nonce that was sent, for evidence of `casemate attest`
     #[arg(long)]
     nonce: Option<Nonce>,
@@ -69,7 +69,38 @@ pub(crate) fn read_statement(path: &Path) -> Outcome<Recognised> {
     })
 }
 
+/// What a signed result must be of.
+pub(crate) enum Asked {
+    Nonce(Nonce),
+    ReportData([u8; REPORT_DATA_BYTES]),
+    ExtraData(Vec<u8>),
+}
+
+impl Asked {
+    pub(crate) fn challenge(&self) -> Challenge<'_> {
+        match self {
+            Self::Nonce(nonce) => Challenge::Nonce(nonce),
+            Self::ReportData(data) => Challenge::ReportData(data),
+            Self::ExtraData(data) => Challenge::ExtraData(data),
+        }
+    }
+}
+
 impl Expected {
+    /// The one that is given, for a result, which does not say of what kind of statement it is.
+    pub(crate) fn one(&self, file: &Path) -> Outcome<Asked> {
+        match (&self.nonce, &self.report_data, &self.extra_data) {
+            (Some(nonce), None, None) => Ok(Asked::Nonce(nonce.clone())),
+            (None, Some(_), None) => self.report_data(file).map(Asked::ReportData),
+            (None, None, Some(_)) => self.extra_data(file).map(Asked::ExtraData),
+            _ => Err(Failure::input(
+                format!("{}: what the result must answer is not given, or given twice", file.display()),
+                "give one of `--nonce`, `--report-data` and `--extra-data`, as the statement was asked; without it, a \
+                 result made for another question would do",
+            )),
+        }
+    }
+
     /// Refuses what nothing among the files would be compared with: whoever gave it believes that it is.
     pub(super) fn require_use(&self, files: &[Gathered]) -> Outcome<()> {
         let any = |is: fn(&Statement) -> bool| {
