@@ -48,10 +48,13 @@ impl std::error::Error for Refusal {}
 /// The text as one line that shows what it is: what would end the line, turn it around or hide in it becomes U+FFFD.
 #[must_use]
 pub fn printable_line(text: &str) -> String {
-    if is_plain(text) {
-        return text.to_owned();
-    }
-    text.chars().map(visible).collect()
+    into_printable_line(text.to_owned())
+}
+
+/// Likewise, for text that is at hand: it is given back where nothing in it had to change.
+#[must_use]
+pub fn into_printable_line(text: String) -> String {
+    if is_plain(&text) { text } else { text.chars().map(visible).collect() }
 }
 
 /// Whether all of it is printable ASCII, as nearly every text is.

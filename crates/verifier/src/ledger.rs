@@ -3,7 +3,7 @@
 use std::fmt;
 
 use casemate_protocol::Refusal;
-use casemate_protocol::refusal::printable_line;
+use casemate_protocol::refusal::into_printable_line;
 
 use crate::platform::Standing;
 use crate::time::UnixTime;
@@ -169,10 +169,13 @@ impl Ledger {
 /// A name or a value as one bounded line: part of it may come from a hostile certificate or a guest.
 fn printable(text: impl fmt::Display, chars_max: usize) -> String {
     let mut text = text.to_string();
-    if let Some((end, _)) = text.char_indices().nth(chars_max) {
+    // No character is shorter than a byte.
+    if text.len() > chars_max
+        && let Some((end, _)) = text.char_indices().nth(chars_max)
+    {
         text.truncate(end);
     }
-    printable_line(&text)
+    into_printable_line(text)
 }
 
 #[cfg(test)]

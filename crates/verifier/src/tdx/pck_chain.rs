@@ -45,7 +45,11 @@ pub(super) fn require<'c>(
     roots: &Roots,
     now: UnixTime,
 ) -> Result<&'c PckFacts, Failed> {
-    let digest = Sha256::of(pem);
+    // Of a chain that ends as the endorsements' own does, what differs between platforms is the leaf.
+    let digest = match crls.and_then(|crls| crls.leaf_before_chain(pem)) {
+        Some(leaf) => Sha256::of_parts(&[b"leaf", leaf]),
+        None => Sha256::of_parts(&[b"chain", pem]),
+    };
     let known = platforms.get(&digest).is_some();
     let facts = if known {
         platforms.get(&digest).ok_or_else(|| ledger.fail(RULE, EXPECTED, "none"))?
