@@ -138,6 +138,7 @@ fn parent(pid: u32) -> Option<u32> {
 mod tests {
     use std::fs;
     use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
 
     use crate::project::{Project, agent, casemate};
 
@@ -152,6 +153,11 @@ mod tests {
         let mut put = casemate(&["secret", "put", "x"]);
         project.place(&mut put);
         let mut put = put.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        // The parent goes on when the child has left its memory, which is before /proc shows the new program.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while project.census().processes.is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         assert_eq!(project.census().processes.len(), 1);
         put.kill().unwrap();
         put.wait().unwrap();
