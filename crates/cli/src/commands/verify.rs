@@ -5,6 +5,7 @@ mod ear;
 mod gather;
 mod report;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use casemate_protocol::Refusal;
@@ -29,24 +30,32 @@ use gather::{Beside, Gathered};
 pub(crate) use gather::{read_statement, read_vek, with_certificate};
 use report::{Colour, Context, Report};
 
+/// Our evidence, and anybody's quote.
+const EXAMPLES: &str = "\
+Example: casemate verify evidence.json --nonce 5f2c9e01aa43
+         casemate verify quote.bin --report-data HEX --policy policy.toml --bundle bundle.json";
+
 /// What the last line says, what the exit code does, and what is told from what.
 const HELP: &str = "\
 Verdicts:
   affirming         every rule holds, on genuine hardware without known weakness; exit code 0
-  warning           every rule holds, and the policy accepts a known weakness, or hardware that is SIMULATED:
-                    that shows how it works and is worth nothing outside development; exit code 0
-  contraindicated   a rule does not hold, or all hold under a policy that permits debugging or profiling, with
-                    which the host looks into the guest; exit code 1
-A file, an argument or a policy that is not usable ends with exit code 2. Of several files each is appraised by itself,
-and the highest exit code counts. To refuse simulated hardware whatever the policy says, give `--roots production`.
+  warning           every rule holds, and the policy accepts a known weakness, or a TPM stands
+                    alone, or the hardware is SIMULATED: that shows how it works and is worth
+                    nothing outside development; exit code 0
+  contraindicated   a rule does not hold, or all hold under a policy that permits debugging or
+                    profiling, with which the host looks into the guest; exit code 1
+A file, an argument or a policy that is not usable ends with exit code 2. Of several files each is
+appraised by itself, and the highest exit code counts. To refuse simulated hardware whatever the
+policy says, give `--roots production`.
 
-Files are told by their content: evidence of `casemate attest`; a TDX quote of version 4 or 5 or an SEV-SNP report (bytes,
-hexadecimal digits or base64; a report with or without its certificate table); a TPM's statement as JSON (Azure's
-evidence, a plain TPM's, or ours); an Azure HCL report. Nothing is fetched, and no socket is opened.";
+Files are told by their content: evidence of `casemate attest`; a TDX quote of version 4 or 5 or an
+SEV-SNP report (bytes, hexadecimal digits or base64; a report with or without its certificate
+table); a TPM's statement as JSON (Azure's evidence, a plain TPM's, or ours); an Azure HCL report.
+Nothing is fetched, and no socket is opened.";
 
 /// What `verify` takes.
 #[derive(Args, Debug)]
-#[command(before_help = "Example: casemate verify evidence.json --nonce 5f2c9e01aa43", after_help = HELP)]
+#[command(before_help = EXAMPLES, after_help = HELP)]
 pub(crate) struct VerifyArgs {
     /// Evidence of `casemate attest`, or a raw quote, report or TPM statement
     #[arg(required = true, value_name = "FILE")]
@@ -219,8 +228,14 @@ fn one<'a>(
         claims,
         rules,
         boot_log,
+        trust_vectors: trust_vectors(&ear),
     };
     Ok((appraised, ear))
+}
+
+/// The trust vector of each part.
+fn trust_vectors(ear: &Ear) -> BTreeMap<String, BTreeMap<String, i8>> {
+    ear.submods.iter().map(|(part, result)| (part.clone(), result.trustworthiness.clone())).collect()
 }
 
 /// Why a result is worth nothing: the first rule that did not hold, or what makes it contraindicated although all hold.
@@ -254,6 +269,7 @@ struct Appraised<'a> {
     claims: Vec<Claim>,
     rules: Vec<RuleResult>,
     boot_log: Vec<BootLogRow>,
+    trust_vectors: BTreeMap<String, BTreeMap<String, i8>>,
 }
 
 impl Appraised<'_> {
@@ -266,6 +282,7 @@ impl Appraised<'_> {
             claims: &self.claims,
             rules: &self.rules,
             boot_log: &self.boot_log,
+            trust_vectors: self.trust_vectors.iter().map(|(part, vector)| (part.as_str(), vector)).collect(),
         };
         if global.json {
             lines::print(report.json(context));
@@ -315,6 +332,12 @@ fn read_collateral(
     let path = match &args.bundle {
         Some(path) => path.clone(),
         None if files.iter().all(Gathered::is_of_a_tpm_alone) => {
+            if args.max_age.is_some() || !args.bundle_signer.is_empty() {
+                return Err(Failure::input(
+                    "`--max-age` or `--bundle-signer` is given, and no endorsements are read for a TPM alone",
+                    "leave it out",
+                ));
+            }
             return Ok(casemate_verifier::Collateral { tdx: None, snp: None });
         }
         None => inputs::bundle_file(&beside(Project::find(global), "endorsements", "--bundle FILE")?),
@@ -347,11 +370,25 @@ pub(crate) fn todo(rule: &str) -> &'static str {
         "compare with what the guest was asked to bind in: a statement made for another question proves nothing now"
     } else if rule.contains("nonce") {
         "ask for fresh evidence with the nonce that you send now; evidence is good for one nonce"
-    } else if rule.contains("root") || rule.contains("simulated") || rule.contains("chain") {
+    } else if rule == "platform.chain" || rule == "vtpm.chain" {
+        "a certificate was changed, is another chip's, or is outside its dates: get the evidence again, and check the clock"
+    } else if matches!(
+        rule,
+        "tdx.quote" | "snp.report" | "vtpm.quote" | "platform.signature" | "vtpm.signature"
+    ) {
+        "get the statement again, whole and unchanged: nothing in it can be relied on"
+    } else if rule == "boot-log.present" {
+        "give the log with `--boot-log FILE`"
+    } else if rule.contains("root") || rule.contains("simulated") {
         "use evidence of real hardware, or a policy that names the development root, for development only"
     } else if rule == "platform.contraindicated" {
         "the policy permits it, and nothing is to be trusted to such a guest: have it started without debugging and profiling"
-    } else if rule.starts_with("collateral.") {
+    } else if rule.starts_with("collateral.")
+        || matches!(
+            rule,
+            "platform.crl" | "tdx.fmspc" | "tdx.tcb-info" | "tdx.qe-identity" | "tdx.tcb-evaluation"
+        )
+    {
         "get endorsements of now with `casemate bundle create`"
     } else if rule.contains("measurement") || rule.contains("composition") {
         "if the change is meant, write the policy again with `casemate policy write --force`; if not, find who made it"
@@ -393,6 +430,7 @@ mod tests {
                 claims: vec![],
                 rules: vec![],
                 boot_log: vec![],
+                trust_vectors: trust_vectors(&ear),
             }
         };
         let open = appraised("contraindicated", 96, None);

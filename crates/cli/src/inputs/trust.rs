@@ -49,7 +49,7 @@ pub(crate) fn read_bundle(path: &Path, signers: &[Sha256], policy: &Policy) -> O
 
 /// Reads a bundle as it is.
 pub(crate) fn read_bundle_file(path: &Path) -> Outcome<Bundle> {
-    let todo = "name a bundle with `--bundle FILE`; `casemate up` makes one for the development platform";
+    let todo = "name a bundle that is whole; `casemate bundle create` makes one, and `casemate up` for the development platform";
     let bytes = inputs::read_bytes(path, casemate_endorsements::BUNDLE_BYTES_MAX, todo)?;
     casemate_endorsements::read(&bytes)
         .map_err(|error| Failure::input(format!("{}: {error}", path.display()), todo))

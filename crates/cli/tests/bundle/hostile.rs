@@ -141,7 +141,7 @@ fn files_of_another_form_are_unusable() {
         (vec!["--ark", "junk"], "not one certificate"),
         (vec!["--snp-chain", "junk"], "ASK (or ASVK) and ARK"),
         (vec!["--collateral", "junk"], "not collateral in JSON"),
-        (vec!["--from-evidence", "junk"], "junk: quote: "),
+        (vec!["--from-evidence", "junk"], "junk: no statement"),
         (vec!["--sign-key", "junk"], "others than its owner may use this key"),
         (vec!["--tcb-info", "none"], "none: "),
         (vec!["--fmspc", "00"], "12 hexadecimal digits"),

@@ -14,20 +14,24 @@ use casemate_endorsements::{
     certificate_der, crl_der, read_qvl, snp_chain_der, wanted_by_quote, wanted_by_report,
 };
 use casemate_protocol::Refusal;
-use casemate_protocol::cmw::{COLLECTION_BYTES_MAX, Evidence, Platform};
+use casemate_protocol::cmw::{COLLECTION_BYTES_MAX, Platform};
 use casemate_verifier::collateral_facts;
 
 use super::create::{CreateArgs, Signer};
+use crate::commands::verify::read_statement;
 use crate::failure::{Failure, Outcome};
 use crate::inputs;
 use crate::lines;
+use crate::statement::Statement;
 
-/// Bytes of a raw SNP report.
-const SNP_REPORT_BYTES: usize = 1184;
 /// Time after which waiting is spoken of.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// What to do about a part that is missing.
-const SOURCES: &str = "give the file, evidence that carries it, or a service (`--pccs`, `--kds`) that has it";
+const INTEL_SOURCES: &str =
+    "give its file (`--help` lists the options), or a service that has it: `--pccs URL`";
+/// Likewise, for AMD's.
+const AMD_SOURCES: &str =
+    "give `--ark`, `--ask` and `--crl`, evidence that carries them, or a service that has them: `--kds URL`";
 
 /// What evidence asks for, where it was given.
 #[derive(Default)]
@@ -160,29 +164,38 @@ fn require_wanted(collateral: &Collateral, wanted: &Wanted) -> Outcome<()> {
 }
 
 fn wanted(args: &CreateArgs) -> Outcome<Wanted> {
-    const TODO: &str = "give evidence of `casemate attest`, a raw TDX quote or a raw SNP report";
+    const TODO: &str =
+        "give evidence of `casemate attest`, a raw TDX quote or SNP report, or Azure's evidence";
     let Some(path) = &args.evidence.from_evidence else { return Ok(Wanted::default()) };
-    let bytes = inputs::read_bytes(path, COLLECTION_BYTES_MAX, TODO)?;
+    let statement = read_statement(path)?.statement;
     let unusable =
         |error: &dyn std::fmt::Display| Failure::input(format!("{}: {error}", path.display()), TODO);
     let table = match &args.evidence.certificate_table {
         Some(path) => inputs::read_bytes(path, COLLECTION_BYTES_MAX, "give a readable file")?,
         None => Vec::new(),
     };
-    let (quote, report) = if bytes.trim_ascii_start().first() == Some(&b'{') {
-        let evidence = Evidence::from_json_bytes(&bytes).map_err(|error| unusable(&error))?;
-        if let Platform::Tdx { quote } = evidence.platform {
-            (Some(quote), None)
-        } else if let Platform::Snp { report, certificates } = evidence.platform {
-            (None, Some((report, if table.is_empty() { certificates } else { table })))
-        } else {
-            return Err(unusable(&"this kind of evidence says nothing of endorsements"));
-        }
-    } else if bytes.len() == SNP_REPORT_BYTES {
-        (None, Some((bytes, table)))
-    } else {
-        (Some(bytes), None)
+    let platform = match statement {
+        Statement::Agent(evidence) => evidence.platform,
+        Statement::Platform(platform) => platform,
     };
+    let (quote, report) = match platform {
+        Platform::Tdx { quote } => (Some(quote), None),
+        Platform::Snp { report, certificates } => {
+            (None, Some((report, if table.is_empty() { certificates } else { table.clone() })))
+        }
+        _ => {
+            return Err(Failure::input(
+                format!("{}: a TPM's statement", path.display()),
+                "name the platform with `--fmspc` or `--product`, or give the quote or report that is in it",
+            ));
+        }
+    };
+    if args.evidence.certificate_table.is_some() && report.is_none() {
+        return Err(Failure::input(
+            format!("{}: `--certificate-table` belongs to an SNP report", path.display()),
+            "leave it out",
+        ));
+    }
     let tdx = quote.map(|quote| wanted_by_quote(&quote)).transpose().map_err(|error| unusable(&error))?;
     let snp = report.map(|(report, table)| wanted_by_report(&report, &table)).transpose();
     Ok(Wanted { tdx, snp: snp.map_err(|error| unusable(&error))? })
@@ -436,5 +449,6 @@ impl SnpParts {
 }
 
 fn required(name: &str, part: Option<Vec<u8>>) -> Outcome<Vec<u8>> {
-    part.ok_or_else(|| Failure::input(format!("{name} is missing"), SOURCES))
+    let sources = if name.starts_with("snp.") { AMD_SOURCES } else { INTEL_SOURCES };
+    part.ok_or_else(|| Failure::input(format!("{name} is missing"), sources))
 }

@@ -65,7 +65,7 @@ pub(super) fn run(args: &FromEvidence<'_>) -> Outcome {
         NotLearned::Refused(refused) => {
             let refusal = refused.first();
             let todo = todo(&refusal.rule);
-            Failure::refused(format!("{path}: no policy may accept this"), refusal, todo)
+            Failure::refused(format!("{path}: no policy is written from this"), refusal, todo)
         }
     })?;
     let text = format!(

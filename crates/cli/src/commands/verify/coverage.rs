@@ -272,6 +272,15 @@ impl Facts<'_, '_> {
                     .to_owned(),
             );
         }
+        if subject == Subject::Vtpm && self.value("tee").is_none() {
+            if !self.of_the_host() {
+                gaps.push(
+                    "that the key is in a TPM of hardware: the owner's word in the policy; software would look the same"
+                        .to_owned(),
+                );
+            }
+            gaps.push("the machine's memory: a TPM alone says nothing of it".to_owned());
+        }
         if self.value("report-version-known") == Some("false") {
             gaps.push("fields of this report that are newer than this program".to_owned());
         }

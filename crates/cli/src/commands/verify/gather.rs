@@ -61,7 +61,7 @@ pub(super) fn read_all(paths: &[PathBuf]) -> Vec<Gathered> {
 
 /// Reads a file and tells what it is.
 pub(crate) fn read_statement(path: &Path) -> Outcome<Recognised> {
-    let bytes = inputs::read_bytes(path, STATEMENT_BYTES_MAX, statement::KNOWN)?;
+    let bytes = inputs::read_bytes(path, STATEMENT_BYTES_MAX, "name a file that exists and can be read")?;
     statement::recognise(&bytes).map_err(|error| {
         // A place in JSON stands right after the name, as everywhere.
         let place = if error.what.starts_with(|c: char| c.is_ascii_digit()) { ":" } else { ": " };

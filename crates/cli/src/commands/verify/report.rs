@@ -1,5 +1,6 @@
 //! One appraisal as text and as JSON: what was given, with what it was judged, the tree, the rules, the verdict.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 
 use casemate_verifier::{BootLogRow, Claim, CollateralPart, Policy, Roots, RuleResult, UnixTime, Voucher};
@@ -28,6 +29,8 @@ pub(super) struct Report<'a> {
     pub(super) claims: &'a [Claim],
     pub(super) rules: &'a [RuleResult],
     pub(super) boot_log: &'a [BootLogRow],
+    /// AR4SI trust vector of each part: why the verdict is not better where every rule holds.
+    pub(super) trust_vectors: BTreeMap<&'a str, &'a BTreeMap<String, i8>>,
 }
 
 /// Whether marks are coloured.
@@ -117,6 +120,7 @@ impl Report<'_> {
         json!({
             "file": self.file, "what": self.what,
             "verdict": self.verdict, "simulated": simulated(self.claims),
+            "trust-vectors": self.trust_vectors,
             "policy": {
                 "id": context.policy.id().to_string(), "roots": context.roots(),
                 "collateral-age-max-days": context.policy.values().collateral_age_max_days,

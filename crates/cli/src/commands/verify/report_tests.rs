@@ -28,6 +28,7 @@ fn report<'a>(claims: &'a [Claim], rules: &'a [RuleResult]) -> Report<'a> {
         claims,
         rules,
         boot_log: &[],
+        trust_vectors: std::collections::BTreeMap::new(),
     }
 }
 
