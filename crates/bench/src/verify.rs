@@ -25,6 +25,7 @@ const ROUNDS: usize = 200;
 
 const DCAP_QVL: &str = "dcap-qvl";
 const SEV_CHAIN: &str = "sev, chain and report";
+const SEV_AMD: &str = "sev, AMD's own chain and report";
 const SEV_REPORT: &str = "sev, report alone";
 
 /// One of our cases: signature checks, and what it is measured against.
@@ -39,7 +40,7 @@ struct Line {
     floor_target: Option<([u32; 3], f64)>,
 }
 
-const LINES: [Line; 5] = [
+const LINES: [Line; 6] = [
     Line {
         name: "TDX, everything parsed and verified",
         // That the root signed the certificates of its two CAs is known: they are the same bytes since years.
@@ -70,6 +71,14 @@ const LINES: [Line; 5] = [
         floor_target: None,
     },
     Line {
+        name: "SNP, AMD's own chain, but for its CRL",
+        // ARK and ASK are certificates of AMD's that are known.
+        checks: [0, 1, 1],
+        peer: SEV_AMD,
+        peer_target: 3.0,
+        floor_target: None,
+    },
+    Line {
         name: "SNP, VCEK known",
         checks: [0, 1, 0],
         peer: SEV_REPORT,
@@ -86,9 +95,12 @@ pub(crate) fn run() -> Outcome<()> {
     let signatures = Signatures::make()?;
     let vek = amd::Vek::read(&snp.vek)?;
     let input = sev_input(&snp);
+    let amd_own = Snp::of_amd()?;
+    let amd_input = sev_input(&amd_own);
+    check_amd(&amd_own)?;
     let mut candidates = signatures.candidates();
     check(&tdx, &snp, &vek)?;
-    let [cold, handle, known, snp_cold, snp_known] = &LINES;
+    let [cold, handle, known, snp_cold, snp_amd, snp_known] = &LINES;
     candidates.push(Candidate::new(DCAP_QVL, || {
         let _verdict = black_box(intel::verify(&tdx.quote, &tdx.set.peer, tdx.now));
     }));
@@ -102,6 +114,10 @@ pub(crate) fn run() -> Outcome<()> {
         let _verdict = black_box(vek.verify(&snp.report));
     }));
     candidates.push(Candidate::new(snp_cold.name, || once(&snp.case)));
+    candidates.push(Candidate::new(SEV_AMD, || {
+        let _verdict = black_box(amd::verify(&amd_input));
+    }));
+    candidates.push(Candidate::new(snp_amd.name, || once(&amd_own.case)));
     candidates.push(with_one_handle(snp_known.name, &snp.case)?);
     let watch = Watch::begin();
     interleave(&mut candidates, ROUNDS);
@@ -143,6 +159,15 @@ fn check(tdx: &Tdx, snp: &Snp, vek: &amd::Vek) -> Outcome<()> {
     vek.verify(&snp.report)?;
     tdx.case.appraise(&mut tdx.case.handle())?;
     Ok(snp.case.appraise(&mut snp.case.handle())?)
+}
+
+/// That nothing but the CRL is missed: what is measured goes to its end.
+fn check_amd(snp: &Snp) -> Outcome<()> {
+    amd::verify(&sev_input(snp))?;
+    match snp.case.failed().as_slice() {
+        [only] if only == "platform.crl" => Ok(()),
+        other => Err(format!("the report of AMD's chain fails {other:?}").into()),
+    }
 }
 
 fn sev_input(snp: &Snp) -> amd::Input<'_> {

@@ -40,6 +40,17 @@ impl Case {
             .map_err(|refused| refused.first().to_string())
     }
 
+    /// Names of all rules that do not hold.
+    #[allow(dead_code, reason = "the measurement of memory has no use for it")]
+    pub(crate) fn failed(&self) -> Vec<String> {
+        let mut handle = self.handle();
+        let refused =
+            appraise_platform(&self.statement, None, &self.binding, &self.policy, &mut handle, self.now)
+                .err();
+        let rules = refused.into_iter().flat_map(|refused| refused.rules);
+        rules.filter(|rule| !rule.passed).map(|rule| rule.detail.rule).collect()
+    }
+
     /// The same evidence with another statement, whose report data is the same.
     #[allow(dead_code, reason = "for the measurement of memory alone")]
     pub(crate) fn with_quote(&self, quote: Vec<u8>) -> Self {
@@ -108,6 +119,30 @@ impl Snp {
             trust,
         };
         Ok(Self { case, report, collateral, vek: parts.vek })
+    }
+
+    /// A real report of Milan under AMD's own certificates, which ends at rule `platform.crl`: there is no CRL of AMD among
+    /// the vectors. Every other step is made, as the peer makes them, which reads no CRL.
+    #[allow(dead_code, reason = "the measurement of memory has no use for it")]
+    pub(crate) fn of_amd() -> Result<Self, Unusable> {
+        let folder = vectors::folder().ok_or("the folder of vectors is not there")?;
+        let amd = |name: &str| {
+            vectors::read(&folder, &format!("attestation-rs/crates/attestation/certs/amd/milan/{name}.der"))
+        };
+        let report = vectors::read(&folder, "trustee/deps/verifier/test_data/snp/test-report.bin")?;
+        let vek = vectors::read(&folder, "trustee/deps/verifier/test_data/snp/test-vcek.der")?;
+        let collateral =
+            SnpCollateral { ark: amd("ark")?, ask: amd("ask")?, crl: Vec::new(), vek: Some(vek.clone()) };
+        let report_data = *casemate_evidence::parse_snp_report(&report)?.report_data;
+        let case = Case {
+            statement: Platform::Snp { report: report.clone(), certificates: Vec::new() },
+            binding: Binding::ReportData(report_data),
+            policy: Policy::parse(&ours::snp_policy(&report, Trust::Production)).map_err(Box::new)?,
+            collateral: Collateral { tdx: None, snp: Some(collateral.clone()) },
+            now: UnixTime(NOW),
+            trust: Trust::Production,
+        };
+        Ok(Self { case, report, collateral, vek })
     }
 }
 
