@@ -128,16 +128,16 @@ fn broken_evidence_and_bundles_are_unusable_not_refused() {
         output.assert_fails(2, "e.json", "casemate attest");
     }
     fs::write(project.file("e.json"), vec![b' '; 64 << 20]).unwrap();
-    project.run(&verify).assert_fails(2, "e.json", "casemate attest");
+    project.run(&verify).assert_fails(2, "e.json", "8388608 bytes");
     fs::write(project.file("e.json"), &whole).unwrap();
     project.run(&verify).assert_ok();
 
     let bundle = fs::read(project.project_dir().join("emulator/bundle.json")).unwrap();
     let with_bundle = [&verify[..], &["--bundle", "b.json"]].concat();
-    project.run(&with_bundle).assert_fails(2, "b.json", "--bundle");
+    project.run(&with_bundle).assert_fails(2, "b.json", "bundle create");
     for bytes in [bundle[..bundle.len() / 2].to_vec(), b"{}".to_vec(), Vec::new(), vec![b'{'; 1 << 20]] {
         fs::write(project.file("b.json"), bytes).unwrap();
-        project.run(&with_bundle).assert_fails(2, "b.json", "--bundle");
+        project.run(&with_bundle).assert_fails(2, "b.json", "bundle create");
     }
     fs::write(project.file("b.json"), &bundle).unwrap();
     project.run(&with_bundle).assert_ok();
