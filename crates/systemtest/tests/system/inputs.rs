@@ -128,7 +128,7 @@ fn broken_evidence_and_bundles_are_unusable_not_refused() {
         output.assert_fails(2, "e.json", "casemate attest");
     }
     fs::write(project.file("e.json"), vec![b' '; 64 << 20]).unwrap();
-    project.run(&verify).assert_fails(2, "e.json", "8388608 bytes");
+    project.run(&verify).assert_fails(2, "8388608 bytes", "a file that exists");
     fs::write(project.file("e.json"), &whole).unwrap();
     project.run(&verify).assert_ok();
 
