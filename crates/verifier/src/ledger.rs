@@ -140,12 +140,13 @@ impl Ledger {
     pub(crate) fn claim(
         &mut self,
         part: &'static str,
-        name: impl fmt::Display,
+        name: impl Into<String>,
         value: impl fmt::Display,
         voucher: Voucher,
     ) {
-        let name = printable(name, CLAIM_NAME_CHARS_MAX);
-        self.claims.push(Claim { part, name, value: printable(value, CLAIM_VALUE_CHARS_MAX), voucher });
+        let name = printable(name.into(), CLAIM_NAME_CHARS_MAX);
+        let value = printable(value.to_string(), CLAIM_VALUE_CHARS_MAX);
+        self.claims.push(Claim { part, name, value, voucher });
     }
 
     /// Records what stands behind the platform's statement.
@@ -167,8 +168,7 @@ impl Ledger {
 }
 
 /// A name or a value as one bounded line: part of it may come from a hostile certificate or a guest.
-fn printable(text: impl fmt::Display, chars_max: usize) -> String {
-    let mut text = text.to_string();
+fn printable(mut text: String, chars_max: usize) -> String {
     // No character is shorter than a byte.
     if text.len() > chars_max
         && let Some((end, _)) = text.char_indices().nth(chars_max)
