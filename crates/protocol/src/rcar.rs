@@ -18,6 +18,8 @@ pub const SESSION_COOKIE: &str = "kbs-session-id";
 pub const ERROR_TYPE_PREFIX: &str = "https://github.com/confidential-containers/kbs/errors/";
 /// Largest request body in bytes: a collection, and room for what is around it.
 pub const REQUEST_BYTES_MAX: usize = COLLECTION_BYTES_MAX + (1 << 20);
+/// Largest runtime data of an attestation in bytes: a nonce and a key.
+pub const RUNTIME_DATA_BYTES_MAX: usize = 4096;
 /// Largest secret in bytes.
 pub const SECRET_BYTES_MAX: usize = 64 << 10;
 
@@ -66,17 +68,76 @@ pub struct RuntimeData {
 }
 
 /// Body of `POST /kbs/v0/attest` as received: nothing is built of init-data, and the evidence is still text.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug)]
 pub struct ReceivedAttestation<'a> {
     /// `None` where it is absent or `null`.
-    #[serde(default)]
     pub init_data: Option<IgnoredAny>,
     /// What the evidence claims to be bound to.
     pub runtime_data: RuntimeData,
     /// The evidence.
-    #[serde(borrow)]
     pub tee_evidence: ReceivedTeeEvidence<'a>,
+}
+
+/// Why a body is not an attestation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttestationError {
+    /// The body, or a part of it, is something else than an object.
+    #[error("{part} is not a JSON object")]
+    NotAnObject {
+        /// Which part.
+        part: &'static str,
+    },
+    /// Runtime data larger than [`RUNTIME_DATA_BYTES_MAX`].
+    #[error("runtime-data of {found} bytes, at most {RUNTIME_DATA_BYTES_MAX} allowed")]
+    RuntimeData {
+        /// Their size.
+        found: usize,
+    },
+    /// Not JSON, or a member that is missing, repeated or of another type.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
+/// The body with its members still text. The parser quotes a value of the wrong type in its error, at six bytes for one
+/// that is not printable; so no value of unbounded length is given a type.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Members<'a> {
+    #[serde(default)]
+    init_data: Option<IgnoredAny>,
+    #[serde(borrow)]
+    runtime_data: &'a RawValue,
+    #[serde(borrow)]
+    tee_evidence: &'a RawValue,
+}
+
+impl<'a> ReceivedAttestation<'a> {
+    /// Takes a body apart.
+    ///
+    /// # Errors
+    /// [`AttestationError`].
+    pub fn from_json_bytes(body: &'a [u8]) -> Result<Self, AttestationError> {
+        require_object("body", body)?;
+        let members: Members<'a> = serde_json::from_slice(body)?;
+        let runtime_data = members.runtime_data.get();
+        if runtime_data.len() > RUNTIME_DATA_BYTES_MAX {
+            return Err(AttestationError::RuntimeData { found: runtime_data.len() });
+        }
+        require_object("tee-evidence", members.tee_evidence.get().as_bytes())?;
+        Ok(Self {
+            init_data: members.init_data,
+            runtime_data: serde_json::from_str(runtime_data)?,
+            tee_evidence: serde_json::from_str(members.tee_evidence.get())?,
+        })
+    }
+}
+
+fn require_object(part: &'static str, json: &[u8]) -> Result<(), AttestationError> {
+    if json.trim_ascii_start().first() == Some(&b'{') {
+        return Ok(());
+    }
+    Err(AttestationError::NotAnObject { part })
 }
 
 /// The evidence as received.
@@ -171,14 +232,40 @@ mod tests {
             },
         };
         let text = serde_json::to_string(&sent).unwrap();
-        let received: ReceivedAttestation<'_> = serde_json::from_str(&text).unwrap();
+        let received = ReceivedAttestation::from_json_bytes(text.as_bytes()).unwrap();
         assert!(received.init_data.is_none());
         assert_eq!(received.runtime_data, sent.runtime_data);
         assert_eq!(received.tee_evidence.primary_evidence.get(), r#"{"a":[1]}"#);
         let with = text.replace(r#""init-data":null"#, r#""init-data":{"a":[[0]]}"#);
-        assert!(serde_json::from_str::<ReceivedAttestation<'_>>(&with).unwrap().init_data.is_some());
+        assert!(ReceivedAttestation::from_json_bytes(with.as_bytes()).unwrap().init_data.is_some());
         let without = text.replace(r#""init-data":null,"#, "");
-        assert!(serde_json::from_str::<ReceivedAttestation<'_>>(&without).unwrap().init_data.is_none());
+        assert!(ReceivedAttestation::from_json_bytes(without.as_bytes()).unwrap().init_data.is_none());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_quoting_what_was_sent() {
+        let long = "\u{7f}".repeat(100_000);
+        let key = r#"{"kty":"EC"}"#;
+        for body in [
+            format!(r#""{long}""#),
+            format!(r#"{{"runtime-data":"{long}","tee-evidence":{{}}}}"#),
+            format!(r#"{{"runtime-data":{{"nonce":"{long}","tee-pubkey":{key}}},"tee-evidence":{{}}}}"#),
+            format!(r#"{{"runtime-data":{{}},"tee-evidence":"{long}"}}"#),
+            format!(r#"{{"{long}":1}}"#),
+            format!(r#"{{"runtime-data":{{}},"tee-evidence":{{"{long}":1}}}}"#),
+        ] {
+            let error = ReceivedAttestation::from_json_bytes(body.as_bytes()).unwrap_err();
+            assert!(error.to_string().len() < 200, "{}", error.to_string().len());
+        }
+        let size = |length: usize| {
+            let body = format!(r#"{{"runtime-data":"{}","tee-evidence":{{}}}}"#, "x".repeat(length - 2));
+            matches!(
+                ReceivedAttestation::from_json_bytes(body.as_bytes()),
+                Err(AttestationError::RuntimeData { found }) if found == length
+            )
+        };
+        assert!(!size(RUNTIME_DATA_BYTES_MAX));
+        assert!(size(RUNTIME_DATA_BYTES_MAX + 1));
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub(super) async fn attest(
     let work = move |app: &App| {
         // Held until the work is done, even where the client has gone.
         let _held = (place, appraising);
-        let attestation: ReceivedAttestation<'_> = serde_json::from_slice(&taken.bytes)
+        let attestation = ReceivedAttestation::from_json_bytes(&taken.bytes)
             .map_err(|_| ApiError::Malformed { what: "body is not an attestation with a P-256 key" })?;
         appraise_and_log(app, &id, &attestation)
     };
