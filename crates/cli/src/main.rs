@@ -12,8 +12,6 @@ mod progress;
 mod project;
 mod statement;
 mod supervisor;
-#[cfg(test)]
-mod vectors;
 
 use std::process::ExitCode;
 

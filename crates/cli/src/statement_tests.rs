@@ -1,7 +1,7 @@
 //! What real and made-up files are taken for.
 
 use super::*;
-use crate::vectors;
+use casemate_testkit::vectors;
 
 fn what(bytes: &[u8]) -> String {
     recognise(bytes).unwrap_or_else(|error| panic!("{}", error.what)).what

@@ -36,10 +36,10 @@ pub fn pki(tee: Tee) -> &'static DevPki {
 /// true of the path. None where there is no such folder.
 #[must_use]
 pub fn real(wanted: impl Fn(&str) -> bool) -> Vec<Vec<u8>> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
-    let folder = std::env::var_os("CASEMATE_VECTORS").map_or(beside, PathBuf::from);
     let mut files = Vec::new();
-    collect(&folder, &mut files);
+    if let Some(folder) = casemate_testkit::vectors::find() {
+        collect(&folder, &mut files);
+    }
     files.sort();
     files
         .into_iter()

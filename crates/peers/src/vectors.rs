@@ -1,7 +1,7 @@
 //! Real evidence from the folder of vectors, in the forms that ours and the peers take.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use casemate_canon::Sha256;
 use casemate_testkit::TdxCollateralParts;
@@ -14,13 +14,7 @@ use serde_json::value::RawValue;
 /// Why a vector cannot be used.
 pub type Unusable = Box<dyn std::error::Error + Send + Sync>;
 
-/// `CASEMATE_VECTORS`, or `../shared/vectors` beside the workspace; none where it is not there.
-#[must_use]
-pub fn folder() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
-    let folder = std::env::var_os("CASEMATE_VECTORS").map_or(beside, PathBuf::from);
-    folder.is_dir().then_some(folder)
-}
+pub use casemate_testkit::vectors::find as folder;
 
 /// The content of a file there.
 ///

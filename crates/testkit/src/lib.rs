@@ -13,6 +13,7 @@ mod store;
 mod tdx_collateral;
 mod tdx_pki;
 mod tdx_quote;
+pub mod vectors;
 mod x509;
 
 use std::fmt;

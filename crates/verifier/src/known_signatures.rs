@@ -138,8 +138,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::vectors;
     use crate::x509::{Certificate, read_pem_chain};
+    use casemate_testkit::vectors;
 
     /// Every certificate of the vendors in the vectors.
     fn published(folder: &Path) -> Vec<Vec<u8>> {

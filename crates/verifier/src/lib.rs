@@ -29,8 +29,6 @@ mod roots;
 mod snp;
 mod tdx;
 mod time;
-#[cfg(test)]
-mod vectors;
 mod verified_collateral;
 mod vtpm;
 mod x509;

@@ -302,18 +302,7 @@ pub(crate) fn qvl_of(pki: &DevPki) -> Vec<u8> {
 #[test]
 fn collateral_of_intel_makes_a_bundle_within_its_window_and_not_beside_it() {
     const TEST: &str = "collateral_of_intel_makes_a_bundle_within_its_window_and_not_beside_it";
-    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
-    let folder = std::env::var_os("CASEMATE_VECTORS").map_or(beside, std::path::PathBuf::from);
-    if !folder.is_dir() {
-        assert_ne!(
-            std::env::var("CI").as_deref(),
-            Ok("true"),
-            "{TEST}: vectors absent at {}",
-            folder.display()
-        );
-        eprintln!("{TEST}: not run: vectors absent at {}", folder.display());
-        return;
-    }
+    let Some(folder) = casemate_testkit::vectors::folder(TEST) else { return };
     let folder = folder.canonicalize().unwrap().join("_assembled");
     let windows = std::fs::read(folder.join("windows.json")).unwrap();
     let windows: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&windows).unwrap();

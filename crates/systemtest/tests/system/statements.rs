@@ -12,17 +12,9 @@ use serde_json::{Value, json};
 use crate::offline::without_sockets;
 use crate::project::{COMMAND_BOUND, Output, Project, agent, casemate, run_bounded};
 
-/// Where evidence of real hardware is: `CASEMATE_VECTORS`, or beside the workspace. Without it a test does not run, and
-/// fails where CI is set.
+/// The folder of vectors, by its whole path: commands run in folders of their own.
 fn vectors(test: &str) -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
-    let folder = std::env::var_os("CASEMATE_VECTORS").map_or(beside, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder.canonicalize().unwrap());
-    }
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{test}: vectors absent at {}", folder.display());
-    println!("{test}: not run: vectors absent at {}", folder.display());
-    None
+    casemate_testkit::vectors::folder(test).map(|folder| folder.canonicalize().unwrap())
 }
 
 /// A real quote of a production trust domain, its collateral, and a time in its window.

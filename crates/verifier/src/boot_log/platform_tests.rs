@@ -16,9 +16,9 @@ use crate::policy::{
 use crate::roots::Roots;
 use crate::tdx::vector_tests::{collateral, expectations};
 use crate::time::UnixTime;
-use crate::vectors;
 use crate::verified_collateral::VerifiedCollateral;
 use crate::{Binding, PlatformAppraisal, Refused, appraise_platform};
+use casemate_testkit::vectors;
 
 const CCEL: &str = "go-tdx-guest/testing/testdata/ccel/ccel_data.dat";
 const QUOTE: &str = "go-tdx-guest/testing/testdata/ccel/cos-113-tdx-quote.dat";

@@ -10,7 +10,7 @@ use super::label::EventLabel;
 use super::register::{Measured, Register, RegisterKind, RegisterValue};
 use super::replay::{Replay, ReplayError};
 use super::table::{BootLogRow, boot_log_rows};
-use crate::vectors;
+use casemate_testkit::vectors;
 
 const TPM_LOGS: &str = "go-eventlog/testdata/eventlogs/tpm";
 const CCELS: &str = "go-eventlog/testdata/eventlogs/ccel";

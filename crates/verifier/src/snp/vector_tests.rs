@@ -15,8 +15,8 @@ use crate::ledger::Ledger;
 use crate::policy::{SnpAllowance, SnpExpectations};
 use crate::roots::Roots;
 use crate::time::{UnixTime, Window};
-use crate::vectors;
 use crate::x509::{Certificate, read_pem_chain};
+use casemate_testkit::vectors;
 
 const CERTIFICATES: &str = "attestation-rs/crates/attestation/certs/amd";
 const TRUSTEE: &str = "trustee/deps/verifier/test_data/snp";

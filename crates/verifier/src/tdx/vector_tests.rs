@@ -16,8 +16,8 @@ use crate::platform::Scope;
 use crate::policy::{CompositionExpectations, Measurement, Policy, PolicyValues, TdxExpectations};
 use crate::roots::Roots;
 use crate::time::UnixTime;
-use crate::vectors;
 use crate::verified_collateral::VerifiedCollateral;
+use casemate_testkit::vectors;
 
 /// A collateral set, with the two documents put together as the service gives them.
 pub(crate) fn collateral(folder: &Path, file: &str) -> TdxCollateral {

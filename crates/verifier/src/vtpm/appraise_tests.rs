@@ -18,8 +18,8 @@ use crate::ledger::{Claim, Voucher};
 use crate::policy::{KeyUsage, Policy, PolicyError};
 use crate::tdx::vector_tests::collateral as tdx_collateral;
 use crate::time::UnixTime;
-use crate::vectors;
 use crate::verified_collateral::VerifiedCollateral;
+use casemate_testkit::vectors;
 
 const NOW: UnixTime = UnixTime(1_780_272_000);
 const NONCE: &[u8] = b"thirty-two bytes of a challenge.";

@@ -15,7 +15,7 @@ use crate::ledger::{Failed, Ledger, Voucher};
 use crate::policy::{GoogleExpectations, KeyUsage, OwnerExpectations};
 use crate::roots::Roots;
 use crate::time::UnixTime;
-use crate::vectors;
+use casemate_testkit::vectors;
 
 const TRUSTEE: &str = "trustee/deps/verifier/test_data";
 const GOOGLE: &str = "go-tpm-tools";
