@@ -88,19 +88,12 @@ impl Layout {
 
     /// A new file in the store's own file system, so that it can be renamed into place.
     pub(crate) fn temporary(&self) -> Result<NamedTempFile, ImageError> {
-        let tmp = self.tmp();
-        tempfile::Builder::new()
-            .prefix("file-")
-            .tempfile_in(&tmp)
-            .map_err(|error| ImageError::io("make a file in", &tmp, &error))
+        temporary_in(&self.tmp())
     }
 
     /// Gives a written file its name. What had the name before is replaced: the new one is known good.
     pub(crate) fn persist(&self, file: NamedTempFile, path: &Path) -> Result<(), ImageError> {
-        file.as_file().sync_all().map_err(|error| ImageError::io("sync", path, &error))?;
-        let file = file.persist(path).map_err(|error| ImageError::io("name", path, &error.error))?;
-        drop(file);
-        sync_parent(path)
+        persist(file, path)
     }
 
     /// The same for a file at `from`, already synced.
@@ -132,16 +125,29 @@ impl Layout {
         rule: &str,
         bytes_max: u64,
     ) -> Result<Vec<u8>, ImageError> {
-        let bytes = read_bounded(&self.blob(digest), bytes_max)?
-            .ok_or_else(|| ImageError::NotFound { what: digest.to_string() })?;
-        let found = Sha256::of(&bytes);
-        if found == *digest { Ok(bytes) } else { Err(Refusal::new(rule, digest, found).into()) }
+        read_verified(&self.blob(digest), digest, rule, bytes_max)
     }
 
     /// Opens a blob for reading.
     pub(crate) fn open_blob(&self, digest: &Sha256) -> Result<File, ImageError> {
         open(&self.blob(digest))?.ok_or_else(|| ImageError::NotFound { what: digest.to_string() })
     }
+}
+
+/// A new file in `directory`.
+pub(crate) fn temporary_in(directory: &Path) -> Result<NamedTempFile, ImageError> {
+    tempfile::Builder::new()
+        .prefix("file-")
+        .tempfile_in(directory)
+        .map_err(|error| ImageError::io("make a file in", directory, &error))
+}
+
+/// Gives a written file its name. What had the name before is replaced.
+pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<(), ImageError> {
+    file.as_file().sync_all().map_err(|error| ImageError::io("sync", path, &error))?;
+    let file = file.persist(path).map_err(|error| ImageError::io("name", path, &error.error))?;
+    drop(file);
+    sync_parent(path)
 }
 
 /// Opens a plain file, following no link; none if there is nothing.
@@ -171,6 +177,19 @@ pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>
         return Err(ImageError::Limit { what: "bytes of a document", limit: bytes_max });
     }
     Ok(Some(bytes))
+}
+
+/// Reads the document `digest` at `path` and compares its digest under `rule`.
+pub(crate) fn read_verified(
+    path: &Path,
+    digest: &Sha256,
+    rule: &str,
+    bytes_max: u64,
+) -> Result<Vec<u8>, ImageError> {
+    let bytes =
+        read_bounded(path, bytes_max)?.ok_or_else(|| ImageError::NotFound { what: digest.to_string() })?;
+    let found = Sha256::of(&bytes);
+    if found == *digest { Ok(bytes) } else { Err(Refusal::new(rule, digest, found).into()) }
 }
 
 fn sync_parent(path: &Path) -> Result<(), ImageError> {

@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 
 use casemate_canon::{Sha256, to_canonical_json};
 use casemate_composition::lock::User;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::ImageError;
 
 pub(crate) const MEDIA_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Docker's names for the same (distribution project, image manifest version 2, schema 2).
+pub(crate) const MEDIA_DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub(crate) const MEDIA_DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 pub(crate) const MEDIA_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const MEDIA_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const MEDIA_LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -26,18 +29,48 @@ pub(crate) enum Compression {
     Gzip,
 }
 
-/// Content somewhere else, by digest.
+/// Content somewhere else, by digest (image specification 1.1, "OCI Content Descriptors").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Descriptor {
-    pub(crate) media_type: String,
-    pub(crate) digest: Sha256,
-    pub(crate) size: u64,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+pub struct Descriptor {
+    /// What it is.
+    pub media_type: String,
+    /// Its digest.
+    pub digest: Sha256,
+    /// Its size in bytes.
+    pub size: u64,
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) platform: Option<Platform>,
+}
+
+/// What an image runs on, in the words of Go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Platform {
+    pub(crate) architecture: String,
+    pub(crate) os: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) variant: Option<String>,
 }
 
 impl Descriptor {
+    pub(crate) fn new(media_type: &str, digest: Sha256, size: u64) -> Self {
+        Self { media_type: media_type.to_owned(), digest, size, annotations: BTreeMap::new(), platform: None }
+    }
+
+    /// Whether it points at an index.
+    #[must_use]
+    pub fn is_index(&self) -> bool {
+        [MEDIA_INDEX, MEDIA_DOCKER_INDEX].contains(&self.media_type.as_str())
+    }
+
+    /// Whether it points at a manifest.
+    #[must_use]
+    pub fn is_manifest(&self) -> bool {
+        [MEDIA_MANIFEST, MEDIA_DOCKER_MANIFEST].contains(&self.media_type.as_str())
+    }
+
     /// How the layer it points at is stored.
     pub(crate) fn layer_compression(&self) -> Result<Compression, ImageError> {
         match self.media_type.as_str() {
@@ -109,6 +142,11 @@ pub(crate) struct Rootfs {
     pub(crate) diff_ids: Vec<Sha256>,
 }
 
+/// Tools written in Go write an empty map as `null`.
+fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// Reads a document of kind `what`.
 pub(crate) fn parse<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, ImageError> {
     serde_json::from_slice(bytes).map_err(|error| ImageError::Malformed {
@@ -122,12 +160,70 @@ pub(crate) fn to_bytes<T: Serialize>(what: &'static str, document: &T) -> Result
     to_canonical_json(document).map_err(|error| ImageError::Malformed { what, problem: error.to_string() })
 }
 
+/// Reads an index and returns the entry for this machine: the first that matches, as the
+/// specification asks; or the only one, where it names no platform.
+pub(crate) fn choose(bytes: &[u8]) -> Result<Descriptor, ImageError> {
+    let index: Index = parse("image index", bytes)?;
+    if !["", MEDIA_INDEX, MEDIA_DOCKER_INDEX].contains(&index.media_type.as_str()) {
+        return Err(unsupported("index type", &index.media_type));
+    }
+    if index.schema_version != 2 {
+        return Err(unsupported("index schema version", &index.schema_version.to_string()));
+    }
+    let known = || index.manifests.iter().filter(|entry| entry.is_index() || entry.is_manifest());
+    let alone = known().next().filter(|entry| index.manifests.len() == 1 && entry.platform.is_none());
+    known().find(|entry| entry.platform.as_ref().is_some_and(is_ours)).or(alone).cloned().ok_or_else(|| {
+        let mut offered: Vec<String> =
+            index.manifests.iter().filter_map(|entry| entry.platform.as_ref()).map(name_of).collect();
+        offered.dedup();
+        let offered = if offered.is_empty() { "none named".to_owned() } else { offered.join(", ") };
+        unsupported("choice of platforms", &offered)
+    })
+}
+
+/// The first version of an architecture may be named or not; later ones need more than it.
+fn is_ours(platform: &Platform) -> bool {
+    let first = match architecture() {
+        "amd64" => "v1",
+        "arm64" => "v8",
+        _ => "",
+    };
+    platform.os == "linux"
+        && platform.architecture == architecture()
+        && platform.variant.as_deref().is_none_or(|variant| variant.is_empty() || variant == first)
+}
+
+fn name_of(platform: &Platform) -> String {
+    let variant = platform.variant.as_deref().filter(|variant| !variant.is_empty());
+    let variant = variant.map(|variant| format!("/{variant}")).unwrap_or_default();
+    format!("{}/{}{variant}", platform.os, platform.architecture)
+}
+
+/// Whether a document is an index and not a manifest. One that could be read as both is refused
+/// (image specification 1.1, "Image Manifest", on `manifests` and `layers` in one document).
+pub(crate) fn is_index(bytes: &[u8]) -> Result<bool, ImageError> {
+    #[derive(Deserialize)]
+    struct Members {
+        manifests: Option<IgnoredAny>,
+        layers: Option<IgnoredAny>,
+        config: Option<IgnoredAny>,
+    }
+    let Members { manifests, layers, config } = parse("image manifest", bytes)?;
+    match (manifests.is_some(), layers.is_some() || config.is_some()) {
+        (true, false) => Ok(true),
+        (false, true) => Ok(false),
+        (both, _) => {
+            let problem =
+                if both { "it is both an index and a manifest" } else { "it is neither index nor manifest" };
+            Err(ImageError::Malformed { what: "image manifest", problem: problem.to_owned() })
+        }
+    }
+}
+
 /// Reads a manifest and refuses what is not an image of ours.
 pub(crate) fn parse_manifest(bytes: &[u8], layers_max: usize) -> Result<Manifest, ImageError> {
     let manifest: Manifest = parse("image manifest", bytes)?;
-    if !["", MEDIA_MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"]
-        .contains(&manifest.media_type.as_str())
-    {
+    if !["", MEDIA_MANIFEST, MEDIA_DOCKER_MANIFEST].contains(&manifest.media_type.as_str()) {
         return Err(unsupported("manifest type", &manifest.media_type));
     }
     if manifest.schema_version != 2 {
@@ -206,6 +302,32 @@ pub(crate) fn parse_environment(pairs: &[String]) -> Result<BTreeMap<String, Str
         }
     }
     Ok(out)
+}
+
+/// How an image is run, checked and complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) entrypoint: Vec<String>,
+    pub(crate) command: Vec<String>,
+    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) working_dir: String,
+    pub(crate) user: User,
+}
+
+/// Reads how an image is run; whatever would stop its start is refused here.
+pub(crate) fn parse_run(execution: Execution) -> Result<Run, ImageError> {
+    let working_dir = execution.working_dir.filter(|dir| !dir.is_empty()).unwrap_or_else(|| "/".to_owned());
+    if !working_dir.starts_with('/') || working_dir.contains('\0') {
+        let problem = "its working directory is not absolute".to_owned();
+        return Err(ImageError::Malformed { what: "image configuration", problem });
+    }
+    Ok(Run {
+        entrypoint: execution.entrypoint.unwrap_or_default(),
+        command: execution.cmd.unwrap_or_default(),
+        environment: parse_environment(&execution.env.unwrap_or_default())?,
+        working_dir,
+        user: parse_user(execution.user.as_deref().unwrap_or_default())?,
+    })
 }
 
 pub(crate) fn unsupported(what: &'static str, found: &str) -> ImageError {

@@ -17,6 +17,7 @@ use crate::document::{
 };
 use crate::error::ImageError;
 use crate::hash::{CHUNK_BYTES, Hashing};
+use crate::ingest;
 use crate::progress::{Progress, REPORT_EVERY_BYTES, Step};
 use crate::reference::parse_reference;
 use crate::rootfs;
@@ -56,11 +57,7 @@ impl Store {
 
         let config = config_of(digest, options);
         // Whatever will refuse the image later must refuse it before anything is kept.
-        document::parse_environment(&config.config.env.clone().unwrap_or_default())?;
-        if !options.working_dir.starts_with('/') || options.working_dir.contains('\0') {
-            let problem = "its working directory is not absolute".to_owned();
-            return Err(ImageError::Malformed { what: "image configuration", problem });
-        }
+        document::parse_run(config.config.clone())?;
         let layer = Layer { file: reopen(&file)?, compression: Compression::None, digest, diff_id: digest };
         let built = rootfs::build(vec![layer], &self.layout.tmp(), &self.limits, progress)?;
 
@@ -72,7 +69,8 @@ impl Store {
         let manifest_digest = self.layout.write_document(&manifest_bytes)?;
         self.keep_rootfs(&rootfs::build_key(&config.rootfs.diff_ids)?, built)?;
         let info = self.describe(&manifest_digest, progress)?;
-        self.name_image(reference, &manifest_digest, manifest_bytes.len() as u64)?;
+        let notes = ingest::notes("a root file system in a tar", &[]);
+        self.name_image(reference, &manifest_digest, manifest_bytes.len() as u64, notes)?;
         Ok(info)
     }
 
@@ -133,12 +131,7 @@ fn config_of(diff_id: Sha256, options: &ImportOptions) -> Config {
 }
 
 fn manifest_of(config: (Sha256, u64), layer: (Sha256, u64)) -> Manifest {
-    let descriptor = |media_type: &str, (digest, size)| Descriptor {
-        media_type: media_type.to_owned(),
-        digest,
-        size,
-        annotations: BTreeMap::new(),
-    };
+    let descriptor = |media_type, (digest, size)| Descriptor::new(media_type, digest, size);
     Manifest {
         schema_version: 2,
         media_type: MEDIA_MANIFEST.to_owned(),

@@ -12,6 +12,7 @@ mod document;
 mod error;
 mod hash;
 mod import;
+mod ingest;
 mod limits;
 mod lockfile;
 mod mkfs;
@@ -24,8 +25,10 @@ mod tree;
 mod unpack;
 mod verify;
 
+pub use document::Descriptor;
 pub use error::{EntryProblem, ImageError};
 pub use import::ImportOptions;
+pub use ingest::{BlobWriter, Document, Ingest};
 pub use limits::Limits;
 pub use progress::{Progress, Step};
 pub use store::{GcReport, ImageInfo, ListedImage, Store};

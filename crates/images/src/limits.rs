@@ -5,6 +5,8 @@
 pub struct Limits {
     /// Layers of one image.
     pub layers_max: usize,
+    /// Indexes on the way to a manifest.
+    pub indexes_max: usize,
     /// Bytes of one manifest, configuration or index.
     pub document_bytes_max: u64,
     /// Bytes of one layer after decompression.
@@ -35,6 +37,7 @@ impl Limits {
     /// The limits of a store.
     pub const STANDARD: Self = Self {
         layers_max: 128,
+        indexes_max: 4,
         document_bytes_max: 4 << 20,
         layer_bytes_max: 16 << 30,
         expansion_ratio_max: 200,

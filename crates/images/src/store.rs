@@ -13,6 +13,7 @@ use crate::document::{
     self, ANNOTATION_NAME, Config, Descriptor, Index, MEDIA_INDEX, MEDIA_MANIFEST, Manifest,
 };
 use crate::error::ImageError;
+use crate::ingest;
 use crate::limits::{IMAGES_MAX, LOCK_WAIT_MS_MAX, Limits};
 use crate::lockfile::{self, Held, Sharing};
 use crate::progress::Progress;
@@ -148,6 +149,7 @@ impl Store {
         let mut erofs = BTreeSet::from([OsString::from("builds")]);
         for entry in self.read_index()?.manifests {
             let (manifest, config) = self.read_image(&entry.digest)?;
+            blobs.extend(ingest::indexes_of(&entry).map(|index| OsString::from(index.to_hex())));
             blobs.extend([entry.digest.to_hex(), manifest.config.digest.to_hex()].map(OsString::from));
             blobs.extend(manifest.layers.iter().map(|layer| OsString::from(layer.digest.to_hex())));
             let key = rootfs::build_key(&config.rootfs.diff_ids)?;
@@ -177,9 +179,9 @@ impl Store {
     ) -> Result<ImageInfo, ImageError> {
         let (manifest, config) = self.read_image(digest)?;
         let key = rootfs::build_key(&config.rootfs.diff_ids)?;
-        let built = match self.built(&key)? {
-            Some(rootfs) if self.layout.erofs_file(&rootfs).exists() => rootfs,
-            _ => {
+        let built = match self.built_file(&key)? {
+            Some(rootfs) => rootfs,
+            None => {
                 let built = rootfs::build(
                     self.layers(&manifest, &config)?,
                     &self.layout.tmp(),
@@ -192,21 +194,16 @@ impl Store {
         let file = self.layout.erofs_file(&built);
         let rootfs_bytes =
             fs::metadata(&file).map_err(|error| ImageError::io("look at", &file, &error))?.len();
-        let working_dir =
-            config.config.working_dir.filter(|dir| !dir.is_empty()).unwrap_or_else(|| "/".to_owned());
-        if !working_dir.starts_with('/') || working_dir.contains('\0') {
-            let problem = "its working directory is not absolute".to_owned();
-            return Err(ImageError::Malformed { what: "image configuration", problem });
-        }
+        let run = document::parse_run(config.config)?;
         Ok(ImageInfo {
             manifest: *digest,
             config: manifest.config.digest,
             rootfs: built,
-            entrypoint: config.config.entrypoint.unwrap_or_default(),
-            command: config.config.cmd.unwrap_or_default(),
-            environment: document::parse_environment(&config.config.env.unwrap_or_default())?,
-            working_dir,
-            user: document::parse_user(config.config.user.as_deref().unwrap_or_default())?,
+            entrypoint: run.entrypoint,
+            command: run.command,
+            environment: run.environment,
+            working_dir: run.working_dir,
+            user: run.user,
             layers_bytes: manifest.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add),
             rootfs_bytes,
         })
@@ -244,6 +241,11 @@ impl Store {
         Ok(built.digest)
     }
 
+    /// The same, if the file is there.
+    pub(crate) fn built_file(&self, key: &Sha256) -> Result<Option<Sha256>, ImageError> {
+        Ok(self.built(key)?.filter(|rootfs| self.layout.erofs_file(rootfs).exists()))
+    }
+
     /// The EROFS file built under this key, by its digest.
     fn built(&self, key: &Sha256) -> Result<Option<Sha256>, ImageError> {
         const DIGEST_TEXT_BYTES: u64 = 71;
@@ -253,19 +255,23 @@ impl Store {
         Ok(std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok()))
     }
 
-    /// Gives the manifest a name; who had it before loses it.
-    pub(crate) fn name_image(&self, reference: &str, digest: &Sha256, size: u64) -> Result<(), ImageError> {
+    /// Gives the manifest a name; who had it before loses it. `notes` say where it came from.
+    pub(crate) fn name_image(
+        &self,
+        reference: &str,
+        digest: &Sha256,
+        size: u64,
+        notes: BTreeMap<String, String>,
+    ) -> Result<(), ImageError> {
         self.change_index(|index| {
             index.manifests.retain(|entry| !is_named(entry, reference));
             if index.manifests.len() >= IMAGES_MAX {
                 return Err(ImageError::Limit { what: "names", limit: IMAGES_MAX as u64 });
             }
-            index.manifests.push(Descriptor {
-                media_type: MEDIA_MANIFEST.to_owned(),
-                digest: *digest,
-                size,
-                annotations: BTreeMap::from([(ANNOTATION_NAME.to_owned(), reference.to_owned())]),
-            });
+            let mut entry = Descriptor::new(MEDIA_MANIFEST, *digest, size);
+            entry.annotations = notes;
+            entry.annotations.insert(ANNOTATION_NAME.to_owned(), reference.to_owned());
+            index.manifests.push(entry);
             Ok(())
         })
     }

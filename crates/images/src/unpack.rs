@@ -65,35 +65,8 @@ impl<'a> Unpacker<'a> {
     /// Unpacks one layer and compares both its digests. What it made is worth nothing on an error.
     pub(crate) fn apply(&mut self, layer: Layer, on_bytes: &mut dyn FnMut(u64)) -> Result<(), ImageError> {
         self.of_this_layer.clear();
-        let stored_bytes = layer.file.metadata().map_or(0, |metadata| metadata.len());
-        let bytes_max = self
-            .limits
-            .expansion_ratio_max
-            .saturating_mul(stored_bytes)
-            .saturating_add(self.limits.expansion_free_bytes)
-            .min(self.limits.layer_bytes_max);
-        let file = BufReader::with_capacity(CHUNK_BYTES, layer.file);
-        let mut stored = Hashing::new(Counting { inner: file, on_bytes });
-        let (unpacked, diff_id) = match layer.compression {
-            Compression::None => (self.apply_tar(Guard::new(&mut stored, bytes_max)), None),
-            Compression::Gzip => {
-                let decoder = MultiGzDecoder::new(BufReader::with_capacity(CHUNK_BYTES, &mut stored));
-                let mut plain = Hashing::new(Guard::new(decoder, bytes_max));
-                (self.apply_tar(&mut plain), Some(plain.finish().0))
-            }
-        };
-        // A changed byte shows first as a malformed tar: the digest is the better answer.
-        io::copy(&mut stored, &mut io::sink()).map_err(from_read)?;
-        let (digest, ..) = stored.finish();
-        if digest != layer.digest {
-            return Err(Refusal::new("image.layer.digest", layer.digest, digest).into());
-        }
-        unpacked?;
-        let diff_id = diff_id.unwrap_or(digest);
-        if diff_id != layer.diff_id {
-            return Err(Refusal::new("image.layer.diff-id", layer.diff_id, diff_id).into());
-        }
-        Ok(())
+        let limits = self.limits;
+        read_layer(layer, limits, on_bytes, |plain| self.apply_tar(plain))
     }
 
     /// Gives the root directory its metadata, should no layer name it.
@@ -264,6 +237,52 @@ fn set_directory_times(tree: &Tree, path: &Path, times: &BTreeMap<PathBuf, i64>)
         }
     }
     tree.set_directory_time(path, times.get(path).copied().unwrap_or(0))
+}
+
+/// Compares both digests of a layer without unpacking it.
+pub(crate) fn check_layer(
+    layer: Layer,
+    limits: &Limits,
+    on_bytes: &mut dyn FnMut(u64),
+) -> Result<(), ImageError> {
+    read_layer(layer, limits, on_bytes, |plain| io::copy(plain, &mut io::sink()).map(drop).map_err(from_read))
+}
+
+/// Hands the tar of a layer to `consume`, which must read it to its end, and compares both digests.
+fn read_layer(
+    layer: Layer,
+    limits: &Limits,
+    on_bytes: &mut dyn FnMut(u64),
+    consume: impl FnOnce(&mut dyn Read) -> Result<(), ImageError>,
+) -> Result<(), ImageError> {
+    let stored_bytes = layer.file.metadata().map_or(0, |metadata| metadata.len());
+    let bytes_max = limits
+        .expansion_ratio_max
+        .saturating_mul(stored_bytes)
+        .saturating_add(limits.expansion_free_bytes)
+        .min(limits.layer_bytes_max);
+    let file = BufReader::with_capacity(CHUNK_BYTES, layer.file);
+    let mut stored = Hashing::new(Counting { inner: file, on_bytes });
+    let (consumed, diff_id) = match layer.compression {
+        Compression::None => (consume(&mut Guard::new(&mut stored, bytes_max)), None),
+        Compression::Gzip => {
+            let decoder = MultiGzDecoder::new(BufReader::with_capacity(CHUNK_BYTES, &mut stored));
+            let mut plain = Hashing::new(Guard::new(decoder, bytes_max));
+            (consume(&mut plain), Some(plain.finish().0))
+        }
+    };
+    // A changed byte shows first as a malformed tar: the digest is the better answer.
+    io::copy(&mut stored, &mut io::sink()).map_err(from_read)?;
+    let (digest, ..) = stored.finish();
+    if digest != layer.digest {
+        return Err(Refusal::new("image.layer.digest", layer.digest, digest).into());
+    }
+    consumed?;
+    let diff_id = diff_id.unwrap_or(digest);
+    if diff_id != layer.diff_id {
+        return Err(Refusal::new("image.layer.diff-id", layer.diff_id, diff_id).into());
+    }
+    Ok(())
 }
 
 /// Tells how many bytes were read.

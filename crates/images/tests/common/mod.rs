@@ -2,10 +2,13 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::Path;
 
+use casemate_canon::Sha256;
 use casemate_composition::lock::User;
-use casemate_images::{ImageError, ImageInfo, ImportOptions, Store};
+use casemate_images::{ImageError, ImageInfo, ImportOptions, Ingest, Store};
+use serde_json::{Value, json};
 
 pub(crate) fn options() -> ImportOptions {
     ImportOptions {
@@ -78,4 +81,67 @@ pub(crate) fn files_below(dir: &Path) -> Vec<String> {
     }
     out.sort();
     out
+}
+
+/// An image in parts: documents and layers by digest.
+#[derive(Clone, Default)]
+pub(crate) struct Parts {
+    pub(crate) manifest: Vec<u8>,
+    pub(crate) config: Vec<u8>,
+    pub(crate) layers: Vec<Vec<u8>>,
+}
+
+pub(crate) const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(crate) const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+impl Parts {
+    /// An image of these layers, each as stored, with its type and the digest of what is in it.
+    pub(crate) fn new(layers: &[(&str, Vec<u8>, Sha256)]) -> Self {
+        let diff_ids: Vec<_> = layers.iter().map(|(.., diff_id)| diff_id).collect();
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids},
+            "config": {"Entrypoint": ["/bin/agent"], "Env": ["PATH=/bin"], "User": "1000:1000"},
+        });
+        let config = serde_json::to_vec(&config).unwrap();
+        let descriptors: Vec<_> =
+            layers.iter().map(|(media_type, stored, _)| descriptor(media_type, stored)).collect();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+            "layers": descriptors,
+        });
+        let manifest = serde_json::to_vec(&manifest).unwrap();
+        Self { manifest, config, layers: layers.iter().map(|(_, stored, _)| stored.clone()).collect() }
+    }
+
+    /// One plain layer.
+    pub(crate) fn plain(tar: &[u8]) -> Self {
+        Self::new(&[(LAYER_TAR, tar.to_vec(), Sha256::of(tar))])
+    }
+
+    pub(crate) fn digest(&self) -> Sha256 {
+        Sha256::of(&self.manifest)
+    }
+}
+
+pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
+    json!({"mediaType": media_type, "digest": Sha256::of(bytes), "size": bytes.len()})
+}
+
+pub(crate) fn write_blob(ingest: &Ingest<'_>, bytes: &[u8]) -> Result<(), ImageError> {
+    let mut writer = ingest.blob(&Sha256::of(bytes), bytes.len() as u64)?;
+    writer.write_all(bytes).unwrap();
+    writer.commit()
+}
+
+/// Brings all parts and finishes.
+pub(crate) fn ingest(store: &Store, reference: &str, parts: &Parts) -> Result<ImageInfo, ImageError> {
+    let mut ingest = store.ingest("a test")?;
+    ingest.document(&parts.digest(), &parts.manifest)?;
+    write_blob(&ingest, &parts.config)?;
+    for layer in &parts.layers {
+        write_blob(&ingest, layer)?;
+    }
+    ingest.finish(reference, &parts.digest(), &mut |_| {})
 }
