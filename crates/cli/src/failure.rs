@@ -1,4 +1,4 @@
-//! How a command fails: what happened and what to do, two lines on standard error, and the exit code.
+//! How a command fails: what happened and what to do on standard error, and the exit code.
 
 use std::fmt;
 use std::io::Write as _;
@@ -47,12 +47,14 @@ pub(crate) struct Failure {
     pub(crate) kind: Kind,
     /// What happened, with file:line:column where there is a file.
     pub(crate) what: String,
+    /// The line of the file that it is about, and marks below it; printable. None where there is no such line.
+    pub(crate) excerpt: Vec<String>,
     /// What to do.
     pub(crate) todo: String,
     /// The rule that refused.
     pub(crate) refusal: Option<Box<Refusal>>,
-    /// Further failures of the same kind: what happened, and what to do.
-    pub(crate) more: Vec<(String, String)>,
+    /// Further failures of the same kind.
+    pub(crate) more: Vec<Self>,
 }
 
 /// What most commands return.
@@ -87,6 +89,7 @@ impl Failure {
         Self {
             kind,
             what: one_line(&what.to_string()),
+            excerpt: Vec::new(),
             todo: one_line(&todo.to_string()),
             refusal: None,
             more: Vec::new(),
@@ -104,16 +107,16 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "error: {}", self.what)?;
+        for line in &self.excerpt {
+            writeln!(f, "{line}")?;
+        }
         if let Some(refusal) = &self.refusal {
             writeln!(f, "  rule      {}", refusal.rule)?;
             writeln!(f, "  expected  {}", refusal.expected)?;
             writeln!(f, "  found     {}", refusal.found)?;
         }
         writeln!(f, "to do: {}", self.todo)?;
-        for (what, todo) in &self.more {
-            writeln!(f, "error: {}\nto do: {}", one_line(what), one_line(todo))?;
-        }
-        Ok(())
+        self.more.iter().try_for_each(|failure| failure.fmt(f))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::interpolate;
 use crate::keys;
 use crate::lock::{AGENTS_MAX, AgentName, Condition, Mount};
 use crate::problem::{At, Findings, Place, Problem, Problems, printable};
+use crate::source::Sources;
 use crate::yaml::{self, Member, Node, Value};
 
 pub(crate) use mounts::{TMPFS_BYTES_DEFAULT, TMPFS_MODE_DEFAULT, is_plain_name, target_of};
@@ -26,7 +27,8 @@ pub(crate) use service::Service;
 pub struct Compose {
     /// What has no effect or deserves a second look.
     pub warnings: Vec<Problem>,
-    pub(crate) file: String,
+    /// The files, so that problems found later show their lines.
+    pub(crate) sources: Sources,
     pub(crate) project: AgentName,
     pub(crate) services: BTreeMap<AgentName, Service>,
     pub(crate) volumes: BTreeSet<AgentName>,
@@ -43,10 +45,11 @@ pub fn parse(
     text: &str,
     environment: &BTreeMap<String, String>,
 ) -> Result<Compose, Problems> {
-    let mut findings = Findings::new(file_name);
-    let read = yaml::parse(text, &mut findings).and_then(|mut root| {
+    let mut findings = Findings::default();
+    let id = findings.add(file_name, text);
+    let read = yaml::parse(id, &mut findings).and_then(|mut root| {
         interpolate::tree(&mut root, environment, &mut findings);
-        file(&root, file_name, environment, &mut findings)
+        file(&root, environment, &mut findings)
     });
     let (mut compose, warnings) = findings.finish(read)?;
     compose.warnings = warnings;
@@ -76,12 +79,7 @@ impl Compose {
     }
 }
 
-fn file(
-    root: &Node,
-    file_name: &str,
-    environment: &BTreeMap<String, String>,
-    f: &mut Findings<'_>,
-) -> Option<Compose> {
+fn file(root: &Node, environment: &BTreeMap<String, String>, f: &mut Findings<'_>) -> Option<Compose> {
     let Value::Map(_) = root.value else {
         let what = format!("file is {}, not a mapping", root.kind());
         f.problem(root.place, what, "write a composition: `name:`, `services:` and what they need");
@@ -106,7 +104,7 @@ fn file(
     };
     let compose = Compose {
         warnings: Vec::new(),
-        file: file_name.to_owned(),
+        sources: f.sources().clone(),
         project: project?,
         services,
         volumes,

@@ -15,6 +15,7 @@ pub mod network;
 pub mod problem;
 pub mod resolve;
 pub mod rules;
+mod source;
 mod units;
 mod yaml;
 

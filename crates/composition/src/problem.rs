@@ -1,29 +1,20 @@
-//! What is wrong with a Compose file, and where: two lines each, all of them at once.
+//! What is wrong with a Compose file, and where: what, the line, and what to do; all of them at once.
 //!
 //! What it is not: a place where decisions are made. Text of the file is quoted printable and bounded, because a
 //! file may come from anybody.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
+
+pub use crate::source::{EXCERPT_CHARS_MAX, Excerpt, FileId, Place};
+use crate::source::{Source, Sources};
 
 /// Most problems of one report; the rest is counted.
 pub const PROBLEMS_MAX: usize = 100;
 /// Longest text of one line of a problem, in characters.
 pub const PROBLEM_LINE_CHARS_MAX: usize = 400;
-
-/// A place in a file: line and column from 1, in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// Line, from 1.
-    pub line: usize,
-    /// Column, from 1.
-    pub column: usize,
-}
-
-impl Place {
-    /// The first character of a file.
-    pub const START: Self = Self { line: 1, column: 1 };
-}
 
 /// A value and where it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +24,7 @@ pub(crate) struct At<T> {
 }
 
 /// One thing that is wrong, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
     /// File as the caller named it.
     pub file: String,
@@ -41,6 +32,8 @@ pub struct Problem {
     pub line: usize,
     /// Column, from 1.
     pub column: usize,
+    /// The line, unless the problem is about the whole file.
+    pub excerpt: Option<Excerpt>,
     /// What is wrong.
     pub what: String,
     /// What to do.
@@ -49,11 +42,23 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}\n  do: {}", self.file, self.line, self.column, self.what, self.todo)
+        writeln!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.what)?;
+        for line in self.excerpt_lines() {
+            writeln!(f, "{line}")?;
+        }
+        write!(f, "  do: {}", self.todo)
     }
 }
 
-/// All that is wrong, in the order of the file. Never empty.
+impl Problem {
+    /// The lines that show where it is: two or none.
+    #[must_use]
+    pub fn excerpt_lines(&self) -> Vec<String> {
+        self.excerpt.as_ref().map_or_else(Vec::new, |excerpt| excerpt.lines(self.line).to_vec())
+    }
+}
+
+/// All that is wrong, in the order of the files. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
@@ -88,26 +93,36 @@ impl IntoIterator for Problems {
     }
 }
 
-/// Collects problems and warnings while a file is read.
-#[derive(Debug)]
+/// Collects problems and warnings while files are read.
+#[derive(Debug, Default)]
 pub(crate) struct Findings<'a> {
-    file: &'a str,
-    problems: Vec<Problem>,
-    warnings: Vec<Problem>,
+    sources: Cow<'a, Sources>,
+    problems: Vec<(Place, Problem)>,
+    warnings: Vec<(Place, Problem)>,
     problems_left_out: usize,
     /// Values that already have their problem, and whose content means nothing.
     broken: BTreeSet<Place>,
 }
 
 impl<'a> Findings<'a> {
-    pub(crate) const fn new(file: &'a str) -> Self {
-        Self {
-            file,
-            problems: Vec::new(),
-            warnings: Vec::new(),
-            problems_left_out: 0,
-            broken: BTreeSet::new(),
-        }
+    /// About files that were read before.
+    pub(crate) fn of(sources: &'a Sources) -> Self {
+        Self { sources: Cow::Borrowed(sources), ..Self::default() }
+    }
+
+    /// Adds a file that problems may be about.
+    pub(crate) fn add(&mut self, name: &str, text: &str) -> FileId {
+        self.sources.to_mut().add(name, text)
+    }
+
+    /// The file with this number.
+    pub(crate) fn source(&self, file: FileId) -> Option<Arc<Source>> {
+        self.sources.get(file).cloned()
+    }
+
+    /// The files so far.
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Notes a problem. Returns nothing, so that `?`-less reading goes on to the next one.
@@ -119,7 +134,7 @@ impl<'a> Findings<'a> {
             self.problems_left_out = self.problems_left_out.saturating_add(1);
             return;
         }
-        let problem = make(self.file, place, &what, &todo);
+        let problem = (place, self.make(place, &what, &todo));
         // An anchor that is used twice is read twice: its defect is one defect.
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
@@ -139,7 +154,7 @@ impl<'a> Findings<'a> {
 
     pub(crate) fn warning(&mut self, place: Place, what: impl fmt::Display, todo: impl fmt::Display) {
         if self.warnings.len() < PROBLEMS_MAX {
-            let warning = make(self.file, place, &what, &todo);
+            let warning = (place, self.make(place, &what, &todo));
             if !self.warnings.contains(&warning) {
                 self.warnings.push(warning);
             }
@@ -148,34 +163,36 @@ impl<'a> Findings<'a> {
 
     /// `value` and the warnings, where no problem was found.
     pub(crate) fn finish<T>(mut self, value: Option<T>) -> Result<(T, Vec<Problem>), Problems> {
-        let by_place = |a: &Problem, b: &Problem| (a.line, a.column).cmp(&(b.line, b.column));
-        self.problems.sort_by(by_place);
-        self.warnings.sort_by(by_place);
+        self.problems.sort_by_key(|(place, _)| *place);
+        self.warnings.sort_by_key(|(place, _)| *place);
+        let only = |all: Vec<(Place, Problem)>| all.into_iter().map(|(_, problem)| problem).collect();
         match value {
-            Some(value) if self.problems.is_empty() => Ok((value, self.warnings)),
+            Some(value) if self.problems.is_empty() => Ok((value, only(self.warnings))),
             _ => {
+                let mut problems: Vec<Problem> = only(std::mem::take(&mut self.problems));
                 if self.problems_left_out > 0 {
                     let what = format!("{} more problems are not shown", self.problems_left_out);
-                    self.problems.push(make(self.file, Place::START, &what, &"mend the ones above first"));
+                    problems.push(self.make(Place::START, &what, &"mend the ones above first"));
                 }
-                if self.problems.is_empty() {
+                if problems.is_empty() {
                     // Nothing fails open: no value without a problem is itself a problem, and our own.
                     let what = "file could not be read, and no reason was noted";
-                    self.problems.push(make(self.file, Place::START, &what, &"report this file as a bug"));
+                    problems.push(self.make(Place::START, &what, &"report this file as a bug"));
                 }
-                Err(Problems(self.problems))
+                Err(Problems(problems))
             }
         }
     }
-}
 
-fn make(file: &str, place: Place, what: &dyn fmt::Display, todo: &dyn fmt::Display) -> Problem {
-    Problem {
-        file: printable(file),
-        line: place.line,
-        column: place.column,
-        what: printable(&what.to_string()),
-        todo: printable(&todo.to_string()),
+    fn make(&self, place: Place, what: &dyn fmt::Display, todo: &dyn fmt::Display) -> Problem {
+        Problem {
+            file: printable(self.sources.name(place.file)),
+            line: place.line,
+            column: place.column,
+            excerpt: self.sources.excerpt(place),
+            what: printable(&what.to_string()),
+            todo: printable(&todo.to_string()),
+        }
     }
 }
 
@@ -242,6 +259,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn comes_in_the_order_of_the_files_with_the_line_of_each() {
+        let mut findings = Findings::default();
+        let (a, b) = (findings.add("a.yaml", "x: 1\n"), findings.add("b.yaml", "yy: 2\n"));
+        findings.problem(Place { file: b, line: 1, column: 1, width: 2 }, "second", "t");
+        findings.problem(Place { file: a, line: 1, column: 4, width: 1 }, "first", "t");
+        assert_eq!(
+            findings.finish(None::<()>).unwrap_err().to_string(),
+            "a.yaml:1:4: first\n  1 | x: 1\n    |    ^\n  do: t\n\
+             b.yaml:1:1: second\n  1 | yy: 2\n    | ^^\n  do: t"
+        );
+    }
+
+    #[test]
     fn suggests_the_nearest_key_and_nothing_far() {
         let known = ["image", "command", "mem_limit", "volumes"];
         assert_eq!(did_you_mean("imgae", known), ", did you mean `image`?");
@@ -253,7 +283,8 @@ mod tests {
 
     #[test]
     fn prints_hostile_text_on_one_bounded_line() {
-        let mut findings = Findings::new("a\u{1b}[2J.yaml");
+        let mut findings = Findings::default();
+        findings.add("a\u{1b}[2J.yaml", "");
         findings.problem(Place::START, format!("{}\n\u{202e}x", "y".repeat(1000)), "z");
         let problems = findings.finish(Some(())).unwrap_err();
         let text = problems.to_string();
@@ -264,9 +295,9 @@ mod tests {
 
     #[test]
     fn counts_what_it_does_not_show() {
-        let mut findings = Findings::new("f");
+        let mut findings = Findings::default();
         for line in 1..=PROBLEMS_MAX + 7 {
-            findings.problem(Place { line, column: 1 }, "w", "t");
+            findings.problem(Place { line, ..Place::START }, "w", "t");
         }
         let problems = findings.finish(Some(())).unwrap_err();
         assert_eq!(problems.as_slice().len(), PROBLEMS_MAX + 1);
@@ -275,6 +306,6 @@ mod tests {
 
     #[test]
     fn no_value_without_a_problem_is_a_problem() {
-        assert!(Findings::new("f").finish(None::<()>).is_err());
+        assert!(Findings::default().finish(None::<()>).is_err());
     }
 }

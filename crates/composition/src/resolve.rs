@@ -49,7 +49,7 @@ impl Compose {
     /// # Errors
     /// [`Problems`]: an image is missing, or has no command.
     pub fn resolve(&self, images: &BTreeMap<String, ImageFacts>) -> Result<Lock, Problems> {
-        let mut f = Findings::new(&self.file);
+        let mut f = Findings::of(&self.sources);
         let mut agents = BTreeMap::new();
         for (name, service) in &self.services {
             if let Some(agent) = self.agent(name, service, images, &mut f) {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
 
-use crate::problem::{Findings, Place, printable};
+use crate::problem::{FileId, Findings, Place, printable};
 
 /// Largest file in bytes.
 pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
@@ -70,16 +70,21 @@ pub(crate) fn is_null_text(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
-/// The tree of the one document in `text`. Stops at the first problem: what follows a syntax error is noise.
-pub(crate) fn parse(text: &str, findings: &mut Findings<'_>) -> Option<Node> {
+/// The tree of the one document in `file`. Stops at the first problem: what follows a syntax error is noise.
+pub(crate) fn parse(file: FileId, findings: &mut Findings<'_>) -> Option<Node> {
+    let source = findings.source(file)?;
+    let text = source.text.as_str();
     if text.len() > FILE_BYTES_MAX {
         let what = format!("file has {} bytes, at most {FILE_BYTES_MAX} are read", text.len());
-        findings.problem(Place::START, what, "split the composition, or check that this is the right file");
+        findings.problem(
+            Place::start_of(file),
+            what,
+            "split the composition, or check that this is the right file",
+        );
         return None;
     }
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let parser = Parser::new_from_str(text);
-    let mut builder = Builder { parser, anchors: BTreeMap::new(), used: Size::default() };
+    let mut builder = Builder { file, parser, anchors: BTreeMap::new(), used: Size::default() };
     match builder.document() {
         Ok(node) => Some(node),
         Err(Stop { place, what, todo }) => {
@@ -107,6 +112,7 @@ struct Size {
 }
 
 struct Builder<'t> {
+    file: FileId,
     parser: Parser<'t, StrInput<'t>>,
     anchors: BTreeMap<usize, (Node, Size)>,
     used: Size,
@@ -115,17 +121,46 @@ struct Builder<'t> {
 impl<'t> Builder<'t> {
     fn next(&mut self) -> Result<(Event<'t>, Place), Stop> {
         match self.parser.next_event() {
-            Some(Ok((event, span))) => Ok((event, place(&span))),
+            Some(Ok((event, span))) => {
+                let place = self.place(&event, &span);
+                Ok((event, place))
+            }
             Some(Err(error)) => {
                 let mark = error.marker();
-                let place = Place { line: mark.line().max(1), column: mark.col().saturating_add(1) };
+                let place = Place {
+                    file: self.file,
+                    line: mark.line().max(1),
+                    column: mark.col().saturating_add(1),
+                    width: 1,
+                };
                 stop(
                     place,
                     format!("not YAML: {}", error.info()),
                     "mend the YAML: indentation, quotes, colons",
                 )
             }
-            None => stop(Place::START, "not YAML: it ends too early", "check that the file is complete"),
+            None => stop(
+                Place::start_of(self.file),
+                "not YAML: it ends too early",
+                "check that the file is complete",
+            ),
+        }
+    }
+
+    /// Where an event is. What goes over several lines is marked at its first character.
+    fn place(&self, event: &Event<'_>, span: &Span) -> Place {
+        let on_one_line = span.start.line() == span.end.line();
+        let width = match event {
+            Event::Scalar(..) | Event::Alias(_) if on_one_line => {
+                span.end.col().saturating_sub(span.start.col())
+            }
+            _ => 1,
+        };
+        Place {
+            file: self.file,
+            line: span.start.line().max(1),
+            column: span.start.col().saturating_add(1),
+            width: width.max(1),
         }
     }
 
@@ -309,10 +344,6 @@ fn refuse_tag(tag: Option<&Tag>, place: Place) -> Result<bool, Stop> {
     }
 }
 
-fn place(span: &Span) -> Place {
-    Place { line: span.start.line().max(1), column: span.start.col().saturating_add(1) }
-}
-
 fn height(node: &Node) -> usize {
     let below = match &node.value {
         Value::Scalar { .. } => return 0,
@@ -327,14 +358,16 @@ mod tests {
     use super::*;
 
     fn good(text: &str) -> Node {
-        let mut findings = Findings::new("f");
-        let node = parse(text, &mut findings);
+        let mut findings = Findings::default();
+        let file = findings.add("f", text);
+        let node = parse(file, &mut findings);
         findings.finish(node).unwrap().0
     }
 
     fn bad(text: &str) -> String {
-        let mut findings = Findings::new("f");
-        let node = parse(text, &mut findings);
+        let mut findings = Findings::default();
+        let file = findings.add("f", text);
+        let node = parse(file, &mut findings);
         let problems = findings.finish(node).unwrap_err();
         assert_eq!(problems.as_slice().len(), 1);
         let only = &problems.as_slice()[0];

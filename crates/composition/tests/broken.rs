@@ -1,7 +1,7 @@
 //! Broken Compose files, one defect each, with the exact messages they get.
 //!
 //! Each file of `broken/` ends with comment lines that hold the messages, so no line number shifts:
-//! `#! 4:5: what` and `#!   do: what to do`. With `CASEMATE_BLESS=1` the test writes them anew, for review.
+//! `#! 4:5: what`, the line with its marks, and `#!   do: what to do`. With `CASEMATE_BLESS=1` the test writes them anew, for review.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
 
@@ -23,7 +23,11 @@ fn messages(file: &str, text: &str) -> String {
     let mut out = String::new();
     for (kind, problem) in all {
         let (line, column) = (problem.line, problem.column);
-        let _ = writeln!(out, "#! {line}:{column}: {kind}{}\n#!   do: {}", problem.what, problem.todo);
+        let _ = writeln!(out, "#! {line}:{column}: {kind}{}", problem.what);
+        for shown in problem.excerpt_lines() {
+            let _ = writeln!(out, "#! {shown}");
+        }
+        let _ = writeln!(out, "#!   do: {}", problem.todo);
     }
     out
 }
@@ -56,10 +60,12 @@ fn all_problems_of_a_file_come_at_once_in_its_order() {
     let places: Vec<_> = problems.as_slice().iter().map(|problem| (problem.line, problem.column)).collect();
     assert_eq!(places, [(1, 1), (2, 3), (3, 5), (4, 5), (5, 15), (6, 3)]);
     assert_eq!(
-        problems.to_string().lines().nth(4).unwrap(),
-        "c.yaml:3:5: unknown key `imgae` in service, did you mean `image`?"
+        problems.as_slice()[2].to_string(),
+        "c.yaml:3:5: unknown key `imgae` in service, did you mean `image`?\n  \
+           3 |     imgae: x\n    \
+             |     ^^^^^\n  \
+           do: correct or remove it"
     );
-    assert_eq!(problems.to_string().lines().nth(5).unwrap(), "  do: correct or remove it");
 }
 
 #[test]

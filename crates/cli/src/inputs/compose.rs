@@ -50,6 +50,7 @@ pub(crate) fn resolve(file: &ComposeFile, project: &Project) -> Outcome<Lock> {
             "warning: {}:{}:{}: {}",
             warning.file, warning.line, warning.column, warning.what
         ));
+        warning.excerpt_lines().iter().for_each(lines::note);
         lines::note(format!("to do: {}", warning.todo));
     }
     compose.resolve(&image_facts(&compose, project)?).map_err(failure_of)
@@ -85,11 +86,11 @@ fn facts_of(info: ImageInfo) -> ImageFacts {
 
 fn failure_of(problems: Problems) -> Failure {
     let mut all = problems.into_iter().map(|problem| {
-        let place = format!("{}:{}:{}", problem.file, problem.line, problem.column);
-        (format!("{place}: {}", problem.what), problem.todo)
+        let what = format!("{}:{}:{}: {}", problem.file, problem.line, problem.column, problem.what);
+        Failure { excerpt: problem.excerpt_lines(), ..Failure::input(what, &problem.todo) }
     });
-    let (what, todo) = all.next().unwrap_or_default();
-    let mut failure = Failure::input(what, todo);
+    // There is always a first one.
+    let mut failure = all.next().unwrap_or_else(|| Failure::input("unusable", "report this as a bug"));
     failure.more = all.collect();
     failure
 }
@@ -161,4 +162,25 @@ pub(crate) fn no_such_agent(agent: &AgentName, all: &[AgentName]) -> Failure {
 
 fn lock_beside(file: &ComposeFile) -> Outcome<PathBuf> {
     Ok(file.folder()?.join("casemate.lock"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_shows_its_line_between_what_and_what_to_do() {
+        let text = "name: t\nservices:\n  a:\n    imgae: x\n";
+        let problems = compose::parse("c.yaml", text, &BTreeMap::new()).unwrap_err();
+        let text = failure_of(problems).to_string();
+        let expected = "error: c.yaml:3:3: service `a` has no image\n  \
+                          3 |   a:\n    \
+                            |   ^\n\
+                        to do: write image: name:tag\n\
+                        error: c.yaml:4:5: unknown key `imgae` in service, did you mean `image`?\n  \
+                          4 |     imgae: x\n    \
+                            |     ^^^^^\n\
+                        to do: correct or remove it\n";
+        assert_eq!(text, expected);
+    }
 }
