@@ -6,6 +6,7 @@ mod demo_api;
 mod demo_image;
 mod demo_refusals;
 mod dist;
+mod docker_compose;
 mod fuzz;
 mod layers;
 mod process;
@@ -15,7 +16,7 @@ mod test;
 use std::process::ExitCode;
 
 const TASKS: [(&str, &str); 8] = [
-    ("setup", "install the Debian packages that the other tasks need (as root)"),
+    ("setup", "install what the other tasks need: Debian packages (as root), Docker Compose below target/"),
     ("demo", "three agents, their answer, and six refusals; --keep leaves them running"),
     ("test", "everything that CI checks"),
     (
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args.as_slice() {
-        ["setup"] => setup::run(),
+        ["setup"] => setup::run_for_tests(),
         ["demo"] => demo::run(demo::After::Stop),
         ["demo", "--keep"] => demo::run(demo::After::Keep),
         ["test"] => test::run(),

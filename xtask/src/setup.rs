@@ -1,9 +1,9 @@
-//! `cargo xtask setup`: Debian packages. Says what it installs; safe to repeat.
+//! `cargo xtask setup`: Debian packages, and a Docker Compose to compare with. Says what it installs; safe to repeat.
 
 use std::process::Command;
 use std::time::Duration;
 
-use crate::process;
+use crate::{docker_compose, process};
 
 /// Package and why it is needed.
 const PACKAGES: [(&str, &str); 7] = [
@@ -24,6 +24,13 @@ const LOOK_BOUND: Duration = Duration::from_secs(30);
 /// Installs what is missing.
 pub(crate) fn run() -> Result<(), String> {
     install(&PACKAGES)
+}
+
+/// Likewise, and gets what only tests need.
+pub(crate) fn run_for_tests() -> Result<(), String> {
+    run()?;
+    docker_compose::setup();
+    Ok(())
 }
 
 /// Installs what is missing of these.

@@ -28,7 +28,7 @@ struct Summary {
 pub(crate) fn run() -> Result<(), String> {
     let begun = Instant::now();
     let mut summary = Summary::default();
-    summary.check("setup", setup::run);
+    summary.check("setup", setup::run_for_tests);
     summary.check("fmt", || run_command(&mut cargo(&["fmt", "--all", "--check"]), CHECK_BOUND));
     summary.check("layers", layers::run);
     let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];

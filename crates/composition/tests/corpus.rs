@@ -1,0 +1,96 @@
+//! Compose files as people have them (`examples/corpus`): what is said to each, and the file that it becomes.
+//!
+//! `problems.txt` beside each holds the messages; with `UPDATE_GOLDEN=1` the test writes them anew, for review.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use casemate_canon::Sha256;
+use casemate_composition::lock::{ImagePin, Lock, User};
+use casemate_composition::{Compose, ImageFacts, Problems, compose};
+
+fn folders() -> Vec<PathBuf> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/corpus");
+    let entries = fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    assert!(folders.len() > 11, "only {} folders", folders.len());
+    folders
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().unwrap().to_str().unwrap()
+}
+
+fn read(folder: &Path, file: &str) -> Result<Compose, Problems> {
+    let text = fs::read_to_string(folder.join(file)).unwrap();
+    let environment = [("COMPOSE_PROJECT_NAME".to_owned(), name(folder).to_owned())].into();
+    compose::parse(file, &text, &environment)
+}
+
+/// The messages as a person reads them.
+fn messages(result: &Result<Compose, Problems>) -> String {
+    let mut out = String::new();
+    let (kind, all) = match result {
+        Ok(compose) => ("warning: ", compose.warnings.as_slice()),
+        Err(problems) => ("", problems.as_slice()),
+    };
+    for problem in all {
+        let _ = writeln!(out, "{kind}{problem}");
+    }
+    out
+}
+
+fn facts() -> ImageFacts {
+    let pin = Sha256::of(b"an image that does not exist");
+    ImageFacts {
+        pin: ImagePin { manifest: pin, config: pin, rootfs: pin },
+        entrypoint: Vec::new(),
+        command: vec!["/app".into()],
+        environment: BTreeMap::new(),
+        working_dir: String::new(),
+        user: User { uid: 1000, gid: 1000 },
+    }
+}
+
+#[test]
+fn each_file_gets_its_messages() {
+    let mut wrong = Vec::new();
+    for folder in folders() {
+        let found = messages(&read(&folder, "compose.yaml"));
+        let golden = folder.join("problems.txt");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(golden, found).unwrap();
+        } else if let expected = fs::read_to_string(golden).unwrap_or_default()
+            && expected != found
+        {
+            wrong.push(format!("{}: expected\n{expected}found\n{found}", name(&folder)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\nUPDATE_GOLDEN=1 takes what was found", wrong.join("\n"));
+}
+
+#[test]
+fn each_refused_file_has_a_strict_form_that_resolves_without_a_warning() {
+    for folder in folders() {
+        let file = match read(&folder, "compose.yaml") {
+            Ok(_) => {
+                assert!(!folder.join("strict.yaml").exists(), "{} needs no strict form", name(&folder));
+                "compose.yaml"
+            }
+            Err(_) => "strict.yaml",
+        };
+        let strict = read(&folder, file);
+        let compose = strict.as_ref().unwrap_or_else(|problems| panic!("{}: {problems}", name(&folder)));
+        if file == "strict.yaml" {
+            assert_eq!(messages(&strict), "", "{}", name(&folder));
+        }
+        let images = compose.images().into_iter().map(|image| (image.to_owned(), facts())).collect();
+        let lock = compose.resolve(&images).unwrap();
+        assert_eq!(Lock::from_json(&lock.to_json().unwrap()), Ok(lock));
+    }
+}
