@@ -36,27 +36,76 @@ pub fn to_canonical_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Ca
 /// [`CanonicalError::Number`].
 pub fn value_to_canonical_json(value: &Value) -> Result<Vec<u8>, CanonicalError> {
     let mut out = Vec::new();
-    write_value(value, &mut out)?;
+    write_value(value, Layout::Canonical, &mut out)?;
     Ok(out)
 }
 
-fn write_value(value: &Value, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
+/// The one readable form of a JSON value: as its canonical form, but each member and each item on a line of its own,
+/// two spaces further in than what holds it, a space after the colon, and a line end at the end. Empty objects and
+/// arrays are `{}` and `[]`.
+///
+/// # Errors
+/// [`CanonicalError::Number`].
+pub fn value_to_readable_json(value: &Value) -> Result<Vec<u8>, CanonicalError> {
+    let mut out = Vec::new();
+    write_value(value, Layout::Readable { depth: 0 }, &mut out)?;
+    out.push(b'\n');
+    Ok(out)
+}
+
+/// What stands between the tokens. Everything else is the same in both.
+#[derive(Clone, Copy)]
+enum Layout {
+    /// Nothing.
+    Canonical,
+    /// Lines and two spaces for each level.
+    Readable { depth: usize },
+}
+
+impl Layout {
+    const fn inside(self) -> Self {
+        match self {
+            Self::Canonical => Self::Canonical,
+            Self::Readable { depth } => Self::Readable { depth: depth.saturating_add(1) },
+        }
+    }
+
+    fn line(self, out: &mut Vec<u8>) {
+        if let Self::Readable { depth } = self {
+            out.push(b'\n');
+            out.resize(out.len().saturating_add(depth.saturating_mul(2)), b' ');
+        }
+    }
+
+    const fn colon(self) -> &'static [u8] {
+        match self {
+            Self::Canonical => b":",
+            Self::Readable { .. } => b": ",
+        }
+    }
+}
+
+fn write_value(value: &Value, layout: Layout, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),
         Value::Number(number) => write_number(number, out)?,
         Value::String(text) => write_text(text, out),
+        Value::Array(items) if items.is_empty() => out.extend_from_slice(b"[]"),
         Value::Array(items) => {
             out.push(b'[');
             for (index, item) in items.iter().enumerate() {
                 if index > 0 {
                     out.push(b',');
                 }
-                write_value(item, out)?;
+                layout.inside().line(out);
+                write_value(item, layout.inside(), out)?;
             }
+            layout.line(out);
             out.push(b']');
         }
+        Value::Object(members) if members.is_empty() => out.extend_from_slice(b"{}"),
         Value::Object(members) => {
             let mut sorted: Vec<_> = members.iter().collect();
             // RFC 8785 section 3.2.3: members in the order of their names' UTF-16 code units.
@@ -66,10 +115,12 @@ fn write_value(value: &Value, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
                 if index > 0 {
                     out.push(b',');
                 }
+                layout.inside().line(out);
                 write_text(name, out);
-                out.push(b':');
-                write_value(member, out)?;
+                out.extend_from_slice(layout.colon());
+                write_value(member, layout.inside(), out)?;
             }
+            layout.line(out);
             out.push(b'}');
         }
     }
@@ -135,6 +186,20 @@ mod tests {
             canonical(&json!({"b": [1, -2, null], "a": {"x": true, "w": false}})),
             "{\"a\":{\"w\":false,\"x\":true},\"b\":[1,-2,null]}"
         );
+    }
+
+    #[test]
+    fn the_readable_form_has_a_line_for_each_member_and_item_and_says_the_same() {
+        let value = json!({"b": [1, {"x": [], "w": {}}], "a": "\u{1f600}\n", "c": [[null]]});
+        let readable = value_to_readable_json(&value).unwrap();
+        assert_eq!(
+            String::from_utf8(readable.clone()).unwrap(),
+            "{\n  \"a\": \"\u{1f600}\\n\",\n  \"b\": [\n    1,\n    {\n      \"w\": {},\n      \"x\": []\n    }\n  ],\n  \
+             \"c\": [\n    [\n      null\n    ]\n  ]\n}\n"
+        );
+        assert_eq!(serde_json::from_slice::<Value>(&readable).unwrap(), value);
+        assert_eq!(value_to_readable_json(&json!([])).unwrap(), b"[]\n");
+        assert!(matches!(value_to_readable_json(&json!([1.5])), Err(CanonicalError::Number { .. })));
     }
 
     #[test]

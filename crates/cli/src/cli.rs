@@ -50,7 +50,7 @@ pub(crate) struct Global {
 enum Command {
     /// Write an example Compose file to start from
     Init(init::InitArgs),
-    /// Resolve the Compose file into `casemate.lock`
+    /// Resolve the Compose file into `compose.lock`
     Lock(lock::LockArgs),
     /// Write the appraisal policy
     Policy(policy::PolicyArgs),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use casemate_protocol::Refusal;
 
-/// Whose fault a failure is. Each has its own exit code.
+/// Whose fault a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A rule refused.
@@ -15,6 +15,10 @@ pub(crate) enum Kind {
     Input,
     /// The machine or another program did not do its part.
     Environment,
+    /// Likewise, in a command that says with 3 that something differs.
+    NotCompared,
+    /// A comparison was made, and something differs.
+    Differs,
     /// The user interrupted.
     Interrupted,
 }
@@ -24,8 +28,8 @@ impl Kind {
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Refused => 1,
-            Self::Input => 2,
-            Self::Environment => 3,
+            Self::Input | Self::NotCompared => 2,
+            Self::Environment | Self::Differs => 3,
             Self::Interrupted => 130,
         }
     }
@@ -36,8 +40,9 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    refused: a rule did not hold; it is printed with what was expected and found
-  2    unusable input, or `lock --check` or `up --locked` found that the lock would change
-  3    the machine or another program did not do its part
+  2    unusable input, or `up --locked` found that the lock would change
+  3    the machine or another program did not do its part; of `lock --check` alone: the lock would change
+       (where the machine fails it, it ends with 2)
   130  interrupted; all that was started is stopped";
 
 /// A command failed.
@@ -69,6 +74,19 @@ impl Failure {
     /// The machine or another program did not do its part.
     pub(crate) fn environment(what: impl fmt::Display, todo: impl fmt::Display) -> Self {
         Self::new(Kind::Environment, what, todo)
+    }
+
+    /// A comparison was made, and something differs.
+    pub(crate) fn differs(what: impl fmt::Display, todo: impl fmt::Display) -> Self {
+        Self::new(Kind::Differs, what, todo)
+    }
+
+    /// The same failure in a command that says with 3 that something differs: nothing else ends it with 3.
+    pub(crate) fn in_comparison(mut self) -> Self {
+        if self.kind == Kind::Environment {
+            self.kind = Kind::NotCompared;
+        }
+        self
     }
 
     /// A rule refused.
@@ -148,6 +166,13 @@ mod tests {
             Failure::refused("agent a was refused", Refusal::new("box.nonce", "1", "2"), "ask again");
         assert_eq!(failure.kind.code(), 1);
         assert!(failure.to_string().contains("rule      box.nonce\n  expected  1\n  found     2\n"));
+    }
+
+    #[test]
+    fn a_comparison_ends_with_3_only_where_something_differs() {
+        assert_eq!(Failure::differs("a", "b").in_comparison().kind.code(), 3);
+        assert_eq!(Failure::environment("a", "b").in_comparison().kind.code(), 2);
+        assert_eq!(Failure::input("a", "b").in_comparison().kind.code(), 2);
     }
 
     #[test]

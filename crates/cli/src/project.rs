@@ -144,7 +144,7 @@ impl Project {
 
     /// Copy of the lock that runs.
     pub(crate) fn lock_file(&self) -> PathBuf {
-        self.dir.join("casemate.lock")
+        self.dir.join(inputs::LOCK_NAME)
     }
     /// Broker state.
     pub(crate) fn broker(&self) -> PathBuf {

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::lock::{AgentName, Lock};
@@ -62,20 +63,21 @@ fn one_of<T: fmt::Display>(items: impl Iterator<Item = T>) -> String {
 }
 
 /// One field that differs between two locks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// Whose; none for what is global.
     pub agent: Option<AgentName>,
     /// Path of the field: `command`, `environment.MODE`, `limits.pids`; empty for a whole agent.
     pub field: String,
-    /// Value before, as JSON; none where it was absent.
-    pub old: Option<String>,
-    /// Value after, as JSON; none where it is absent.
-    pub new: Option<String>,
+    /// Value before; none where it was absent.
+    pub old: Option<Value>,
+    /// Value after; none where it is absent.
+    pub new: Option<Value>,
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |value: &Value| printable(&value.to_string());
         match &self.agent {
             Some(agent) => write!(f, "agent {agent}")?,
             None => f.write_str("composition")?,
@@ -84,11 +86,11 @@ impl fmt::Display for Change {
             write!(f, ": {}", printable(&self.field))?;
         }
         match (&self.old, &self.new) {
-            (Some(old), Some(new)) => write!(f, " changed from {} to {}", printable(old), printable(new)),
+            (Some(old), Some(new)) => write!(f, " changed from {} to {}", text(old), text(new)),
             (None, Some(_)) if self.field.is_empty() => f.write_str(" is new"),
             (Some(_), None) if self.field.is_empty() => f.write_str(" is gone"),
-            (None, Some(new)) => write!(f, " is new: {}", printable(new)),
-            (Some(old), None) => write!(f, " is gone: {}", printable(old)),
+            (None, Some(new)) => write!(f, " is new: {}", text(new)),
+            (Some(old), None) => write!(f, " is gone: {}", text(old)),
             (None, None) => Ok(()),
         }
     }
@@ -134,6 +136,5 @@ fn compare(
         }
         return;
     }
-    let text = |value: Option<&Value>| value.map(Value::to_string);
-    changes.push(Change { agent: agent.cloned(), field, old: text(old), new: text(new) });
+    changes.push(Change { agent: agent.cloned(), field, old: old.cloned(), new: new.cloned() });
 }

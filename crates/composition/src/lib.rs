@@ -10,6 +10,7 @@ pub mod host;
 mod interpolate;
 pub mod keys;
 pub mod lock;
+pub mod lock_file;
 pub mod merkle;
 pub mod network;
 pub mod problem;
@@ -21,6 +22,7 @@ mod yaml;
 
 pub use compose::Compose;
 pub use lock::Lock;
+pub use lock_file::LockError;
 pub use merkle::Proof;
 pub use problem::{Problem, Problems};
 pub use resolve::ImageFacts;

@@ -62,9 +62,8 @@ impl fmt::Display for AgentName {
     }
 }
 
-/// The resolved composition. Its file form is RFC 8785 JSON (`casemate.lock`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The resolved composition. [`crate::lock_file`] has its file form, `compose.lock`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Lock {
     /// Version of this structure: 1.
     pub version: u32,
@@ -280,39 +279,6 @@ pub const LOCK_BYTES_MAX: usize = 4 << 20;
 /// Most agents of one composition.
 pub const AGENTS_MAX: usize = 1000;
 
-/// Why bytes are not a lock.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LockError {
-    /// Larger than [`LOCK_BYTES_MAX`].
-    #[error("lock of {found} bytes, at most {LOCK_BYTES_MAX} allowed")]
-    TooLong {
-        /// Its size.
-        found: usize,
-    },
-    /// Not JSON of the lock's shape.
-    #[error("not a lock: {reason}")]
-    Shape {
-        /// What the parser said, with line and column.
-        reason: String,
-    },
-    /// Not in RFC 8785 form: it was edited by hand, or has duplicate members.
-    #[error("lock is not in canonical form")]
-    NotCanonical,
-    /// Another version.
-    #[error("lock has version {found}, this program reads version {LOCK_VERSION}")]
-    Version {
-        /// The version.
-        found: u32,
-    },
-    /// No agents, or more than [`AGENTS_MAX`].
-    #[error("lock has {found} agents, 1 to {AGENTS_MAX} are possible")]
-    AgentCount {
-        /// How many.
-        found: usize,
-    },
-}
-
 /// What is measured of the composition besides its agents.
 #[derive(Serialize)]
 struct Global<'a> {
@@ -322,42 +288,28 @@ struct Global<'a> {
 }
 
 impl Lock {
-    /// The lock in `bytes`.
-    ///
-    /// # Errors
-    /// [`LockError`].
-    pub fn from_json(bytes: &[u8]) -> Result<Self, LockError> {
-        if bytes.len() > LOCK_BYTES_MAX {
-            return Err(LockError::TooLong { found: bytes.len() });
-        }
-        let lock: Self =
-            serde_json::from_slice(bytes).map_err(|e| LockError::Shape { reason: e.to_string() })?;
-        if lock.version != LOCK_VERSION {
-            return Err(LockError::Version { found: lock.version });
-        }
-        if lock.agents.is_empty() || lock.agents.len() > AGENTS_MAX {
-            return Err(LockError::AgentCount { found: lock.agents.len() });
-        }
-        if lock.to_json().as_deref() != Ok(bytes) {
-            return Err(LockError::NotCanonical);
-        }
-        Ok(lock)
-    }
-
-    /// The file form: RFC 8785 JSON.
-    ///
-    /// # Errors
-    /// [`CanonicalError`] where a number is 2^53 or more.
-    pub fn to_json(&self) -> Result<Vec<u8>, CanonicalError> {
-        to_canonical_json(self)
-    }
-
     /// The composition digest: the root of the Merkle tree.
     ///
     /// # Errors
     /// [`CanonicalError`] where a number is 2^53 or more.
     pub fn digest(&self) -> Result<Sha384, CanonicalError> {
-        Ok(merkle::root(&self.leaves()?).unwrap_or(Sha384::ZERO))
+        self.digest_over(&self.measurements()?)
+    }
+
+    /// The measurement of each agent.
+    ///
+    /// # Errors
+    /// [`CanonicalError`] where a number is 2^53 or more.
+    pub fn measurements(&self) -> Result<BTreeMap<AgentName, Sha384>, CanonicalError> {
+        self.agents.iter().map(|(name, agent)| Ok((name.clone(), agent.measurement()?))).collect()
+    }
+
+    /// The composition digest, given the measurement of each agent.
+    pub(crate) fn digest_over(
+        &self,
+        measurements: &BTreeMap<AgentName, Sha384>,
+    ) -> Result<Sha384, CanonicalError> {
+        Ok(merkle::root(&self.leaves(measurements)?).unwrap_or(Sha384::ZERO))
     }
 
     /// That agent `name` belongs to this composition; none where it does not.
@@ -366,20 +318,19 @@ impl Lock {
     /// [`CanonicalError`] where a number is 2^53 or more.
     pub fn proof(&self, name: &AgentName) -> Result<Option<Proof>, CanonicalError> {
         let Some(position) = self.agents.keys().position(|known| known == name) else { return Ok(None) };
-        let leaves = self.leaves()?;
+        let leaves = self.leaves(&self.measurements()?)?;
         let index = position.saturating_add(1);
         Ok(merkle::path(&leaves, index).and_then(|path| {
             Some(Proof { index: index.try_into().ok()?, size: leaves.len().try_into().ok()?, path })
         }))
     }
 
-    fn leaves(&self) -> Result<Vec<Sha384>, CanonicalError> {
+    /// The leaves of the Merkle tree: what is global, then the agents in the order of their names.
+    fn leaves(&self, measurements: &BTreeMap<AgentName, Sha384>) -> Result<Vec<Sha384>, CanonicalError> {
         let global = Global { version: self.version, project: &self.project, volumes: &self.volumes };
-        let mut leaves = vec![merkle::global_leaf(&to_canonical_json(&global)?)];
-        for (name, agent) in &self.agents {
-            leaves.push(merkle::agent_leaf(name, &agent.measurement()?));
-        }
-        Ok(leaves)
+        let global = merkle::global_leaf(&to_canonical_json(&global)?);
+        let agents = measurements.iter().map(|(name, measurement)| merkle::agent_leaf(name, measurement));
+        Ok(std::iter::once(global).chain(agents).collect())
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Parser)]
 #[command(name = "casemate-warden", version)]
 pub(crate) struct Arguments {
-    /// The composition: a `casemate.lock`.
+    /// The composition: a `compose.lock`.
     #[arg(long, value_name = "FILE")]
     pub(crate) lock: PathBuf,
     /// Folder for logs, volumes, the event log and the control socket.

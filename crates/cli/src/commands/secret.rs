@@ -70,7 +70,7 @@ fn warn_where_nobody_gets(global: &Global, project: &Project, name: &str) {
     };
     let resource = format!("{}/secret/{name}", project.name);
     if !lock.agents.values().flat_map(|agent| &agent.secrets).any(|secret| secret.resource == resource) {
-        lines::note(format!("warning: casemate.lock gives the secret `{name}` to no agent"));
+        lines::note(format!("warning: compose.lock gives the secret `{name}` to no agent"));
         lines::note("to do: check the name; after a change of the Compose file, run `casemate lock`");
     }
 }

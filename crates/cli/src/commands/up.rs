@@ -42,7 +42,7 @@ pub(crate) struct UpArgs {
     /// Go on where this control cannot be applied; evidence says so. Repeat for each
     #[arg(long, value_name = "CONTROL", value_parser = control_named)]
     allow_weaker: Vec<Control>,
-    /// Refuse where `casemate.lock` would change
+    /// Refuse where `compose.lock` would change
     #[arg(long)]
     locked: bool,
     /// A broker elsewhere, in place of a local one

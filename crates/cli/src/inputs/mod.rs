@@ -1,9 +1,10 @@
-//! What commands read and write: files with bounds, the Compose file and its lock, images, and what trust rests on.
+//! What commands read and write: files with bounds, the Compose file, its lock, images, and what trust rests on.
 
 mod compose;
 mod files;
 mod images;
 mod keys;
+mod lock;
 mod reference;
 mod trust;
 
@@ -11,5 +12,6 @@ pub(crate) use compose::*;
 pub(crate) use files::*;
 pub(crate) use images::*;
 pub(crate) use keys::*;
+pub(crate) use lock::*;
 pub(crate) use reference::*;
 pub(crate) use trust::*;

@@ -54,15 +54,63 @@ fn bomb() -> String {
 fn a_lock_changed_by_hand_is_refused_where_it_must_not_change() {
     let project = project("in-lock");
     project.run(&["lock", "--check"]).assert_ok();
-    project.edit("casemate.lock", |text| text.replace("say here", "say there"));
-    project.run(&["up", "-d", "--locked"]).assert_fails(2, "casemate.lock", "lock");
-    project.run(&["lock", "--check"]).assert_fails(2, "casemate.lock", "lock");
+    let whole = fs::read_to_string(project.file("compose.lock")).unwrap();
+    for (what, text, says) in [
+        ("content", whole.replace("say here", "say there"), "`about.measurements.one` says sha384:"),
+        ("form", whole.replacen("  ", "\t", 1), "line 2 is not as `casemate lock` writes it"),
+        ("half", whole[..whole.len() / 2].to_owned(), "not a lock: "),
+        ("empty", String::new(), "not a lock: "),
+    ] {
+        assert_ne!(text, whole, "{what}");
+        fs::write(project.file("compose.lock"), text).unwrap();
+        project.run(&["up", "-d", "--locked"]).assert_fails(2, says, "lock --check");
+        project.run(&["lock", "--check"]).assert_fails(3, says, "compose.yaml lock");
+    }
     project.assert_nothing_left();
-    fs::write(project.file("casemate.lock"), "{").unwrap();
-    project.run(&["up", "-d", "--locked"]).assert_fails(2, "casemate.lock", "lock");
     project.run(&["lock"]).assert_ok();
+    assert_eq!(fs::read_to_string(project.file("compose.lock")).unwrap(), whole);
     project.run(&["up", "-d", "--locked"]).assert_ok();
     project.down();
+}
+
+#[test]
+fn a_lock_that_would_change_is_told_by_3_and_each_change_is_shown() {
+    let project = project("in-check");
+    project.edit("compose.yaml", |text| text.replace("say here", "say there"));
+    let check = project.run(&["lock", "--check"]);
+    check.assert_fails(3, "compose.lock: the lock is not what the files give now", "compose.yaml lock");
+    let line = check.stdout.lines().next().unwrap_or_default();
+    let (before, after) = line.split_once(" to ").unwrap_or_default();
+    assert!(before.starts_with("agent one: command changed from [") && before.contains("say here"), "{line}");
+    assert!(after.contains("say there"), "{line}");
+    let check = project.run(&["lock", "--check", "--json"]);
+    assert_eq!(check.status.code(), Some(3), "{}", check.stderr);
+    let answer: serde_json::Value = serde_json::from_str(&check.stdout).unwrap();
+    assert_eq!(
+        (&answer["changed"], &answer["changes"][0]["field"]),
+        (&true.into(), &"command".into()),
+        "{answer}"
+    );
+    assert_eq!(
+        (&answer["changes"][0]["agent"], answer["changes"].as_array().unwrap().len()),
+        (&"one".into(), 1),
+        "{answer}"
+    );
+    // Another file than the one beside the Compose file.
+    let other = ["lock", "-o", "other.lock"];
+    let check_other = ["lock", "--check", "-o", "other.lock"];
+    project.run(&check_other).assert_fails(3, "other.lock: there is no lock", "lock");
+    project.run(&other).assert_ok();
+    project.run(&check_other).assert_ok();
+    project.run(&["lock", "--check"]).assert_fails(3, "compose.lock", "lock");
+    project.run(&["lock"]).assert_ok();
+    project.run(&["lock", "--check"]).assert_ok();
+    assert_eq!(
+        fs::read(project.file("other.lock")).unwrap(),
+        fs::read(project.file("compose.lock")).unwrap()
+    );
+    // Neither same nor different: the file cannot be read.
+    project.run(&["lock", "--check", "-o", "."]).assert_fails(2, "not a regular file", "");
 }
 
 #[test]
