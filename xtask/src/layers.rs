@@ -12,7 +12,7 @@ use crate::process::{capture, cargo, root};
 const METADATA_BOUND: Duration = Duration::from_secs(120);
 
 /// Crate and layer, as in docs/architecture.md. Layer 9 is development only.
-const LAYERS: [(&str, u8); 25] = [
+const LAYERS: [(&str, u8); 26] = [
     ("casemate-canon", FACTS),
     ("casemate-frame", FACTS),
     ("casemate-evidence", FACTS),
@@ -22,6 +22,7 @@ const LAYERS: [(&str, u8); 25] = [
     ("casemate-jose", EFFECTS),
     ("casemate-endorsements", EFFECTS),
     ("casemate-images", EFFECTS),
+    ("casemate-registry", EFFECTS),
     ("casemate-attester", EFFECTS),
     ("casemate-sys", EFFECTS),
     ("casemate-client", EFFECTS),
@@ -51,6 +52,12 @@ const UNSAFE_CRATE: &str = "casemate-sys";
 const LAUNCHER_DEPENDENCIES: [&str; 2] = ["casemate-frame", "casemate-sys"];
 /// Crates that must not be in the launcher's tree: it holds privilege and no such surface.
 const LAUNCHER_NEVER: [&str; 3] = ["tokio", "rustls", "serde_json"];
+
+/// Crates that must not be in the warden's tree: it parses no byte from the network.
+const WARDEN_NEVER: [&str; 4] = ["rustls", "hyper", "tokio-rustls", "casemate-client"];
+/// The crate that speaks to registries, and the only program that may have it.
+const REGISTRY_CRATE: &str = "casemate-registry";
+const REGISTRY_USER: &str = "casemate";
 
 /// The part of `cargo metadata` that matters: normal and build dependencies by crate name.
 struct Graph {
@@ -161,6 +168,11 @@ fn check_trees(graph: &Graph) -> Vec<String> {
             if layer(&dependency) == Some(DEVELOPMENT) {
                 problems.push(format!("{name} must not contain {dependency}: it is for development only"));
             }
+            if dependency == REGISTRY_CRATE && name != REGISTRY_USER {
+                problems.push(format!(
+                    "{name} must not contain {dependency}: only {REGISTRY_USER} asks registries"
+                ));
+            }
         }
     }
     for dependency in graph.direct("casemate-launcher") {
@@ -171,6 +183,11 @@ fn check_trees(graph: &Graph) -> Vec<String> {
     for dependency in graph.tree("casemate-launcher") {
         if LAUNCHER_NEVER.contains(&dependency.as_str()) {
             problems.push(format!("casemate-launcher must not contain {dependency}"));
+        }
+    }
+    for dependency in graph.tree("casemate-warden") {
+        if WARDEN_NEVER.contains(&dependency.as_str()) {
+            problems.push(format!("casemate-warden must not contain {dependency}"));
         }
     }
     problems
@@ -227,5 +244,15 @@ mod tests {
     fn the_launcher_has_no_runtime_tls_or_json() {
         assert_eq!(check_trees(&graph(&[("casemate-launcher", "x"), ("x", "tokio")])).len(), 1);
         assert_eq!(check_trees(&graph(&[("casemate-launcher", "casemate-canon")])).len(), 1);
+    }
+
+    #[test]
+    fn only_the_command_asks_registries_and_the_warden_has_no_tls() {
+        assert!(
+            check_trees(&graph(&[("casemate", "casemate-registry"), ("casemate-registry", "rustls")]))
+                .is_empty()
+        );
+        assert_eq!(check_trees(&graph(&[("casemate-courier", "casemate-registry")])).len(), 1);
+        assert_eq!(check_trees(&graph(&[("casemate-warden", "x"), ("x", "rustls")])).len(), 1);
     }
 }

@@ -6,12 +6,14 @@ use std::time::Duration;
 use crate::{docker_compose, process};
 
 /// Package and why it is needed.
-const PACKAGES: [(&str, &str); 7] = [
+const PACKAGES: [(&str, &str); 9] = [
     ("erofs-utils", "mkfs.erofs builds the read-only root file systems of agents"),
     ("busybox-static", "the small root file system of tests and measurements"),
     ("iproute2", "tests of the gateway make network namespaces"),
     ("bubblewrap", "the measure that `bench launch` compares with"),
     ("runc", "likewise"),
+    ("docker-registry", "the registry that images are pulled from in tests"),
+    ("skopeo", "puts images there, and is the measure of what comes back"),
     ("swtpm", "the TPM whose quotes a system test verifies"),
     ("tpm2-tools", "makes that TPM's keys and quotes"),
 ];
