@@ -51,7 +51,10 @@ macro_rules! digest_type {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "{}"), hex::encode(self.0))
+                let mut digits = [[0; 2]; $len];
+                hex::encode_to_slice(self.0, digits.as_flattened_mut()).map_err(|_| fmt::Error)?;
+                f.write_str($prefix)?;
+                f.write_str(core::str::from_utf8(digits.as_flattened()).map_err(|_| fmt::Error)?)
             }
         }
 

@@ -137,7 +137,7 @@ pub fn appraise(
 ) -> Outcome {
     let binding = Binding::ReportData(report_data);
     match appraise_platform(statement, None, &binding, policy, handle, UnixTime(now)) {
-        Ok(passed) => Outcome::new(passed.claims().to_vec(), passed.rules().to_vec()),
+        Ok(passed) => Outcome::new(passed.claims(), passed.rules()),
         Err(refused) => Outcome::new(refused.claims, refused.rules),
     }
 }

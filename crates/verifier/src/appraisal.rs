@@ -13,6 +13,7 @@ use crate::ear::{self, Challenge, Frame};
 use crate::ledger::{Claim, RuleResult};
 use crate::platform::Standing;
 use crate::policy::Policy;
+use crate::record::Record;
 use crate::time::UnixTime;
 
 /// What an appraisal is made of when no rule failed.
@@ -106,22 +107,21 @@ impl Appraisal {
 #[derive(Debug, Clone)]
 pub struct PlatformAppraisal {
     pub(crate) standing: Standing,
-    pub(crate) claims: Vec<Claim>,
-    pub(crate) rules: Vec<RuleResult>,
+    pub(crate) record: Record,
     pub(crate) boot_log: Vec<BootLogRow>,
 }
 
 impl PlatformAppraisal {
-    /// Every claim.
+    /// Every claim, made into texts at each call.
     #[must_use]
-    pub fn claims(&self) -> &[Claim] {
-        &self.claims
+    pub fn claims(&self) -> Vec<Claim> {
+        self.record.claims()
     }
 
-    /// Every rule.
+    /// Every rule, made into texts at each call.
     #[must_use]
-    pub fn rules(&self) -> &[RuleResult] {
-        &self.rules
+    pub fn rules(&self) -> Vec<RuleResult> {
+        self.record.rules()
     }
 
     /// The event log of firmware, one row an event; empty where there was none.
@@ -133,7 +133,7 @@ impl PlatformAppraisal {
     /// The result as EAR claims, for the policy, challenge and time of the appraisal.
     #[must_use]
     pub fn ear(&self, policy: &Policy, challenge: Challenge<'_>, now: UnixTime) -> Ear {
-        ear::build_platform(self.standing, &self.claims, Frame { policy, challenge, now })
+        ear::build_platform(self.standing, &self.claims(), Frame { policy, challenge, now })
     }
 }
 

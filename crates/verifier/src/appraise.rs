@@ -76,12 +76,11 @@ pub fn appraise_platform(
         };
         rows = appraise_beside(&mut ledger, statement, boot_log, values.boot_log.as_ref(), voucher);
     }
-    let failed = ledger.any_failed();
-    let (claims, rules) = ledger.into_parts();
-    if failed {
+    if ledger.any_failed() {
+        let (claims, rules) = ledger.into_parts();
         return Err(Refused { claims, rules, boot_log: rows, standing });
     }
-    Ok(PlatformAppraisal { standing, claims, rules, boot_log: rows })
+    Ok(PlatformAppraisal { standing, record: ledger.into_record(), boot_log: rows })
 }
 
 /// That report data are what they must be, in all 64 bytes.

@@ -3,15 +3,10 @@
 use std::fmt;
 
 use casemate_protocol::Refusal;
-use casemate_protocol::refusal::into_printable_line;
 
 use crate::platform::Standing;
+use crate::record::Record;
 use crate::time::UnixTime;
-
-/// Longest name of a claim, in characters.
-const CLAIM_NAME_CHARS_MAX: usize = 128;
-/// Longest value of a claim, in characters. Digests have 128.
-const CLAIM_VALUE_CHARS_MAX: usize = 1024;
 
 /// Who vouches for a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,14 +63,13 @@ pub(crate) struct Failed(());
 /// Rules and claims in the order in which they came up.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    rules: Vec<RuleResult>,
-    claims: Vec<Claim>,
+    record: Record,
     standing: Standing,
 }
 
 impl Ledger {
     pub(crate) fn new() -> Self {
-        Self { rules: Vec::with_capacity(64), claims: Vec::with_capacity(64), standing: Standing::Unverified }
+        Self { record: Record::new(), standing: Standing::Unverified }
     }
 
     /// Records the rule; it holds where `holds` is true.
@@ -86,7 +80,7 @@ impl Ledger {
         expected: impl fmt::Display,
         found: impl fmt::Display,
     ) -> Result<(), Failed> {
-        self.rules.push(RuleResult { passed: holds, detail: Refusal::new(rule, expected, found) });
+        self.record.rule(rule, holds, expected, found);
         if holds { Ok(()) } else { Err(Failed(())) }
     }
 
@@ -97,7 +91,11 @@ impl Ledger {
         expected: &T,
         found: &T,
     ) -> Result<(), Failed> {
-        self.require(rule, expected == found, expected, found)
+        if expected != found {
+            return Err(self.fail(rule, expected, found));
+        }
+        self.record.rule_of_equals(rule, found);
+        Ok(())
     }
 
     /// Records a rule that does not hold.
@@ -107,7 +105,7 @@ impl Ledger {
         expected: impl fmt::Display,
         found: impl fmt::Display,
     ) -> Failed {
-        self.rules.push(RuleResult { passed: false, detail: Refusal::new(rule, expected, found) });
+        self.record.rule(rule, false, expected, found);
         Failed(())
     }
 
@@ -140,13 +138,11 @@ impl Ledger {
     pub(crate) fn claim(
         &mut self,
         part: &'static str,
-        name: impl Into<String>,
+        name: &str,
         value: impl fmt::Display,
         voucher: Voucher,
     ) {
-        let name = printable(name.into(), CLAIM_NAME_CHARS_MAX);
-        let value = printable(value.to_string(), CLAIM_VALUE_CHARS_MAX);
-        self.claims.push(Claim { part, name, value, voucher });
+        self.record.claim(part, name, value, voucher);
     }
 
     /// Records what stands behind the platform's statement.
@@ -159,47 +155,21 @@ impl Ledger {
     }
 
     pub(crate) fn any_failed(&self) -> bool {
-        self.rules.iter().any(|rule| !rule.passed)
+        self.record.any_failed()
+    }
+
+    pub(crate) fn into_record(self) -> Record {
+        self.record
     }
 
     pub(crate) fn into_parts(self) -> (Vec<Claim>, Vec<RuleResult>) {
-        (self.claims, self.rules)
+        (self.record.claims(), self.record.rules())
     }
-}
-
-/// A name or a value as one bounded line: part of it may come from a hostile certificate or a guest.
-fn printable(mut text: String, chars_max: usize) -> String {
-    // No character is shorter than a byte.
-    if text.len() > chars_max
-        && let Some((end, _)) = text.char_indices().nth(chars_max)
-    {
-        text.truncate(end);
-    }
-    into_printable_line(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_claim_is_one_bounded_line() {
-        let mut ledger = Ledger::new();
-        ledger.claim("platform", "csp-id", "a\n\u{1b}[2Jb", Voucher::HostClaimed);
-        ledger.claim("platform", "csp-id", "x".repeat(CLAIM_VALUE_CHARS_MAX + 1), Voucher::HostClaimed);
-        let (claims, _) = ledger.into_parts();
-        assert_eq!(claims[0].value, "a\u{fffd}\u{fffd}[2Jb");
-        assert_eq!(claims[1].value.len(), CLAIM_VALUE_CHARS_MAX);
-        let mut ledger = Ledger::new();
-        ledger.claim("platform", "azure.a\n\u{1b}[2Jb", "value", Voucher::HostClaimed);
-        for length in [CLAIM_NAME_CHARS_MAX, CLAIM_NAME_CHARS_MAX + 1] {
-            ledger.claim("platform", "x".repeat(length), "value", Voucher::HostClaimed);
-        }
-        let (claims, _) = ledger.into_parts();
-        assert_eq!(claims[0].name, "azure.a\u{fffd}\u{fffd}[2Jb");
-        assert_eq!(claims[1].name.len(), CLAIM_NAME_CHARS_MAX);
-        assert_eq!(claims[2].name.len(), CLAIM_NAME_CHARS_MAX);
-    }
 
     #[test]
     fn a_rule_that_does_not_hold_is_never_lost() {

@@ -25,6 +25,7 @@ mod known_signatures;
 mod ledger;
 mod platform;
 mod policy;
+mod record;
 mod roots;
 mod snp;
 mod tdx;

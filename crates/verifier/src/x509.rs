@@ -4,6 +4,8 @@
 //! RSA keys, ECDSA with SHA-256 and RSASSA-PSS with SHA-384; and, read apart, what chains of TPM keys use.
 //! What it is not: a path builder; who must have issued what is known beforehand.
 
+use std::sync::OnceLock;
+
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_ASN1, ParsedPublicKey,
     RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PSS_2048_8192_SHA384, UnparsedPublicKey,
@@ -126,6 +128,15 @@ impl<'a> PublicKey<'a> {
             Self::P256(bytes) | Self::P384(bytes) | Self::Rsa(bytes) => bytes,
         }
     }
+
+    /// What such a key signs with in the chains of Intel and AMD, where no issuer is on P-384.
+    const fn vendor_algorithm(&self) -> Option<SignatureAlgorithm> {
+        match self {
+            Self::P256(_) => Some(SignatureAlgorithm::EcdsaSha256),
+            Self::Rsa(_) => Some(SignatureAlgorithm::PssSha384),
+            Self::P384(_) => None,
+        }
+    }
 }
 
 /// An issuer whose own certificate was verified, kept for later: what checking its signatures takes.
@@ -137,20 +148,38 @@ pub(crate) struct IssuerFacts {
     pub(crate) serial: Serial,
     pub(crate) key: Vec<u8>,
     pub(crate) key_digest: Sha256,
-    x509_key: ParsedPublicKey,
-    fixed_key: Option<ParsedPublicKey>,
+    algorithm: SignatureAlgorithm,
+    x509_key: MadeKey,
+    fixed_key: MadeKey,
+}
+
+/// A public key as the library wants it. Making one takes as long as a part of a signature check, so it is made where it
+/// is first used, and used again. None where the bytes are no key.
+#[derive(Debug, Clone, Default)]
+struct MadeKey(OnceLock<Option<ParsedPublicKey>>);
+
+impl MadeKey {
+    /// Whether the key with these bytes made the signature. The algorithm is the same at each call.
+    fn signed(
+        &self,
+        algorithm: &'static dyn VerificationAlgorithm,
+        key: &[u8],
+        bytes: &[u8],
+        signature: &[u8],
+    ) -> bool {
+        self.made(algorithm, key).is_some_and(|made| made.verify_sig(bytes, signature).is_ok())
+    }
+
+    fn made(&self, algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> Option<&ParsedPublicKey> {
+        self.0.get_or_init(|| ParsedPublicKey::new(algorithm, key).ok()).as_ref()
+    }
 }
 
 impl IssuerFacts {
     pub(crate) fn of(certificate: &Certificate<'_>) -> Result<Self, X509Error> {
-        let parse = |algorithm: &'static dyn VerificationAlgorithm| {
-            ParsedPublicKey::new(algorithm, certificate.key.bytes()).map_err(|_| X509Error::PublicKey)
-        };
-        let (x509_key, fixed_key) = match certificate.key {
-            PublicKey::P256(_) => (parse(&ECDSA_P256_SHA256_ASN1)?, Some(parse(&ECDSA_P256_SHA256_FIXED)?)),
-            PublicKey::Rsa(_) => (parse(&RSA_PSS_2048_8192_SHA384)?, None),
-            PublicKey::P384(_) => return Err(X509Error::PublicKey),
-        };
+        let algorithm = certificate.key.vendor_algorithm().ok_or(X509Error::PublicKey)?;
+        let made = certificate.made_key.made(algorithm.verification(), certificate.key.bytes());
+        made.ok_or(X509Error::PublicKey)?;
         Ok(Self {
             subject: certificate.subject.to_vec(),
             common_name: certificate.common_name.clone(),
@@ -158,8 +187,9 @@ impl IssuerFacts {
             serial: Serial::of(certificate.serial)?,
             key: certificate.key.bytes().to_vec(),
             key_digest: certificate.key_digest(),
-            x509_key,
-            fixed_key,
+            algorithm,
+            x509_key: certificate.made_key.clone(),
+            fixed_key: MadeKey::default(),
         })
     }
 
@@ -173,7 +203,8 @@ impl IssuerFacts {
 
     /// Whether it signed these bytes with ECDSA on P-256: r and s, big-endian.
     pub(crate) fn signed_fixed(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
-        self.fixed_key.as_ref().is_some_and(|key| key.verify_sig(bytes, signature).is_ok())
+        self.algorithm == SignatureAlgorithm::EcdsaSha256
+            && self.fixed_key.signed(&ECDSA_P256_SHA256_FIXED, &self.key, bytes, signature)
     }
 }
 
@@ -194,6 +225,27 @@ enum SignatureAlgorithm {
     PssSha384,
     RsaSha256,
     RsaSha384,
+}
+
+impl SignatureAlgorithm {
+    fn verification(self) -> &'static dyn VerificationAlgorithm {
+        match self {
+            Self::EcdsaSha256 => &ECDSA_P256_SHA256_ASN1,
+            Self::EcdsaSha384 => &ECDSA_P384_SHA384_ASN1,
+            Self::PssSha384 => &RSA_PSS_2048_8192_SHA384,
+            Self::RsaSha256 => &RSA_PKCS1_2048_8192_SHA256,
+            Self::RsaSha384 => &RSA_PKCS1_2048_8192_SHA384,
+        }
+    }
+
+    /// Whether a key of this kind makes such signatures.
+    const fn is_of(self, key: PublicKey<'_>) -> bool {
+        match self {
+            Self::EcdsaSha256 => matches!(key, PublicKey::P256(_)),
+            Self::EcdsaSha384 => matches!(key, PublicKey::P384(_)),
+            Self::PssSha384 | Self::RsaSha256 | Self::RsaSha384 => matches!(key, PublicKey::Rsa(_)),
+        }
+    }
 }
 
 /// Which chains are read: algorithms and critical extensions that the others do not use stay refused.
@@ -238,6 +290,7 @@ pub(crate) struct Certificate<'a> {
     pub(crate) window: Window,
     key_digest: Sha256,
     pub(crate) key: PublicKey<'a>,
+    made_key: MadeKey,
     pub(crate) extensions: Extensions<'a>,
 }
 
@@ -318,22 +371,21 @@ impl<'a> Signed<'a> {
         if inner.whole == self.algorithm_bytes { Ok(()) } else { Err(X509Error::SignatureAlgorithms) }
     }
 
-    fn is_signed_by(&self, key: PublicKey<'_>) -> bool {
-        let (algorithm, key): (&'static dyn aws_lc_rs::signature::VerificationAlgorithm, _) =
-            match (self.algorithm, key) {
-                (SignatureAlgorithm::EcdsaSha256, PublicKey::P256(point)) => (&ECDSA_P256_SHA256_ASN1, point),
-                (SignatureAlgorithm::EcdsaSha384, PublicKey::P384(point)) => (&ECDSA_P384_SHA384_ASN1, point),
-                (SignatureAlgorithm::PssSha384, PublicKey::Rsa(key)) => (&RSA_PSS_2048_8192_SHA384, key),
-                (SignatureAlgorithm::RsaSha256, PublicKey::Rsa(key)) => (&RSA_PKCS1_2048_8192_SHA256, key),
-                (SignatureAlgorithm::RsaSha384, PublicKey::Rsa(key)) => (&RSA_PKCS1_2048_8192_SHA384, key),
-                _ => return false,
-            };
-        UnparsedPublicKey::new(algorithm, key).verify(self.tbs, self.signature).is_ok()
+    fn is_signed_by(&self, issuer: &Certificate<'_>) -> bool {
+        let key = issuer.key;
+        if !self.algorithm.is_of(key) {
+            return false;
+        }
+        let (algorithm, key_bytes) = (self.algorithm.verification(), key.bytes());
+        if key.vendor_algorithm() == Some(self.algorithm) {
+            return issuer.made_key.signed(algorithm, key_bytes, self.tbs, self.signature);
+        }
+        UnparsedPublicKey::new(algorithm, key_bytes).verify(self.tbs, self.signature).is_ok()
     }
 
     /// That `issuer`'s key signed this, which is about `subject`.
     pub(crate) fn require_signed_by(&self, issuer: &Certificate<'_>, subject: &str) -> Result<(), X509Error> {
-        if self.is_signed_by(issuer.key) {
+        if self.is_signed_by(issuer) {
             return Ok(());
         }
         Err(X509Error::Signature { subject: subject.to_owned(), issuer: issuer.common_name.clone() })
@@ -383,6 +435,7 @@ impl<'a> Certificate<'a> {
             window,
             key_digest: Sha256::of(spki),
             key: public_key(spki)?,
+            made_key: MadeKey::default(),
             extensions: Extensions::read(
                 extensions,
                 profile.critical_extensions(),
@@ -413,7 +466,7 @@ impl<'a> Certificate<'a> {
     /// Whether `issuer`'s key signed it; always checked.
     #[cfg(test)]
     pub(crate) fn is_signature_by(&self, issuer: &Self) -> bool {
-        self.signed.is_signed_by(issuer.key)
+        self.signed.is_signed_by(issuer)
     }
 
     /// That the issuer known by these facts issued this certificate, by name and by signature.
@@ -422,9 +475,10 @@ impl<'a> Certificate<'a> {
         if self.issuer != issuer.subject {
             return Err(X509Error::Issuer { subject: subject.clone(), issuer: name.clone() });
         }
-        let ecdsa = issuer.fixed_key.is_some();
-        let same_kind = matches!(self.signed.algorithm, SignatureAlgorithm::EcdsaSha256) == ecdsa;
-        if same_kind && issuer.x509_key.verify_sig(self.signed.tbs, self.signed.signature).is_ok() {
+        let Signed { tbs, algorithm, signature, .. } = self.signed;
+        if algorithm == issuer.algorithm
+            && issuer.x509_key.signed(algorithm.verification(), &issuer.key, tbs, signature)
+        {
             return Ok(());
         }
         Err(X509Error::Signature { subject: subject.clone(), issuer: name.clone() })
@@ -530,7 +584,8 @@ pub(crate) fn read_pem_chain(pem: &[u8]) -> Result<Vec<Vec<u8>>, X509Error> {
         if chain.len() >= CHAIN_CERTIFICATES_MAX {
             return Err(error("too many certificates"));
         }
-        let digits: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        let mut digits = String::with_capacity(body.len());
+        digits.extend(body.split_ascii_whitespace());
         chain.push(STANDARD.decode(digits).map_err(|_| error("not base64"))?);
         rest = after.trim_start_matches(is_space);
     }

@@ -1,12 +1,15 @@
 //! The evidence that is verified: a real quote with Intel's collateral, and a report of the development PKI, because no
 //! CRL of AMD is among the vectors. Ours and the peers get the same bytes and the same time.
 
+use std::hint::black_box;
+
 use casemate_peers::ours::{self, Trust};
 use casemate_peers::vectors::{self, TdxSet, Unusable};
 use casemate_protocol::cmw::Platform;
 use casemate_testkit::{CollateralParts, DevPki, SnpBody, TdBody, Tee};
 use casemate_verifier::{
-    Binding, Collateral, Policy, SnpCollateral, UnixTime, VerifiedCollateral, appraise_platform,
+    Binding, Collateral, Policy, Roots, SnpCollateral, UnixTime, VerifiedCollateral, appraise_platform,
+    check_collateral,
 };
 
 /// A version 4 quote of real hardware, up to date.
@@ -143,6 +146,41 @@ impl Snp {
             trust: Trust::Production,
         };
         Ok(Self { case, report, collateral, vek })
+    }
+}
+
+/// The CRL of a development root, of whose signatures no other is checked: what the CRL that AMD's own chain lacks would
+/// cost, and a little more, because ARK and ASK are read for it once again.
+#[allow(dead_code, reason = "the measurement of memory has no use for it")]
+pub(crate) struct CrlAlone(Collateral);
+
+#[allow(dead_code, reason = "the measurement of memory has no use for it")]
+impl CrlAlone {
+    /// With an ARK whose issuer is not its subject: it is no root, which shows before a signature of its chain is checked,
+    /// and after the CRL's was.
+    pub(crate) fn of(snp: &Snp) -> Result<Self, Unusable> {
+        let mut collateral = SnpCollateral { vek: None, ..snp.collateral.clone() };
+        let name = b"ARK-";
+        let issuer = collateral.ark.windows(name.len()).position(|bytes| bytes == name);
+        let letter = issuer.and_then(|at| collateral.ark.get_mut(at)).ok_or("the ARK has another name")?;
+        *letter = b'X';
+        let collateral = Collateral { tdx: None, snp: Some(collateral) };
+        let Trust::Development(root) = snp.case.trust else { return Err("not a development root".into()) };
+        let roots = Roots::Development(vec![root]);
+        let rules = check_collateral(&collateral, &roots, UnixTime(NOW));
+        let found =
+            rules.iter().find(|rule| rule.detail.rule == "platform.crl").map(|rule| &rule.detail.found);
+        match found {
+            Some(found) if found.starts_with("`ARK-") && found.contains("names an issuer other than") => {
+                Ok(Self(collateral))
+            }
+            other => Err(format!("the CRL's signature is not what was checked: {other:?}").into()),
+        }
+    }
+
+    /// Checks it.
+    pub(crate) fn verify(&self) {
+        let _handle = black_box(VerifiedCollateral::verify(&self.0));
     }
 }
 

@@ -186,7 +186,10 @@ fn one<'a>(
         Statement::Agent(evidence) => {
             let nonce = args.expected.nonce(&file.path)?;
             let judged = match appraise(evidence, nonce, policy, verified, now) {
-                Ok(passed) => Judged::passed(passed.claims(), passed.rules(), passed.ear().clone()),
+                Ok(passed) => {
+                    let (claims, rules) = (passed.claims().to_vec(), passed.rules().to_vec());
+                    Judged::passed(claims, rules, passed.ear().clone())
+                }
                 Err(error) => refused(error, Challenge::Nonce(nonce)),
             };
             (Subject::Agent, judged)
@@ -253,8 +256,8 @@ struct Judged {
 }
 
 impl Judged {
-    fn passed(claims: &[Claim], rules: &[RuleResult], ear: Ear) -> Self {
-        Self { refused: None, claims: claims.to_vec(), rules: rules.to_vec(), boot_log: Vec::new(), ear }
+    fn passed(claims: Vec<Claim>, rules: Vec<RuleResult>, ear: Ear) -> Self {
+        Self { refused: None, claims, rules, boot_log: Vec::new(), ear }
     }
 }
 

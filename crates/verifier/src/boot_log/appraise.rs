@@ -276,7 +276,7 @@ fn claim_all(
         let Some(register) = comparison.register else { continue };
         let name = format!("boot-log.{register}.{}", comparison.signed.bank.name());
         if !comparison.matches() {
-            ledger.claim("platform", name, "not what the log replays to", Voucher::HostClaimed);
+            ledger.claim("platform", &name, "not what the log replays to", Voucher::HostClaimed);
             continue;
         }
         let of_register =
@@ -288,6 +288,6 @@ fn claim_all(
             EventLabel::DataMismatch,
         ]
         .map(|label| format!("{} {label}", of_register(label)));
-        ledger.claim("platform", name, counts.join(", "), hardware);
+        ledger.claim("platform", &name, counts.join(", "), hardware);
     }
 }

@@ -89,9 +89,9 @@ fn a_real_platform_with_its_log_passes_a_policy_that_lists_its_boot() {
     let log = vectors::read(&folder, CCEL);
     let appraisal = appraise(&folder, Some(&log), Some(asked(&log))).unwrap();
     assert_eq!(appraisal.boot_log().len(), 43);
-    let rules = appraisal.rules().iter().filter(|rule| rule.detail.rule.starts_with("boot-log."));
+    let rules = appraisal.rules().into_iter().filter(|rule| rule.detail.rule.starts_with("boot-log."));
     assert_eq!(rules.count(), 11);
-    let claim = appraisal.claims().iter().find(|claim| claim.name == "boot-log.rtmr2.sha384").unwrap();
+    let claim = appraisal.claims().into_iter().find(|claim| claim.name == "boot-log.rtmr2.sha384").unwrap();
     assert_eq!(claim.voucher, Voucher::Hardware);
 }
 
@@ -120,7 +120,7 @@ fn a_log_that_no_policy_asks_for_is_shown_and_said_to_be_unjudged() {
     let log = vectors::read(&folder, REPEATED_SEPARATOR);
     let appraisal = appraise(&folder, Some(&log), None).unwrap();
     assert_eq!(appraisal.boot_log().len(), 43);
-    let claim = appraisal.claims().iter().find(|claim| claim.name == "boot-log").unwrap();
+    let claim = appraisal.claims().into_iter().find(|claim| claim.name == "boot-log").unwrap();
     assert_eq!(claim.value, "not judged: the policy has no [boot-log]");
     assert_eq!(claim.voucher, Voucher::HostClaimed);
     assert!(appraise(&folder, None, None).unwrap().boot_log().is_empty());

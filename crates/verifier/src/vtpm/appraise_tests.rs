@@ -62,7 +62,7 @@ fn outcome(
     let binding = Binding::ExtraData(extra_data.to_vec());
     let platform = Platform::Vtpm(statement.clone());
     match appraise_platform(&platform, None, &binding, &policy, collateral, now) {
-        Ok(appraisal) => Ok(appraisal.claims().to_vec()),
+        Ok(appraisal) => Ok(appraisal.claims()),
         Err(refused) => {
             let mut names: Vec<String> = Vec::new();
             for rule in refused.rules.into_iter().filter(|rule| !rule.passed) {

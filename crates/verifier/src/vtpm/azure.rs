@@ -80,7 +80,7 @@ impl AzureReport<'_> {
     pub(crate) fn claim_all(&self, ledger: &mut Ledger, voucher: Voucher) {
         for (name, value) in self.claims.configuration.iter().take(CONFIGURATION_CLAIMS_MAX) {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            ledger.claim("platform", format!("azure.{name}"), value, voucher);
+            ledger.claim("platform", &format!("azure.{name}"), value, voucher);
         }
         if let Some(user_data) = &self.claims.user_data {
             ledger.claim("platform", "azure.user-data", user_data, Voucher::HostClaimed);

@@ -104,7 +104,7 @@ fn a_quote_with_the_log_of_its_boot_passes_and_its_events_are_labelled() {
     ];
     assert_eq!(labels, expected);
     assert!(appraisal.boot_log().iter().all(|row| row.bank == Some(TpmHash::Sha256)));
-    let claim = appraisal.claims().iter().find(|claim| claim.name == "boot-log.pcr4.sha256").unwrap();
+    let claim = appraisal.claims().into_iter().find(|claim| claim.name == "boot-log.pcr4.sha256").unwrap();
     let value = "2 data-bound, 0 content-bound, 1 digest-bound, 0 data-mismatch";
     assert_eq!((claim.value.as_str(), claim.voucher), (value, Voucher::Hardware));
 }

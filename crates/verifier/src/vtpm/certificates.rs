@@ -56,7 +56,7 @@ pub(crate) fn require_google(
     for (name, value) in [("zone", instance.zone), ("project", instance.project), ("instance", instance.name)]
     {
         // Google's host runs the vTPM, and Google says so: not the hardware.
-        ledger.claim("platform", format!("google.{name}"), value, Voucher::HostClaimed);
+        ledger.claim("platform", &format!("google.{name}"), value, Voucher::HostClaimed);
     }
     key_of(ledger, leaf)
 }

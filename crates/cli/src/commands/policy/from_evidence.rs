@@ -118,7 +118,7 @@ fn learn(platform: &Platform, collateral: &Collateral, now: UnixTime) -> Result<
         let mut verified = VerifiedCollateral::verify(collateral);
         let refused = match appraise_platform(platform, None, &binding, &policy, &mut verified, now) {
             Ok(passed) => {
-                narrow(&mut values, platform, passed.claims());
+                narrow(&mut values, platform, &passed.claims());
                 return Ok(Learned { values, weaknesses });
             }
             Err(refused) => refused,
