@@ -11,15 +11,15 @@ mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::interpolate;
 use crate::keys;
+use crate::load::{self, NoFiles, Request};
 use crate::lock::{AGENTS_MAX, AgentName, Condition, Mount};
 use crate::problem::{At, Findings, Place, Problem, Problems, printable};
 use crate::source::Sources;
-use crate::yaml::{self, Member, Node, Value};
+use crate::yaml::{Member, Node, Value};
 
 pub(crate) use mounts::{TMPFS_BYTES_DEFAULT, TMPFS_MODE_DEFAULT, is_plain_name, target_of};
-pub(crate) use read::absolute_path;
+pub(crate) use read::{absolute_path, is_old_truth, other_type};
 pub(crate) use service::Service;
 
 /// A Compose file, read.
@@ -36,7 +36,8 @@ pub struct Compose {
     pub(crate) secrets: BTreeMap<String, String>,
 }
 
-/// Reads the Compose file `text`. `file_name` is used in messages, `environment` for `${VAR}`.
+/// Reads the Compose file `text` alone, without profiles. `file_name` is used in messages, `environment` for `${VAR}`.
+/// [`crate::load`] reads compositions of several files.
 ///
 /// # Errors
 /// [`Problems`]: everything that is wrong, each with line and column.
@@ -45,15 +46,9 @@ pub fn parse(
     text: &str,
     environment: &BTreeMap<String, String>,
 ) -> Result<Compose, Problems> {
-    let mut findings = Findings::default();
-    let id = findings.add(file_name, text);
-    let read = yaml::parse(id, &mut findings).and_then(|mut root| {
-        interpolate::tree(&mut root, environment, &mut findings);
-        file(&root, environment, &mut findings)
-    });
-    let (mut compose, warnings) = findings.finish(read)?;
-    compose.warnings = warnings;
-    Ok(compose)
+    let request = Request::of(file_name, text, environment.clone());
+    let loaded = load::load(&request, &mut NoFiles)?;
+    loaded.into_compose().ok_or_else(|| Problems::of_nothing(file_name))
 }
 
 impl Compose {
@@ -79,7 +74,12 @@ impl Compose {
     }
 }
 
-fn file(root: &Node, environment: &BTreeMap<String, String>, f: &mut Findings<'_>) -> Option<Compose> {
+/// The model of a merged tree. What is wrong is noted; none where too much is.
+pub(crate) fn model(
+    root: &Node,
+    environment: &BTreeMap<String, String>,
+    f: &mut Findings<'_>,
+) -> Option<Compose> {
     let Value::Map(_) = root.value else {
         let what = format!("file is {}, not a mapping", root.kind());
         f.problem(root.place, what, "write a composition: `name:`, `services:` and what they need");

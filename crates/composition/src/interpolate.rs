@@ -10,59 +10,109 @@ use crate::yaml::{Node, Value};
 
 /// Longest value after interpolation, in bytes.
 pub(crate) const VALUE_BYTES_MAX: usize = 64 << 10;
-/// Most text that variables bring into one file, in bytes.
+/// Most text that variables bring into one composition, in bytes.
 const EXPANDED_BYTES_MAX: usize = 8 << 20;
 /// Deepest nesting of defaults: `${A:-${B:-${C}}}` has 3.
 const NESTING_MAX: usize = 8;
 
-/// Replaces variables in every value below `node`. Keys stay as they are.
-pub(crate) fn tree(node: &mut Node, variables: &BTreeMap<String, String>, findings: &mut Findings<'_>) {
-    let mut bytes_left = EXPANDED_BYTES_MAX;
-    below(node, variables, &mut bytes_left, findings);
+/// Where the value of a variable comes from.
+pub(crate) trait Lookup {
+    /// The value of `name`, where it is set.
+    fn value(&self, name: &str) -> Option<&str>;
 }
 
-fn below(
-    node: &mut Node,
-    variables: &BTreeMap<String, String>,
-    bytes_left: &mut usize,
-    findings: &mut Findings<'_>,
-) {
-    match &mut node.value {
-        Value::Scalar { text, plain } if text.contains('$') => {
-            let expanded = expand(text, variables, 0).and_then(|expanded| {
-                *bytes_left = bytes_left.checked_sub(expanded.len()).ok_or_else(|| Fault {
-                    what: format!("variables bring more than {EXPANDED_BYTES_MAX} bytes into this file"),
-                    todo: "use shorter variables".to_owned(),
-                })?;
-                Ok(expanded)
-            });
-            match expanded {
-                Ok(expanded) => {
-                    *text = expanded;
-                    *plain = false;
-                }
-                Err(Fault { what, todo }) => findings.broken(node.place, what, todo),
-            }
+impl Lookup for BTreeMap<String, String> {
+    fn value(&self, name: &str) -> Option<&str> {
+        self.get(name).map(String::as_str)
+    }
+}
+
+/// Values whose variables could not be replaced, and why. They keep their text; a value that another file replaces
+/// or removes is then no problem.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(BTreeMap<Place, Fault>);
+
+impl Faults {
+    /// Whether the value at `place` is as it should be; notes the problem where not.
+    pub(crate) fn is_whole(&self, place: Place, findings: &mut Findings<'_>) -> bool {
+        let fault = self.0.get(&place);
+        if let Some(Fault { what, todo }) = fault {
+            findings.broken(place, what, todo);
         }
-        Value::Scalar { .. } => {}
-        Value::List(items) => items.iter_mut().for_each(|item| below(item, variables, bytes_left, findings)),
-        Value::Map(members) => {
-            members.iter_mut().for_each(|member| below(&mut member.node, variables, bytes_left, findings));
+        fault.is_none()
+    }
+
+    /// Notes the problems of everything below `node`.
+    pub(crate) fn report(&self, node: &Node, findings: &mut Findings<'_>) {
+        if self.0.is_empty() {
+            return;
+        }
+        match &node.value {
+            Value::Scalar { .. } => drop(self.is_whole(node.place, findings)),
+            Value::List(items) => items.iter().for_each(|item| self.report(item, findings)),
+            Value::Map(members) => members.iter().for_each(|member| self.report(&member.node, findings)),
         }
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Fault {
-    what: String,
-    todo: String,
+/// Replaces variables in values.
+pub(crate) struct Interpolator {
+    bytes_left: usize,
+    pub(crate) faults: Faults,
+}
+
+impl Interpolator {
+    pub(crate) fn new() -> Self {
+        Self { bytes_left: EXPANDED_BYTES_MAX, faults: Faults::default() }
+    }
+
+    /// Replaces variables in every value below `node`. Keys stay as they are.
+    pub(crate) fn tree(&mut self, node: &mut Node, variables: &dyn Lookup) {
+        match &mut node.value {
+            Value::Scalar { text, plain } if text.contains('$') => match self.text(text, variables) {
+                Ok(expanded) => {
+                    *text = expanded;
+                    *plain = false;
+                }
+                Err(fault) => drop(self.faults.0.insert(node.place, fault)),
+            },
+            Value::Scalar { .. } => {}
+            Value::List(items) => items.iter_mut().for_each(|item| self.tree(item, variables)),
+            Value::Map(members) => {
+                members.iter_mut().for_each(|member| self.tree(&mut member.node, variables))
+            }
+        }
+    }
+
+    /// `text` with its variables replaced.
+    pub(crate) fn text(&mut self, text: &str, variables: &dyn Lookup) -> Result<String, Fault> {
+        let expanded = expand(text, variables, 0)?;
+        self.take(expanded.len())?;
+        Ok(expanded)
+    }
+
+    /// Counts text that comes from outside the Compose files.
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(|| Fault {
+            what: format!("variables bring more than {EXPANDED_BYTES_MAX} bytes into the composition"),
+            todo: "use fewer or shorter variables".to_owned(),
+        })?;
+        Ok(())
+    }
+}
+
+/// Why variables could not be replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) what: String,
+    pub(crate) todo: String,
 }
 
 fn fault<T>(what: impl Into<String>, todo: impl Into<String>) -> Result<T, Fault> {
     Err(Fault { what: what.into(), todo: todo.into() })
 }
 
-fn expand(text: &str, variables: &BTreeMap<String, String>, nesting: usize) -> Result<String, Fault> {
+fn expand(text: &str, variables: &dyn Lookup, nesting: usize) -> Result<String, Fault> {
     if nesting > NESTING_MAX {
         return fault(format!("variables nested deeper than {NESTING_MAX}"), "write fewer nested defaults");
     }
@@ -119,7 +169,7 @@ fn name(text: &str) -> (&str, &str) {
     if name.starts_with(|c: char| c.is_ascii_digit()) { ("", text) } else { (name, rest) }
 }
 
-fn substitute(inside: &str, variables: &BTreeMap<String, String>, nesting: usize) -> Result<String, Fault> {
+fn substitute(inside: &str, variables: &dyn Lookup, nesting: usize) -> Result<String, Fault> {
     let (name, form) = name(inside);
     if name.is_empty() {
         return fault(
@@ -127,7 +177,7 @@ fn substitute(inside: &str, variables: &BTreeMap<String, String>, nesting: usize
             "write `${NAME}`, or `$$` for a dollar sign",
         );
     }
-    let value = variables.get(name).map(String::as_str);
+    let value = variables.value(name);
     let filled = value.filter(|value| !value.is_empty());
     let more = nesting.saturating_add(1);
     let (value, operand) = match form {
@@ -167,7 +217,7 @@ fn substitute(inside: &str, variables: &BTreeMap<String, String>, nesting: usize
 fn or_default(
     value: Option<&str>,
     default: &str,
-    variables: &BTreeMap<String, String>,
+    variables: &dyn Lookup,
     nesting: usize,
 ) -> Result<String, Fault> {
     value.map_or_else(|| expand(default, variables, nesting), |value| Ok(value.to_owned()))
@@ -196,7 +246,7 @@ mod tests {
     use super::*;
 
     fn run(text: &str) -> Result<String, String> {
-        let variables =
+        let variables: BTreeMap<String, String> =
             [("A", "a"), ("EMPTY", ""), ("N_1", "n")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         expand(text, &variables, 0).map_err(|fault| fault.what)
     }
@@ -250,7 +300,7 @@ mod tests {
 
     #[test]
     fn refuses_a_value_that_grows_over_the_bound() {
-        let variables = [("A".to_owned(), "x".repeat(1000))].into();
+        let variables: BTreeMap<String, String> = [("A".to_owned(), "x".repeat(1000))].into();
         assert!(expand(&"$A".repeat(66), &variables, 0).is_err());
     }
 }

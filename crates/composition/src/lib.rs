@@ -9,6 +9,7 @@ pub mod explain;
 pub mod host;
 mod interpolate;
 pub mod keys;
+pub mod load;
 pub mod lock;
 pub mod lock_file;
 pub mod merkle;

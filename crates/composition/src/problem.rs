@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use crate::source::{EXCERPT_CHARS_MAX, Excerpt, FileId, Place};
-use crate::source::{Source, Sources};
+use crate::source::{Kind, Source, Sources};
 
 /// Most problems of one report; the rest is counted.
 pub const PROBLEMS_MAX: usize = 100;
@@ -63,6 +63,16 @@ impl Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
+    /// No value and no reason: our own mistake, and still never silent.
+    pub(crate) fn of_nothing(file_name: &str) -> Self {
+        let mut findings = Findings::default();
+        findings.add(file_name, "");
+        match findings.finish(None::<()>) {
+            Err(problems) => problems,
+            Ok(_) => Self(Vec::new()),
+        }
+    }
+
     /// The problems.
     #[must_use]
     pub fn as_slice(&self) -> &[Problem] {
@@ -110,9 +120,14 @@ impl<'a> Findings<'a> {
         Self { sources: Cow::Borrowed(sources), ..Self::default() }
     }
 
-    /// Adds a file that problems may be about.
+    /// Adds a Compose file that problems may be about.
     pub(crate) fn add(&mut self, name: &str, text: &str) -> FileId {
-        self.sources.to_mut().add(name, text)
+        self.sources.to_mut().add(name, text, Kind::Compose)
+    }
+
+    /// Adds a file of variables, whose values no problem shows.
+    pub(crate) fn add_variables(&mut self, name: &str, text: &str) -> FileId {
+        self.sources.to_mut().add(name, text, Kind::Variables)
     }
 
     /// The file with this number.

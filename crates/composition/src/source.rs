@@ -69,9 +69,19 @@ impl Excerpt {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sources(Vec<Arc<Source>>);
 
+/// What a file is, and so what of it may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A Compose file.
+    Compose,
+    /// Variables: values may be secrets, so only names are shown.
+    Variables,
+}
+
 /// One file.
 pub(crate) struct Source {
     pub(crate) name: String,
+    kind: Kind,
     pub(crate) text: String,
     /// Byte at which each line starts.
     starts: Vec<usize>,
@@ -85,10 +95,10 @@ impl fmt::Debug for Source {
 
 impl Sources {
     /// Adds a file. Past 65,535 files the last number stands for all: the limits of the loader are far below.
-    pub(crate) fn add(&mut self, name: &str, text: &str) -> FileId {
+    pub(crate) fn add(&mut self, name: &str, text: &str, kind: Kind) -> FileId {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
         let id = FileId(u16::try_from(self.0.len()).unwrap_or(u16::MAX));
-        self.0.push(Arc::new(Source { name: name.to_owned(), starts: starts(&text), text }));
+        self.0.push(Arc::new(Source { name: name.to_owned(), kind, starts: starts(&text), text }));
         id
     }
 
@@ -111,6 +121,12 @@ impl Sources {
         let index = place.line.checked_sub(1)?;
         let end = source.starts.get(place.line).copied().unwrap_or(source.text.len());
         let line = source.text.get(*source.starts.get(index)?..end)?.trim_end();
+        if source.kind == Kind::Variables {
+            let name = line.split_inclusive(['=', ':']).next().unwrap_or_default();
+            let shown =
+                if name.len() < line.len() { format!("{name}\u{2026}") } else { "\u{2026}".to_owned() };
+            return excerpt(&shown, place.column.saturating_sub(1), place.width);
+        }
         excerpt(line, place.column.saturating_sub(1), place.width)
     }
 }
@@ -155,7 +171,7 @@ mod tests {
 
     fn shown(text: &str, line: usize, column: usize, width: usize) -> String {
         let mut sources = Sources::default();
-        let file = sources.add("f", text);
+        let file = sources.add("f", text, Kind::Compose);
         let excerpt = sources.excerpt(Place { file, line, column, width });
         excerpt.map_or_else(String::new, |excerpt| excerpt.lines(line).join("\n"))
     }
@@ -175,6 +191,20 @@ mod tests {
         assert_eq!(shown("a", 1, 2, 1), "");
         assert_eq!(shown("a", 9, 1, 1), "");
         assert_eq!(Sources::default().excerpt(Place { width: 1, ..Place::START }), None);
+    }
+
+    #[test]
+    fn shows_no_value_of_a_file_of_variables() {
+        let mut sources = Sources::default();
+        let file = sources.add("f", "TOKEN=hunter2\nhunter3\n", Kind::Variables);
+        let shown = |line, column| {
+            let excerpt = sources.excerpt(Place { file, line, column, width: 3 });
+            excerpt.map_or_else(String::new, |excerpt| excerpt.text)
+        };
+        assert_eq!(shown(1, 1), "TOKEN=\u{2026}");
+        assert_eq!(shown(1, 7), "TOKEN=\u{2026}");
+        assert_eq!(shown(1, 9), "");
+        assert_eq!(shown(2, 1), "\u{2026}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Built from the events of `saphyr-parser`, because they carry a span each and arrive before anything is
 //! allocated for them: limits on depth, nodes and alias expansion hold while the tree grows. What it is not: a
 //! YAML data model. A scalar stays text; what reads it decides what it means, so no YAML 1.1 boolean or number
-//! is guessed here. Tags, several documents, duplicate keys and recursive anchors are refused.
+//! is guessed here. Several documents, duplicate keys, recursive anchors and all tags but those of Compose are refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +27,19 @@ pub(crate) const ANCHORS_MAX: usize = 1000;
 pub(crate) struct Node {
     pub(crate) place: Place,
     pub(crate) value: Value,
+    pub(crate) mark: Mark,
+}
+
+/// What a tag says of a value that is laid over another (Compose specification, "Merge and override").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Mark {
+    /// Nothing.
+    #[default]
+    None,
+    /// `!reset`: the other value is removed, and nothing stands in its place.
+    Reset,
+    /// `!override`: the other value is replaced as a whole.
+    Override,
 }
 
 /// What a node holds.
@@ -49,6 +62,32 @@ pub(crate) struct Member {
 }
 
 impl Node {
+    /// Text that means no other type.
+    pub(crate) const fn text(place: Place, text: String) -> Self {
+        Self { place, value: Value::Scalar { text, plain: false }, mark: Mark::None }
+    }
+
+    /// A value that no tag speaks of.
+    pub(crate) const fn new(place: Place, value: Value) -> Self {
+        Self { place, value, mark: Mark::None }
+    }
+
+    /// The value of `key`, where this is a mapping that has it.
+    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
+        let Value::Map(members) = &self.value else { return None };
+        members.iter().find(|member| member.key == key).map(|member| &member.node)
+    }
+
+    /// How many nodes there are, this one included.
+    pub(crate) fn count(&self) -> usize {
+        let below: usize = match &self.value {
+            Value::Scalar { .. } => 0,
+            Value::List(items) => items.iter().map(Self::count).sum(),
+            Value::Map(members) => members.iter().map(|member| member.node.count().saturating_add(1)).sum(),
+        };
+        below.saturating_add(1)
+    }
+
     /// Whether nothing is written here, or a plain null.
     pub(crate) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if is_null_text(text))
@@ -206,28 +245,28 @@ impl<'t> Builder<'t> {
         }
         let before = self.used;
         self.count(place, Size { nodes: 1, bytes: 0 })?;
-        let (anchor, value) = match event {
+        let (anchor, mark, value) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let forced_text = refuse_tag(tag.as_deref(), place)?;
+                let (forced_text, mark) = known_tag(tag.as_deref(), place)?;
                 if text.contains('\0') {
                     return stop(place, "value holds a zero byte", "remove it: no program can receive it");
                 }
                 self.count(place, Size { nodes: 0, bytes: text.len() })?;
                 let plain = style == ScalarStyle::Plain && !forced_text;
-                (anchor, Value::Scalar { text: text.into_owned(), plain })
+                (anchor, mark, Value::Scalar { text: text.into_owned(), plain })
             }
             Event::SequenceStart(anchor, tag) => {
-                refuse_tag(tag.as_deref(), place)?;
-                (anchor, self.list(depth)?)
+                let (_, mark) = known_tag(tag.as_deref(), place)?;
+                (anchor, mark, self.list(depth)?)
             }
             Event::MappingStart(anchor, tag) => {
-                refuse_tag(tag.as_deref(), place)?;
-                (anchor, self.map(depth)?)
+                let (_, mark) = known_tag(tag.as_deref(), place)?;
+                (anchor, mark, self.map(depth)?)
             }
             Event::Alias(id) => return self.alias(id, place, depth),
             _ => return stop(place, "not YAML: a value is missing here", "write the value"),
         };
-        let node = Node { place, value };
+        let node = Node { place, value, mark };
         if anchor > 0 {
             if self.anchors.len() >= ANCHORS_MAX {
                 return stop(place, format!("more than {ANCHORS_MAX} anchors"), "write fewer anchors");
@@ -236,7 +275,8 @@ impl<'t> Builder<'t> {
                 nodes: self.used.nodes.saturating_sub(before.nodes),
                 bytes: self.used.bytes.saturating_sub(before.bytes),
             };
-            self.anchors.insert(anchor, (node.clone(), size));
+            // The tag belongs to the place where it is written, not to the value.
+            self.anchors.insert(anchor, (Node { mark: Mark::None, ..node.clone() }, size));
         }
         Ok(node)
     }
@@ -288,8 +328,8 @@ impl<'t> Builder<'t> {
                 break;
             }
             let key_node = self.node(event, key_place, depth.saturating_add(1))?;
-            let Value::Scalar { text: key, plain } = key_node.value else {
-                return stop(key_place, "a key is a list or a mapping", "write the key as plain text");
+            let (Value::Scalar { text: key, plain }, Mark::None) = (key_node.value, key_node.mark) else {
+                return stop(key_place, "a key is no plain text", "write the key as plain text");
             };
             let (event, place) = self.next()?;
             let node = self.node(event, place, depth.saturating_add(1))?;
@@ -315,6 +355,9 @@ impl<'t> Builder<'t> {
 
 /// The members that `<<` brings in: a mapping's, or a list of mappings'.
 fn merge_sources(node: Node) -> Result<Vec<Member>, Stop> {
+    if node.mark != Mark::None {
+        return stop(node.place, "`<<` has a tag", "write the tag at the keys that it is meant for");
+    }
     let todo = "give `<<` an alias of a mapping, or a list of them";
     match node.value {
         Value::Map(members) => Ok(members),
@@ -332,15 +375,20 @@ fn merge_sources(node: Node) -> Result<Vec<Member>, Stop> {
     }
 }
 
-/// Whether the tag makes the value text; all tags but `!!str` and the two collection tags are refused.
-fn refuse_tag(tag: Option<&Tag>, place: Place) -> Result<bool, Stop> {
-    match tag {
-        None => Ok(false),
-        Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => Ok(true),
-        Some(tag) if tag.is_yaml_core_schema() && matches!(tag.suffix.as_str(), "map" | "seq") => Ok(false),
-        Some(tag) => {
-            stop(place, format!("tag `{}` is not supported", printable(&tag.to_string())), "remove the tag")
-        }
+/// Whether the tag makes the value text, and what it says of merging. All but `!!str`, the two collection tags,
+/// `!reset` and `!override` are refused.
+fn known_tag(tag: Option<&Tag>, place: Place) -> Result<(bool, Mark), Stop> {
+    let Some(tag) = tag else { return Ok((false, Mark::None)) };
+    match (tag.is_yaml_core_schema(), tag.handle.as_str(), tag.suffix.as_str()) {
+        (true, _, "str") => Ok((true, Mark::None)),
+        (true, _, "map" | "seq") => Ok((false, Mark::None)),
+        (false, "!", "reset") => Ok((false, Mark::Reset)),
+        (false, "!", "override") => Ok((false, Mark::Override)),
+        _ => stop(
+            place,
+            format!("tag `{}` is not supported", printable(&tag.to_string())),
+            "remove the tag: `!reset` and `!override` are the ones of Compose",
+        ),
     }
 }
 
@@ -402,12 +450,22 @@ mod tests {
     #[test]
     fn refuses_duplicate_keys_tags_documents_and_zero_bytes() {
         assert_eq!(bad("a: 1\nb: 2\na: 3\n"), "3:1: key `a` is written twice");
-        assert_eq!(bad("a: !reset null\n"), "1:4: tag `!reset` is not supported");
+        assert_eq!(bad("a: !other null\n"), "1:4: tag `!other` is not supported");
+        assert_eq!(bad("!reset a: b\n"), "1:1: a key is no plain text");
+        assert_eq!(bad("a: &a {b: c}\nd:\n  <<: !reset *a\n").split(':').next(), Some("3"));
         assert_eq!(bad("a: 1\n---\nb: 1\n"), "2:1: a second YAML document begins here");
         assert_eq!(bad("a: \"x\\0y\"\n"), "1:4: value holds a zero byte");
-        assert_eq!(bad("? [a]\n: 1\n"), "1:3: a key is a list or a mapping");
+        assert_eq!(bad("? [a]\n: 1\n"), "1:3: a key is no plain text");
         assert_eq!(bad(""), "1:1: file is empty");
         assert!(bad("a: [1, 2\n").starts_with("2:1: not YAML"), "{}", bad("a: [1, 2\n"));
+    }
+
+    #[test]
+    fn keeps_the_tags_of_compose_where_they_are_written() {
+        let node = good("a: &a !override [1]\nb: !reset null\nc: *a\n");
+        let Value::Map(members) = &node.value else { panic!("{node:?}") };
+        let marks: Vec<_> = members.iter().map(|member| member.node.mark).collect();
+        assert_eq!(marks, [Mark::Override, Mark::Reset, Mark::None]);
     }
 
     #[test]

@@ -10,8 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use casemate_canon::Sha256;
+use casemate_composition::load::{Files, ReadError, Request, load};
 use casemate_composition::lock::{ImagePin, Lock, User};
-use casemate_composition::{Compose, ImageFacts, Problems, compose};
+use casemate_composition::{Compose, ImageFacts, Problems};
 
 fn folders() -> Vec<PathBuf> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/corpus");
@@ -26,10 +27,20 @@ fn name(path: &Path) -> &str {
     path.file_name().unwrap().to_str().unwrap()
 }
 
+/// The files beside a Compose file.
+struct Beside<'f>(&'f Path);
+
+impl Files for Beside<'_> {
+    fn read(&mut self, path: &str, _bytes_max: usize) -> Result<Vec<u8>, ReadError> {
+        fs::read(self.0.join(path)).map_err(|_| ReadError::NotFound)
+    }
+}
+
 fn read(folder: &Path, file: &str) -> Result<Compose, Problems> {
     let text = fs::read_to_string(folder.join(file)).unwrap();
-    let environment = [("COMPOSE_PROJECT_NAME".to_owned(), name(folder).to_owned())].into();
-    compose::parse(file, &text, &environment)
+    let project_default = Some(name(folder).to_owned());
+    let request = Request { project_default, ..Request::of(file, &text, BTreeMap::new()) };
+    Ok(load(&request, &mut Beside(folder))?.into_compose().unwrap())
 }
 
 /// The messages as a person reads them.

@@ -252,12 +252,12 @@ fn survives(text: &str) -> bool {
 }
 
 /// Truth values of YAML 1.1 that are text in YAML 1.2.
-fn is_old_truth(text: &str) -> bool {
+pub(crate) fn is_old_truth(text: &str) -> bool {
     matches!(text.to_ascii_lowercase().as_str(), "yes" | "no" | "on" | "off" | "y" | "n")
 }
 
 /// What YAML readers may take plain `text` for, if not for text.
-fn other_type(text: &str) -> Option<&'static str> {
+pub(crate) fn other_type(text: &str) -> Option<&'static str> {
     if is_null_text(text) {
         return Some("a null");
     }
