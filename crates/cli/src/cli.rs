@@ -20,8 +20,8 @@ const HELP_FOR_LACK_OF_A_COMMAND: ErrorKind = ErrorKind::DisplayHelpOnMissingArg
 #[command(
     name = "casemate",
     version,
-    before_help = "Example: casemate init && casemate image import localhost/python:1 --tar rootfs.tar \
-        && casemate policy write && casemate secret put greeting < greeting.txt && casemate up",
+    before_help = "Example: casemate init --yes && casemate image import localhost/python:1 --tar rootfs.tar \
+        && casemate policy write && casemate up",
     after_help = EXIT_CODES,
     disable_help_subcommand = true
 )]
@@ -48,7 +48,7 @@ pub(crate) struct Global {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write an example Compose file to start from
+    /// Write a Compose file to start from
     Init(init::InitArgs),
     /// Resolve the Compose file into `compose.lock`
     Lock(lock::LockArgs),

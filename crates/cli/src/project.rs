@@ -12,7 +12,8 @@ use crate::inputs;
 /// Where state is kept when `CASEMATE_HOME` is not set.
 pub(crate) const HOME_DEFAULT: &str = "/var/lib/casemate";
 /// Compose file names that are looked for, in order (Compose specification, "Compose file").
-const COMPOSE_NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+pub(crate) const COMPOSE_NAMES: [&str; 4] =
+    ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
 /// Longest path of a Unix socket in bytes (unix(7)).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -218,7 +219,7 @@ impl Project {
 }
 
 /// A folder name as project name (Compose specification, "Project name"): lower case, other characters dropped.
-fn normalised(folder: &str) -> String {
+pub(crate) fn normalised(folder: &str) -> String {
     folder
         .to_lowercase()
         .chars()

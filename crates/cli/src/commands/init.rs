@@ -1,48 +1,111 @@
-//! `casemate init`: an example Compose file to start from.
+//! `casemate init`: a Compose file to start from.
 
-use std::path::Path;
+mod ask;
+mod example;
 
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use casemate_composition::lock::AgentName;
 use clap::Args;
 
 use crate::cli::Global;
 use crate::failure::{Failure, Outcome};
 use crate::inputs;
 use crate::lines;
+use crate::project::{COMPOSE_NAMES, normalised};
 
-const EXAMPLE: &str = include_str!("init.compose.yaml");
+use ask::ask;
+use example::{Program, Template};
 
-/// What `init` takes.
+/// What `init` takes. What is not given is asked for on a terminal.
 #[derive(Args, Debug)]
-#[command(before_help = "Example: casemate init")]
-pub(crate) struct InitArgs {}
+#[command(before_help = "Example: casemate init --template agent --image python")]
+pub(crate) struct InitArgs {
+    /// What the agents are
+    #[arg(long, value_enum)]
+    template: Option<Template>,
+    /// What they run: python, shell, or the name of an image with its own command [default: python]
+    #[arg(long, value_name = "IMAGE", value_parser = Program::parse)]
+    image: Option<Program>,
+    /// Project name [default: from the folder's name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<AgentName>,
+    /// Write over a file that is there
+    #[arg(long)]
+    force: bool,
+    /// Ask nothing: one agent in Python, unless flags say otherwise
+    #[arg(short, long)]
+    yes: bool,
+}
 
-/// Writes the example, but never over a file.
-pub(crate) fn run(global: &Global, _args: &InitArgs) -> Outcome {
-    let path = global.file.clone().unwrap_or_else(|| Path::new("compose.yaml").to_owned());
-    if path.exists() {
+/// Writes the example, but over no file unless told so.
+pub(crate) fn run(global: &Global, args: &InitArgs) -> Outcome {
+    let path = global.file.clone().unwrap_or_else(|| PathBuf::from("compose.yaml"));
+    if !args.force {
+        refuse_to_overwrite(global, &path)?;
+    }
+    let asks = !args.yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if !asks && !args.yes && args.template.is_none() {
         return Err(Failure::input(
-            format!("{}: there is a file already", path.display()),
-            "name another with `casemate -f FILE init`",
+            "no terminal to ask on",
+            "say it with flags: `casemate init --template agent|team --image python|shell|IMAGE`, or `--yes`",
         ));
     }
-    inputs::write_file(&path, EXAMPLE.as_bytes())?;
+    let template = match args.template {
+        Some(template) => template,
+        None if asks => ask("What are your agents: 1 one agent, 2 several agents that talk?", "1", which)?,
+        None => Template::Agent,
+    };
+    let program = match &args.image {
+        Some(program) => program.clone(),
+        None if asks => {
+            ask("What do they run: python, shell, or an image's name?", "python", Program::parse)?
+        }
+        None => Program::Python,
+    };
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => name_of_folder(&path)?,
+    };
+    let text = example::text(template, &program, name.as_str());
+    inputs::write_file(&path, text.as_bytes())?;
     let flag = global.file.as_ref().map_or_else(String::new, |file| format!(" -f {}", file.display()));
     lines::print(format!("wrote {}; next:", path.display()));
-    lines::print("  casemate image import localhost/python:1 --tar FILE");
-    for next in ["policy write", "secret put greeting < FILE", "up"] {
-        lines::print(format!("  casemate{flag} {next}"));
+    for next in example::next_commands(template, &program, &flag) {
+        lines::print(format!("  {next}"));
     }
     Ok(0)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_example_is_read_without_warning() {
-        let compose = casemate_composition::compose::parse("example", EXAMPLE, &Default::default()).unwrap();
-        assert_eq!(compose.warnings, []);
-        assert_eq!(compose.agents().count(), 2);
+fn which(answer: &str) -> Result<Template, String> {
+    match answer {
+        "1" | "agent" | "one" => Ok(Template::Agent),
+        "2" | "team" | "several" => Ok(Template::Team),
+        _ => Err("answer 1 or 2".into()),
     }
+}
+
+/// Refuses where the file is there, or where one is that it would hide: the first of the usual names is the one read.
+fn refuse_to_overwrite(global: &Global, path: &Path) -> Outcome<()> {
+    let hidden = COMPOSE_NAMES.iter().map(Path::new).filter(|_| global.file.is_none());
+    let there = std::iter::once(path).chain(hidden).find(|path| path.symlink_metadata().is_ok());
+    match there {
+        None => Ok(()),
+        Some(there) => Err(Failure::input(
+            format!("{}: there is a file already", there.display()),
+            "name another with `casemate -f FILE init`, or write over it with `--force`",
+        )),
+    }
+}
+
+/// The project's name as Compose makes it of the folder's; `agents` where nothing is left of it.
+fn name_of_folder(path: &Path) -> Outcome<AgentName> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder.canonicalize().map_err(|error| {
+        Failure::input(format!("{}: {error}", folder.display()), "name a file in a folder that exists")
+    })?;
+    let name = normalised(&folder.file_name().unwrap_or_default().to_string_lossy());
+    let name = if name.is_empty() { "agents" } else { &name };
+    name.parse().map_err(|error| Failure::input(format!("project {error}"), "name it with `--name NAME`"))
 }

@@ -9,6 +9,7 @@ mod program;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use program::DockerCompose;
 
@@ -34,6 +35,21 @@ fn it_accepts_every_example() {
         .filter_map(|file| Some(format!("{}: {}", file.display(), docker.config(&[file]).err()?)))
         .collect();
     assert!(refused.is_empty(), "Docker Compose {}:\n{}", docker.version, refused.join("\n"));
+}
+
+#[test]
+fn it_accepts_what_init_writes() {
+    let Some(docker) = DockerCompose::find("it_accepts_what_init_writes") else { return };
+    for template in ["agent", "team"] {
+        for image in ["python", "shell", "demo/a:1"] {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("compose.yaml");
+            let mut init = Command::new(env!("CARGO_BIN_EXE_casemate"));
+            init.arg("-f").arg(&file).args(["init", "--template", template, "--image", image]);
+            program::run(&mut init).unwrap();
+            docker.config(&[&file]).unwrap();
+        }
+    }
 }
 
 #[test]

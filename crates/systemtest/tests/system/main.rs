@@ -15,6 +15,7 @@ mod limits;
 mod offline;
 mod platform;
 mod project;
+mod quickstart;
 mod refusals;
 mod secrets;
 mod statements;
