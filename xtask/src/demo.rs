@@ -99,6 +99,10 @@ impl Demo {
         self.put_secret("signing_key", &random_hex()?)?;
         section("policy: what the broker will ask for");
         self.must(&["policy", "write", "--force"])?;
+        section("the lock, recomputed without Casemate: docs/measurement.md");
+        let script = root().join("docs/recompute.py");
+        let lock = self.work.join("compose.lock");
+        run_command(Command::new("python3").arg("-I").arg(script).arg(lock), COMMAND_BOUND)?;
 
         section("casemate up");
         self.up()?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::{docker_compose, process};
 
 /// Package and why it is needed.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 10] = [
     ("erofs-utils", "mkfs.erofs builds the read-only root file systems of agents"),
     ("busybox-static", "the small root file system of tests and measurements"),
     ("iproute2", "tests of the gateway make network namespaces"),
@@ -14,6 +14,7 @@ const PACKAGES: [(&str, &str); 9] = [
     ("runc", "likewise"),
     ("docker-registry", "the registry that images are pulled from in tests"),
     ("skopeo", "puts images there, and is the measure of what comes back"),
+    ("python3", "docs/recompute.py, which recomputes locks in tests and demo"),
     ("swtpm", "the TPM whose quotes a system test verifies"),
     ("tpm2-tools", "makes that TPM's keys and quotes"),
 ];

@@ -7,7 +7,7 @@ use casemate_composition::lock_file::LOCK_NOTE;
 use casemate_composition::{Lock, LockError};
 use serde_json::Value;
 
-const FILE: &str = include_str!("research-desk.lock");
+const FILE: &str = include_str!("../../../docs/vectors/research-desk/compose.lock");
 
 fn read(text: &str) -> Result<Lock, LockError> {
     Lock::from_json(text.as_bytes())

@@ -1,6 +1,8 @@
 //! Bad input: exit code 2, what and where, what to do, and nothing runs.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use rustix::process::Signal;
 
@@ -111,6 +113,28 @@ fn a_lock_that_would_change_is_told_by_3_and_each_change_is_shown() {
     );
     // Neither same nor different: the file cannot be read.
     project.run(&["lock", "--check", "-o", "."]).assert_fails(2, "not a regular file", "");
+}
+
+#[test]
+fn a_script_of_others_recomputes_the_digests_of_the_lock_that_runs() {
+    let project = project("in-script");
+    project.up();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recompute.py");
+    let recompute = |lock: &Path| {
+        let mut python = Command::new("python3");
+        python.arg("-I").arg(&script).arg(lock);
+        run_bounded(&mut python, project.dir.path(), COMMAND_BOUND, None)
+    };
+    let composition = project.ps()["composition"].as_str().unwrap().to_owned();
+    for lock in [project.file("compose.lock"), project.project_dir().join("compose.lock")] {
+        let output = recompute(&lock);
+        output.assert_ok();
+        assert_eq!(output.stdout, format!("composition {composition}: all agrees\n"));
+    }
+    project.down();
+    project.edit("compose.lock", |text| text.replace("say here", "say there"));
+    let output = recompute(&project.file("compose.lock"));
+    assert_eq!(output.status.code(), Some(1), "{}{}", output.stdout, output.stderr);
 }
 
 #[test]
