@@ -6,14 +6,16 @@ use std::time::Duration;
 use crate::{docker_compose, process};
 
 /// Package and why it is needed.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("erofs-utils", "mkfs.erofs builds the read-only root file systems of agents"),
     ("busybox-static", "the small root file system of tests and measurements"),
     ("iproute2", "tests of the gateway make network namespaces"),
     ("bubblewrap", "the measure that `bench launch` compares with"),
     ("runc", "likewise"),
     ("docker-registry", "the registry that images are pulled from in tests"),
-    ("skopeo", "puts images there, and is the measure of what comes back"),
+    ("skopeo", "puts images there, copies them into every form, and is the measure of what comes back"),
+    ("umoci", "makes images for tests, and unpacks them to compare with"),
+    ("buildah", "likewise makes images"),
     ("python3", "docs/recompute.py, which recomputes locks in tests and demo"),
     ("swtpm", "the TPM whose quotes a system test verifies"),
     ("tpm2-tools", "makes that TPM's keys and quotes"),

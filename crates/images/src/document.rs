@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 
 use casemate_canon::{Sha256, to_canonical_json};
 use casemate_composition::lock::User;
+use casemate_protocol::Refusal;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::accounts::Accounts;
+use crate::compression::Compression;
 use crate::error::ImageError;
 
 pub(crate) const MEDIA_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -19,15 +22,9 @@ pub(crate) const MEDIA_CONFIG: &str = "application/vnd.oci.image.config.v1+json"
 pub(crate) const MEDIA_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const MEDIA_LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 pub(crate) const MEDIA_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+pub(crate) const MEDIA_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 /// Annotation that carries the name of an image in an index.
 pub(crate) const ANNOTATION_NAME: &str = "org.opencontainers.image.ref.name";
-
-/// How a layer is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
-    None,
-    Gzip,
-}
 
 /// Content somewhere else, by digest (image specification 1.1, "OCI Content Descriptors").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,13 +68,41 @@ impl Descriptor {
         [MEDIA_MANIFEST, MEDIA_DOCKER_MANIFEST].contains(&self.media_type.as_str())
     }
 
-    /// How the layer it points at is stored.
+    /// Refuses a blob of another size.
+    pub(crate) fn require_size(&self, found_bytes: u64) -> Result<(), ImageError> {
+        if found_bytes == self.size {
+            Ok(())
+        } else {
+            Err(Refusal::new("image.blob.size", self.size, found_bytes).into())
+        }
+    }
+
+    /// How the layer it points at is stored. Layers that are to be fetched from elsewhere
+    /// ("foreign", "nondistributable") are refused like unknown ones.
     pub(crate) fn layer_compression(&self) -> Result<Compression, ImageError> {
         match self.media_type.as_str() {
-            MEDIA_LAYER_TAR => Ok(Compression::None),
+            MEDIA_LAYER_TAR | "application/vnd.docker.image.rootfs.diff.tar" => Ok(Compression::None),
             MEDIA_LAYER_GZIP | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Ok(Compression::Gzip),
+            MEDIA_LAYER_ZSTD | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Ok(Compression::Zstd),
             other => Err(unsupported("layer type", other)),
         }
+    }
+
+    /// Refuses a configuration that is none of an image: other artifacts have manifests too.
+    pub(crate) fn require_image_config(&self) -> Result<(), ImageError> {
+        match self.media_type.as_str() {
+            MEDIA_CONFIG | "application/vnd.docker.container.image.v1+json" => Ok(()),
+            other => Err(unsupported("configuration type", other)),
+        }
+    }
+}
+
+/// The type of a layer that is stored so.
+pub(crate) fn layer_type(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => MEDIA_LAYER_TAR,
+        Compression::Gzip => MEDIA_LAYER_GZIP,
+        Compression::Zstd => MEDIA_LAYER_ZSTD,
     }
 }
 
@@ -170,11 +195,16 @@ pub(crate) fn choose(bytes: &[u8]) -> Result<Descriptor, ImageError> {
     if index.schema_version != 2 {
         return Err(unsupported("index schema version", &index.schema_version.to_string()));
     }
-    let known = || index.manifests.iter().filter(|entry| entry.is_index() || entry.is_manifest());
-    let alone = known().next().filter(|entry| index.manifests.len() == 1 && entry.platform.is_none());
+    choose_among(&index.manifests)
+}
+
+/// The same among these entries.
+pub(crate) fn choose_among(entries: &[Descriptor]) -> Result<Descriptor, ImageError> {
+    let known = || entries.iter().filter(|entry| entry.is_index() || entry.is_manifest());
+    let alone = known().next().filter(|entry| entries.len() == 1 && entry.platform.is_none());
     known().find(|entry| entry.platform.as_ref().is_some_and(is_ours)).or(alone).cloned().ok_or_else(|| {
         let mut offered: Vec<String> =
-            index.manifests.iter().filter_map(|entry| entry.platform.as_ref()).map(name_of).collect();
+            entries.iter().filter_map(|entry| entry.platform.as_ref()).map(name_of).collect();
         offered.dedup();
         let offered = if offered.is_empty() { "none named".to_owned() } else { offered.join(", ") };
         unsupported("choice of platforms", &offered)
@@ -203,12 +233,17 @@ fn name_of(platform: &Platform) -> String {
 /// (image specification 1.1, "Image Manifest", on `manifests` and `layers` in one document).
 pub(crate) fn is_index(bytes: &[u8]) -> Result<bool, ImageError> {
     #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
     struct Members {
+        schema_version: Option<u32>,
         manifests: Option<IgnoredAny>,
         layers: Option<IgnoredAny>,
         config: Option<IgnoredAny>,
     }
-    let Members { manifests, layers, config } = parse("image manifest", bytes)?;
+    let Members { schema_version, manifests, layers, config } = parse("image manifest", bytes)?;
+    if schema_version == Some(1) {
+        return Err(unsupported("manifest schema version", "1"));
+    }
     match (manifests.is_some(), layers.is_some() || config.is_some()) {
         (true, false) => Ok(true),
         (false, true) => Ok(false),
@@ -236,6 +271,11 @@ pub(crate) fn parse_manifest(bytes: &[u8], layers_max: usize) -> Result<Manifest
         return Err(ImageError::Malformed { what: "image manifest", problem: "it has no layers".to_owned() });
     }
     Ok(manifest)
+}
+
+/// A manifest of our own.
+pub(crate) fn manifest_of(config: Descriptor, layers: Vec<Descriptor>) -> Manifest {
+    Manifest { schema_version: 2, media_type: MEDIA_MANIFEST.to_owned(), config, layers }
 }
 
 /// Reads a configuration that must fit its manifest and this machine.
@@ -270,23 +310,6 @@ pub(crate) fn architecture() -> &'static str {
     }
 }
 
-/// Reads `UID:GID`; nothing at all is root, as in the specification. Names are refused, and so is a
-/// number alone: its group would come from a file inside the image.
-pub(crate) fn parse_user(text: &str) -> Result<User, ImageError> {
-    if text.is_empty() {
-        return Ok(User { uid: 0, gid: 0 });
-    }
-    let number = |part: &str| -> Option<u32> {
-        let plain = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        part.parse().ok().filter(|id| plain && *id < 65_536)
-    };
-    text.split_once(':')
-        .and_then(|(uid, gid)| Some(User { uid: number(uid)?, gid: number(gid)? }))
-        .ok_or_else(|| ImageError::User {
-            found: text.chars().filter(|c| !c.is_control()).take(80).collect(),
-        })
-}
-
 /// Reads `NAME=value` pairs.
 pub(crate) fn parse_environment(pairs: &[String]) -> Result<BTreeMap<String, String>, ImageError> {
     let mut out = BTreeMap::new();
@@ -315,7 +338,7 @@ pub(crate) struct Run {
 }
 
 /// Reads how an image is run; whatever would stop its start is refused here.
-pub(crate) fn parse_run(execution: Execution) -> Result<Run, ImageError> {
+pub(crate) fn parse_run(execution: Execution, accounts: &Accounts) -> Result<Run, ImageError> {
     let working_dir = execution.working_dir.filter(|dir| !dir.is_empty()).unwrap_or_else(|| "/".to_owned());
     if !working_dir.starts_with('/') || working_dir.contains('\0') {
         let problem = "its working directory is not absolute".to_owned();
@@ -326,7 +349,7 @@ pub(crate) fn parse_run(execution: Execution) -> Result<Run, ImageError> {
         command: execution.cmd.unwrap_or_default(),
         environment: parse_environment(&execution.env.unwrap_or_default())?,
         working_dir,
-        user: parse_user(execution.user.as_deref().unwrap_or_default())?,
+        user: accounts.resolve(execution.user.as_deref().unwrap_or_default())?,
     })
 }
 
@@ -338,15 +361,6 @@ pub(crate) fn unsupported(what: &'static str, found: &str) -> ImageError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_users_in_numbers_and_refuses_names() {
-        assert_eq!(parse_user("1000:100"), Ok(User { uid: 1000, gid: 100 }));
-        assert_eq!(parse_user(""), Ok(User { uid: 0, gid: 0 }));
-        for bad in ["nobody", "1000", "1000:", ":5", "+1:1", "65536:0", "0:65536", "1:2:3", "a:1"] {
-            assert_eq!(parse_user(bad), Err(ImageError::User { found: bad.to_owned() }));
-        }
-    }
 
     #[test]
     fn refuses_an_index_where_a_manifest_belongs() {

@@ -81,6 +81,30 @@ pub enum EntryProblem {
     },
 }
 
+/// Why the user of an image has no number.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UserProblem {
+    /// It is neither a user nor a user and a group.
+    #[error("is not `USER` or `USER:GROUP`")]
+    Spelling,
+    /// A number that no compartment maps.
+    #[error("has a number that is not below 65536")]
+    Range,
+    /// There is no such user.
+    #[error("is not in the image's /etc/passwd with an id below 65536")]
+    NoUser,
+    /// There is no such group.
+    #[error("has a group that is not in the image's /etc/group with an id below 65536")]
+    NoGroup,
+    /// There is no file of users.
+    #[error("is a name, and the image's /etc/passwd is missing, larger than 1 MiB or no file")]
+    NoPasswd,
+    /// There is no file of groups.
+    #[error("has a group by name, and the image's /etc/group is missing, larger than 1 MiB or no file")]
+    NoGroupFile,
+}
+
 /// What went wrong, by whose fault: input, content that does not match, environment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -129,11 +153,33 @@ pub enum ImageError {
         /// The limit.
         limit: u64,
     },
-    /// `user` is not two numbers.
-    #[error("the image's user `{found}` is not `UID:GID` in numbers below 65536")]
+    /// The image's user has no number.
+    #[error("the image's user `{found}` {problem}")]
     User {
         /// As found.
         found: String,
+        /// Why.
+        problem: UserProblem,
+    },
+    /// A file or directory holds several images, or none of the name asked for.
+    #[error("{problem}; it holds {found}")]
+    Choice {
+        /// Why none was chosen.
+        problem: &'static str,
+        /// The names that there are.
+        found: String,
+    },
+    /// Nothing says what an image is called.
+    #[error("nothing says what the image is called; {found}")]
+    NoName {
+        /// What there is.
+        found: String,
+    },
+    /// Options for one kind of input, and another kind.
+    #[error("an entrypoint was given for an image that brings its own ({format})")]
+    OwnEntrypoint {
+        /// What the input is.
+        format: &'static str,
     },
     /// Bytes are not those that were asked for.
     #[error(transparent)]
@@ -179,9 +225,14 @@ impl ImageError {
             }
             Self::Entry { problem, .. } => entry_todo(problem),
             Self::Malformed { .. } => "make the file again; it may be cut short or of another format",
-            Self::Unsupported { .. } => "convert the image: tar or gzip layers, one platform, OCI 1.1",
+            Self::Unsupported { .. } => {
+                "convert the image: Linux on this machine's architecture, layers in tar, gzip or zstd, OCI 1.1 or Docker's schema 2"
+            }
             Self::Limit { .. } => "make the image smaller",
-            Self::User { .. } => "give the user in numbers, for example `1000:1000`",
+            Self::User { .. } => "give the image's user in numbers, for example `USER 1000:1000`",
+            Self::Choice { .. } => "choose one with `--select NAME`",
+            Self::NoName { .. } => "give it a name with `--name NAME`",
+            Self::OwnEntrypoint { .. } => "leave out `--entrypoint`, or import with `--format rootfs`",
             Self::Refused(_) => {
                 "if the change was meant, lock again; if not, import the image again and ask who changed it"
             }

@@ -5,20 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read, Seek as _, Write};
+use std::io::{BufRead as _, BufReader, Read, Seek as _};
 
 use casemate_canon::Sha256;
 use casemate_composition::lock::User;
-use flate2::read::MultiGzDecoder;
 
-use crate::document::{
-    self, Compression, Config, Descriptor, Execution, MEDIA_CONFIG, MEDIA_LAYER_TAR, MEDIA_MANIFEST,
-    Manifest, Rootfs,
-};
+use crate::accounts::Accounts;
+use crate::compression::Compression;
+use crate::document::{self, Config, Descriptor, Execution, MEDIA_CONFIG, MEDIA_LAYER_TAR, Rootfs};
 use crate::error::ImageError;
 use crate::hash::{CHUNK_BYTES, Hashing};
 use crate::ingest;
-use crate::progress::{Progress, REPORT_EVERY_BYTES, Step};
+use crate::progress::{Meter, Progress, Step};
 use crate::reference::parse_reference;
 use crate::rootfs;
 use crate::store::{ImageInfo, Store};
@@ -40,14 +38,41 @@ pub struct ImportOptions {
     pub user: User,
 }
 
+impl ImportOptions {
+    /// Nothing to run, the usual search path, root.
+    #[must_use]
+    pub fn plain() -> Self {
+        const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        Self {
+            entrypoint: Vec::new(),
+            command: Vec::new(),
+            environment: BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]),
+            working_dir: "/".to_owned(),
+            user: User { uid: 0, gid: 0 },
+        }
+    }
+}
+
 impl Store {
-    /// Imports a tar (plain or gzip) of a root file system under the name `reference`. The tar is
+    /// Imports a tar (plain, gzip or zstd) of a root file system under the name `reference`. The tar is
     /// unpacked at once, so a tar that would be refused later is refused now and leaves nothing.
     pub fn import_rootfs(
         &self,
         reference: &str,
         tar: &mut dyn Read,
         options: &ImportOptions,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<ImageInfo, ImageError> {
+        self.import_tar(reference, tar, options, "a root file system in a tar", progress)
+    }
+
+    /// The same; `origin` says where the tar comes from.
+    pub(crate) fn import_tar(
+        &self,
+        reference: &str,
+        tar: &mut dyn Read,
+        options: &ImportOptions,
+        origin: &str,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<ImageInfo, ImageError> {
         let reference = parse_reference(reference)?;
@@ -57,19 +82,21 @@ impl Store {
 
         let config = config_of(digest, options);
         // Whatever will refuse the image later must refuse it before anything is kept.
-        document::parse_run(config.config.clone())?;
+        document::parse_run(config.config.clone(), &Accounts::default())?;
         let layer = Layer { file: reopen(&file)?, compression: Compression::None, digest, diff_id: digest };
         let built = rootfs::build(vec![layer], &self.layout.tmp(), &self.limits, progress)?;
 
         self.layout.persist(file, &self.layout.blob(&digest))?;
         let config_bytes = document::to_bytes("image configuration", &config)?;
         let config_digest = self.layout.write_document(&config_bytes)?;
-        let manifest = manifest_of((config_digest, config_bytes.len() as u64), (digest, size));
+        let config_descriptor = Descriptor::new(MEDIA_CONFIG, config_digest, config_bytes.len() as u64);
+        let layer = Descriptor::new(MEDIA_LAYER_TAR, digest, size);
+        let manifest = document::manifest_of(config_descriptor, vec![layer]);
         let manifest_bytes = document::to_bytes("image manifest", &manifest)?;
         let manifest_digest = self.layout.write_document(&manifest_bytes)?;
         self.keep_rootfs(&rootfs::build_key(&config.rootfs.diff_ids)?, built)?;
         let info = self.describe(&manifest_digest, progress)?;
-        let notes = ingest::notes("a root file system in a tar", &[]);
+        let notes = ingest::notes(origin, &[]);
         self.name_image(reference, &manifest_digest, manifest_bytes.len() as u64, notes)?;
         Ok(info)
     }
@@ -81,29 +108,14 @@ impl Store {
         file: &mut File,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Sha256, u64), ImageError> {
-        const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
         let mut tar = BufReader::with_capacity(CHUNK_BYTES, tar);
-        let gzip = tar.fill_buf().map_err(from_read)?.starts_with(&GZIP_MAGIC);
-        let plain: Box<dyn Read + '_> = if gzip { Box::new(MultiGzDecoder::new(tar)) } else { Box::new(tar) };
+        let compression = Compression::of_start(tar.fill_buf().map_err(from_read)?);
+        let plain = compression.reader(tar, self.limits.window_bytes_max);
         let mut plain = Hashing::new(Guard::new(plain, self.limits.layer_bytes_max));
-        let mut buffer = vec![0; CHUNK_BYTES];
-        let mut reported = 0;
-        loop {
-            let n = match plain.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(from_read(error)),
-            };
-            file.write_all(buffer.get(..n).unwrap_or_default())
-                .map_err(|error| ImageError::io("write", &self.layout.tmp(), &error))?;
-            if plain.hashed_bytes().saturating_sub(reported) >= REPORT_EVERY_BYTES {
-                reported = plain.hashed_bytes();
-                progress(Progress { step: Step::Import, done_bytes: reported, total_bytes: None });
-            }
-        }
+        let mut meter = Meter::new(Step::Import, None, progress);
+        meter.copy(&mut plain, file, &self.layout.tmp())?;
+        meter.done();
         let (digest, size, _) = plain.finish();
-        progress(Progress { step: Step::Import, done_bytes: size, total_bytes: Some(size) });
         Ok((digest, size))
     }
 }
@@ -127,15 +139,5 @@ fn config_of(diff_id: Sha256, options: &ImportOptions) -> Config {
             user: Some(format!("{}:{}", options.user.uid, options.user.gid)),
         },
         rootfs: Rootfs { kind: "layers".to_owned(), diff_ids: vec![diff_id] },
-    }
-}
-
-fn manifest_of(config: (Sha256, u64), layer: (Sha256, u64)) -> Manifest {
-    let descriptor = |media_type, (digest, size)| Descriptor::new(media_type, digest, size);
-    Manifest {
-        schema_version: 2,
-        media_type: MEDIA_MANIFEST.to_owned(),
-        config: descriptor(MEDIA_CONFIG, config),
-        layers: vec![descriptor(MEDIA_LAYER_TAR, layer)],
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -19,11 +19,11 @@ use crate::document::{self, Config, Descriptor, Manifest};
 use crate::error::ImageError;
 use crate::hash::{Hashing, hash_file};
 use crate::lockfile::Held;
-use crate::progress::{Progress, Step};
+use crate::progress::{Meter, Progress, Step};
 use crate::reference::parse_reference;
 use crate::rootfs;
 use crate::store::{ImageInfo, Store};
-use crate::unpack::{self, Layer};
+use crate::unpack::{self, Guard, Layer};
 
 /// Annotations of a named image: where it came from, when, and through which indexes.
 const NOTE_ORIGIN: &str = "dev.casemate.image.origin";
@@ -119,6 +119,7 @@ impl Ingest<'_> {
             Document::Index { chosen }
         } else {
             let manifest = document::parse_manifest(bytes, limits.layers_max)?;
+            manifest.config.require_image_config()?;
             for layer in &manifest.layers {
                 layer.layer_compression()?;
             }
@@ -135,6 +136,22 @@ impl Ingest<'_> {
         Ok(document)
     }
 
+    /// Takes a blob whose digest nobody told: it becomes what it is.
+    pub(crate) fn add(
+        &self,
+        stream: &mut dyn Read,
+        media_type: &str,
+        meter: &mut Meter<'_>,
+    ) -> Result<Descriptor, ImageError> {
+        let directory = self.dir.path();
+        let limit = self.store.limits.layer_bytes_max;
+        let mut file = Hashing::new(blob::temporary_in(directory)?);
+        meter.copy(Guard::new(stream, limit), &mut file, directory)?;
+        let (digest, size, file) = file.finish();
+        blob::persist(file, &self.staged(&digest))?;
+        Ok(Descriptor::new(media_type, digest, size))
+    }
+
     /// Verifies the image whole, unpacks its layers, builds its root file system, moves everything to
     /// its place and names it. Mismatches are [`ImageError::Refused`] under `image.manifest.digest`,
     /// `image.config.digest`, `image.blob.size`, `image.layer.digest` or `image.layer.diff-id`.
@@ -146,15 +163,17 @@ impl Ingest<'_> {
     ) -> Result<ImageInfo, ImageError> {
         let reference = parse_reference(reference)?;
         let (document, config) = self.read_image(manifest)?;
-        document::parse_run(config.config.clone())?;
         let key = rootfs::build_key(&config.rootfs.diff_ids)?;
         let layers = self.layers(&document, &config)?;
         let Store { layout, limits } = self.store;
-        if self.store.built_file(&key)?.is_some() {
+        // Whatever would refuse the image later refuses it before anything is kept.
+        if let Some(build) = self.store.built_file(&key)? {
+            document::parse_run(config.config, &build.accounts)?;
             check_layers(layers, limits, progress)?;
             self.keep_blobs(manifest, &document)?;
         } else {
             let built = rootfs::build(layers, &layout.tmp(), limits, progress)?;
+            document::parse_run(config.config, &built.accounts)?;
             self.keep_blobs(manifest, &document)?;
             self.store.keep_rootfs(&key, built)?;
         }
@@ -195,8 +214,7 @@ impl Ingest<'_> {
 
     fn require_size(&self, descriptor: &Descriptor) -> Result<(), ImageError> {
         match fs::symlink_metadata(self.path_of(&descriptor.digest)) {
-            Ok(found) if found.len() == descriptor.size => Ok(()),
-            Ok(found) => Err(Refusal::new("image.blob.size", descriptor.size, found.len()).into()),
+            Ok(found) => descriptor.require_size(found.len()),
             Err(_) => Err(ImageError::NotFound { what: descriptor.digest.to_string() }),
         }
     }
@@ -279,12 +297,10 @@ fn check_layers(
 ) -> Result<(), ImageError> {
     let total_bytes: u64 =
         layers.iter().filter_map(|layer| layer.file.metadata().ok()).map(|m| m.len()).sum();
-    let mut done_bytes = 0_u64;
+    let mut meter = Meter::new(Step::Verify, Some(total_bytes), progress).with_layers(layers.len());
     for layer in layers {
-        unpack::check_layer(layer, limits, &mut |bytes| {
-            done_bytes = done_bytes.saturating_add(bytes);
-            progress(Progress { step: Step::Verify, done_bytes, total_bytes: Some(total_bytes) });
-        })?;
+        unpack::check_layer(layer, limits, &mut meter)?;
+        meter.layer_done();
     }
     Ok(())
 }

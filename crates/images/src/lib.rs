@@ -7,15 +7,21 @@
 //! warden mounts only what [`Store::verified_rootfs`] returned. Whatever lies in the store or comes
 //! in a tar is an allegation until it is verified against digests that the caller brings.
 
+mod accounts;
 mod blob;
+mod compression;
+mod docker_archive;
 mod document;
 mod error;
+mod files;
+mod formats;
 mod hash;
 mod import;
 mod ingest;
 mod limits;
 mod lockfile;
 mod mkfs;
+mod oci_layout;
 mod progress;
 mod reference;
 mod rootfs;
@@ -26,7 +32,8 @@ mod unpack;
 mod verify;
 
 pub use document::Descriptor;
-pub use error::{EntryProblem, ImageError};
+pub use error::{EntryProblem, ImageError, UserProblem};
+pub use formats::{Format, ImportRequest, Imported};
 pub use import::ImportOptions;
 pub use ingest::{BlobWriter, Document, Ingest};
 pub use limits::Limits;

@@ -15,6 +15,10 @@ pub struct Limits {
     pub expansion_ratio_max: u64,
     /// Bytes after decompression that the ratio does not look at.
     pub expansion_free_bytes: u64,
+    /// Files of an archive that may be parts of an image.
+    pub archive_names_max: usize,
+    /// Bytes that a zstd frame may ask a decoder to hold.
+    pub window_bytes_max: u64,
     /// Tar entries, and directories that none of them names, over all layers.
     pub entries_max: u64,
     /// Bytes of all paths of all layers: they are held in memory.
@@ -34,6 +38,14 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Bytes that may come out of a compressed stream of `stored_bytes`.
+    pub(crate) fn expanded_bytes_max(&self, stored_bytes: u64) -> u64 {
+        self.expansion_ratio_max
+            .saturating_mul(stored_bytes)
+            .saturating_add(self.expansion_free_bytes)
+            .min(self.layer_bytes_max)
+    }
+
     /// The limits of a store.
     pub const STANDARD: Self = Self {
         layers_max: 128,
@@ -42,6 +54,8 @@ impl Limits {
         layer_bytes_max: 16 << 30,
         expansion_ratio_max: 200,
         expansion_free_bytes: 64 << 20,
+        archive_names_max: 20_000,
+        window_bytes_max: 32 << 20,
         entries_max: 500_000,
         names_bytes_max: 128 << 20,
         file_bytes_max: 4 << 30,
@@ -57,5 +71,7 @@ impl Limits {
 pub(crate) const LOCK_WAIT_MS_MAX: u64 = 120_000;
 /// Longest run of `mkfs.erofs`, in milliseconds.
 pub(crate) const MKFS_MS_MAX: u64 = 600_000;
+/// Bytes of the record of one build: its accounts come from two files of at most 1 MiB each.
+pub(crate) const BUILD_RECORD_BYTES_MAX: u64 = 8 << 20;
 /// Images that one store lists at most.
 pub(crate) const IMAGES_MAX: usize = 10_000;

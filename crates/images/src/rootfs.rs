@@ -8,12 +8,13 @@ use casemate_canon::Sha256;
 use rustix::fs::FileType;
 use tempfile::TempDir;
 
+use crate::accounts::{self, Accounts};
 use crate::document;
 use crate::error::{EntryProblem, ImageError};
 use crate::hash::hash_file;
 use crate::limits::Limits;
 use crate::mkfs::{BUILDER, make_erofs};
-use crate::progress::{Progress, Step};
+use crate::progress::{Meter, Progress, Step};
 use crate::tree::Metadata;
 use crate::unpack::{Layer, Unpacker};
 
@@ -28,6 +29,7 @@ const MOUNT_FILES: [&str; 3] = ["etc/resolv.conf", "etc/hosts", "etc/hostname"];
 pub(crate) struct BuiltRootfs {
     pub(crate) digest: Sha256,
     pub(crate) path: PathBuf,
+    pub(crate) accounts: Accounts,
     _dir: TempDir,
 }
 
@@ -50,9 +52,10 @@ pub(crate) fn build(
         .map_err(|error| ImageError::io("make a directory in", tmp, &error))?;
     let root = dir.path().join("root");
     fs::create_dir(&root).map_err(|error| ImageError::io("make", &root, &error))?;
-    unpack_all(layers, &root, limits, progress)?;
+    let accounts = unpack_all(layers, &root, limits, progress)?;
 
-    progress(Progress { step: Step::BuildRootfs, done_bytes: 0, total_bytes: None });
+    let mut meter = Meter::new(Step::BuildRootfs, None, progress);
+    meter.tell();
     let path = dir.path().join("rootfs.erofs");
     make_erofs(&root, &path, &dir.path().join("log"))?;
     // The files are not needed any more; what stays in the way is removed with the directory.
@@ -61,8 +64,9 @@ pub(crate) fn build(
     let digest = hash_file(&mut image, &path, &mut |_| {})?;
     image.sync_all().map_err(|error| ImageError::io("sync", &path, &error))?;
     let bytes = image.stream_position().unwrap_or(0);
-    progress(Progress { step: Step::BuildRootfs, done_bytes: bytes, total_bytes: Some(bytes) });
-    Ok(BuiltRootfs { digest, path, _dir: dir })
+    meter.add(bytes);
+    meter.done();
+    Ok(BuiltRootfs { digest, path, accounts, _dir: dir })
 }
 
 fn unpack_all(
@@ -70,19 +74,21 @@ fn unpack_all(
     root: &Path,
     limits: &Limits,
     progress: &mut dyn FnMut(Progress),
-) -> Result<(), ImageError> {
+) -> Result<Accounts, ImageError> {
     let total: u64 = layers.iter().filter_map(|layer| layer.file.metadata().ok()).map(|m| m.len()).sum();
-    let mut done_bytes = 0_u64;
+    let mut meter = Meter::new(Step::Unpack, Some(total), progress).with_layers(layers.len());
     let mut unpacker = Unpacker::new(root, limits)?;
     unpacker.start()?;
     for layer in layers {
-        unpacker.apply(layer, &mut |bytes| {
-            done_bytes = done_bytes.saturating_add(bytes);
-            progress(Progress { step: Step::Unpack, done_bytes, total_bytes: Some(total) });
-        })?;
+        unpacker.apply(layer, &mut meter)?;
+        meter.layer_done();
     }
     add_mount_points(&unpacker)?;
-    unpacker.finish()
+    let tree = unpacker.tree();
+    let read = |path| tree.read_inside(Path::new(path), accounts::FILE_BYTES_MAX);
+    let accounts = Accounts::parse(read("etc/passwd").as_deref(), read("etc/group").as_deref());
+    unpacker.finish()?;
+    Ok(accounts)
 }
 
 /// Adds what the compartment mounts on. What is already there must be of the right type: a link

@@ -7,14 +7,16 @@ use std::path::Path;
 
 use casemate_canon::Sha256;
 use casemate_composition::lock::User;
+use serde::{Deserialize, Serialize};
 
+use crate::accounts::Accounts;
 use crate::blob::{self, Layout};
 use crate::document::{
     self, ANNOTATION_NAME, Config, Descriptor, Index, MEDIA_INDEX, MEDIA_MANIFEST, Manifest,
 };
 use crate::error::ImageError;
 use crate::ingest;
-use crate::limits::{IMAGES_MAX, LOCK_WAIT_MS_MAX, Limits};
+use crate::limits::{BUILD_RECORD_BYTES_MAX, IMAGES_MAX, LOCK_WAIT_MS_MAX, Limits};
 use crate::lockfile::{self, Held, Sharing};
 use crate::progress::Progress;
 use crate::reference::parse_reference;
@@ -45,12 +47,19 @@ pub struct ImageInfo {
     pub environment: BTreeMap<String, String>,
     /// Working directory, absolute.
     pub working_dir: String,
-    /// User and group.
+    /// User and group. Names are resolved with the image's own files; further groups are not given.
     pub user: User,
     /// Bytes of all layers as stored.
     pub layers_bytes: u64,
     /// Bytes of the EROFS file.
     pub rootfs_bytes: u64,
+}
+
+/// What was built from a set of layers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Build {
+    pub(crate) rootfs: Sha256,
+    pub(crate) accounts: Accounts,
 }
 
 /// One image of a list.
@@ -92,7 +101,7 @@ impl Store {
         Ok(store)
     }
 
-    /// What the image is. Builds its EROFS file if that is missing, verifying every layer.
+    /// What the image is: by its name, the digest of its manifest, or of an index it was chosen from. Builds its EROFS file if that is missing, verifying every layer.
     pub fn info(&self, reference_or_digest: &str) -> Result<ImageInfo, ImageError> {
         self.info_with(reference_or_digest, &mut |_| {})
     }
@@ -105,7 +114,7 @@ impl Store {
     ) -> Result<ImageInfo, ImageError> {
         let _use = self.start_use()?;
         let digest = match reference_or_digest.parse::<Sha256>() {
-            Ok(digest) => digest,
+            Ok(digest) => self.chosen_from(&digest)?.unwrap_or(digest),
             Err(_) => self.find(parse_reference(reference_or_digest)?)?,
         };
         self.describe(&digest, progress)
@@ -154,8 +163,8 @@ impl Store {
             blobs.extend(manifest.layers.iter().map(|layer| OsString::from(layer.digest.to_hex())));
             let key = rootfs::build_key(&config.rootfs.diff_ids)?;
             builds.insert(OsString::from(key.to_hex()));
-            if let Some(digest) = self.built(&key)? {
-                erofs.insert(OsString::from(format!("{}.erofs", digest.to_hex())));
+            if let Some(build) = self.built(&key)? {
+                erofs.insert(OsString::from(format!("{}.erofs", build.rootfs.to_hex())));
             }
         }
         let mut report = GcReport::default();
@@ -179,8 +188,8 @@ impl Store {
     ) -> Result<ImageInfo, ImageError> {
         let (manifest, config) = self.read_image(digest)?;
         let key = rootfs::build_key(&config.rootfs.diff_ids)?;
-        let built = match self.built_file(&key)? {
-            Some(rootfs) => rootfs,
+        let build = match self.built_file(&key)? {
+            Some(build) => build,
             None => {
                 let built = rootfs::build(
                     self.layers(&manifest, &config)?,
@@ -188,17 +197,19 @@ impl Store {
                     &self.limits,
                     progress,
                 )?;
-                self.keep_rootfs(&key, built)?
+                let build = Build { rootfs: built.digest, accounts: built.accounts.clone() };
+                self.keep_rootfs(&key, built)?;
+                build
             }
         };
-        let file = self.layout.erofs_file(&built);
+        let file = self.layout.erofs_file(&build.rootfs);
         let rootfs_bytes =
             fs::metadata(&file).map_err(|error| ImageError::io("look at", &file, &error))?.len();
-        let run = document::parse_run(config.config)?;
+        let run = document::parse_run(config.config, &build.accounts)?;
         Ok(ImageInfo {
             manifest: *digest,
             config: manifest.config.digest,
-            rootfs: built,
+            rootfs: build.rootfs,
             entrypoint: run.entrypoint,
             command: run.command,
             environment: run.environment,
@@ -236,23 +247,21 @@ impl Store {
 
     /// Names a new EROFS file and notes what it was built from.
     pub(crate) fn keep_rootfs(&self, key: &Sha256, built: BuiltRootfs) -> Result<Sha256, ImageError> {
+        let record = Build { rootfs: built.digest, accounts: built.accounts };
         self.layout.rename(&built.path, &self.layout.erofs_file(&built.digest))?;
-        self.layout.write(&self.layout.build(key), built.digest.to_string().as_bytes())?;
+        self.layout.write(&self.layout.build(key), &document::to_bytes("build record", &record)?)?;
         Ok(built.digest)
     }
 
-    /// The same, if the file is there.
-    pub(crate) fn built_file(&self, key: &Sha256) -> Result<Option<Sha256>, ImageError> {
-        Ok(self.built(key)?.filter(|rootfs| self.layout.erofs_file(rootfs).exists()))
+    /// What was built under this key, if its file is there.
+    pub(crate) fn built_file(&self, key: &Sha256) -> Result<Option<Build>, ImageError> {
+        Ok(self.built(key)?.filter(|build| self.layout.erofs_file(&build.rootfs).exists()))
     }
 
-    /// The EROFS file built under this key, by its digest.
-    fn built(&self, key: &Sha256) -> Result<Option<Sha256>, ImageError> {
-        const DIGEST_TEXT_BYTES: u64 = 71;
-        let Some(bytes) = blob::read_bounded(&self.layout.build(key), DIGEST_TEXT_BYTES)? else {
-            return Ok(None);
-        };
-        Ok(std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok()))
+    /// What was built under this key. A record that does not parse is none: it is built again.
+    fn built(&self, key: &Sha256) -> Result<Option<Build>, ImageError> {
+        let bytes = blob::read_bounded(&self.layout.build(key), BUILD_RECORD_BYTES_MAX)?;
+        Ok(bytes.and_then(|bytes| document::parse("build record", &bytes).ok()))
     }
 
     /// Gives the manifest a name; who had it before loses it. `notes` say where it came from.
@@ -284,6 +293,13 @@ impl Store {
             return Err(document::unsupported("manifest type", &entry.media_type));
         }
         Ok(entry.digest)
+    }
+
+    /// The manifest that was chosen from the index with this digest, for an image that has a name.
+    fn chosen_from(&self, digest: &Sha256) -> Result<Option<Sha256>, ImageError> {
+        let index = self.read_index()?;
+        let mut entries = index.manifests.iter();
+        Ok(entries.find(|entry| ingest::indexes_of(entry).any(|index| index == *digest)).map(|e| e.digest))
     }
 
     fn read_index(&self) -> Result<Index, ImageError> {

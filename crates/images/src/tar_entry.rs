@@ -113,6 +113,13 @@ impl<'a, R: Read> TarReader<'a, R> {
         Content { reader: &mut self.reader, left: &mut self.content_left }
     }
 
+    /// Has `pass` go to the end of the current entry, over so many bytes of the reader.
+    pub(crate) fn pass_over<T>(&mut self, pass: impl FnOnce(&mut R, u64) -> T) -> T {
+        let bytes = self.content_left.saturating_add(self.padding);
+        (self.content_left, self.padding) = (0, 0);
+        pass(&mut self.reader, bytes)
+    }
+
     /// Reads to the end of the stream, so that whoever hashes it has seen all of it.
     pub(crate) fn finish(mut self) -> Result<R, ImageError> {
         io::copy(&mut self.reader, &mut io::sink()).map_err(from_read)?;

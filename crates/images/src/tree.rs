@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -87,6 +88,19 @@ impl Tree {
             Err(ImageError::Io { kind: std::io::ErrorKind::NotFound, .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The content of a file of at most `bytes_max`, as a process with this root would find it; none
+    /// if there is no such file.
+    pub(crate) fn read_inside(&self, path: &Path, bytes_max: u64) -> Option<Vec<u8>> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file =
+            rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve).map(File::from).ok()?;
+        let metadata = file.metadata().ok().filter(|found| found.is_file() && found.len() <= bytes_max)?;
+        let mut bytes = Vec::new();
+        file.take(metadata.len()).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
     }
 
     /// Makes a new empty file, its parents too, and returns it open for writing.

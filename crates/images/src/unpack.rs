@@ -13,13 +13,13 @@ use std::path::{Path, PathBuf};
 
 use casemate_canon::Sha256;
 use casemate_protocol::Refusal;
-use flate2::read::MultiGzDecoder;
 use rustix::fs::FileType;
 
-use crate::document::Compression;
+use crate::compression::Compression;
 use crate::error::{EntryProblem, ImageError};
 use crate::hash::{CHUNK_BYTES, Hashing};
 use crate::limits::Limits;
+use crate::progress::Meter;
 use crate::tar_entry::{EntryKind, TarEntry, TarReader, from_read};
 use crate::tree::{Metadata, Tree, split};
 
@@ -63,10 +63,10 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Unpacks one layer and compares both its digests. What it made is worth nothing on an error.
-    pub(crate) fn apply(&mut self, layer: Layer, on_bytes: &mut dyn FnMut(u64)) -> Result<(), ImageError> {
+    pub(crate) fn apply(&mut self, layer: Layer, meter: &mut Meter<'_>) -> Result<(), ImageError> {
         self.of_this_layer.clear();
         let limits = self.limits;
-        read_layer(layer, limits, on_bytes, |plain| self.apply_tar(plain))
+        read_layer(layer, limits, meter, |plain| self.apply_tar(plain))
     }
 
     /// Gives the root directory its metadata, should no layer name it.
@@ -198,10 +198,10 @@ impl<'a> Unpacker<'a> {
 
     fn white_out(&mut self, entry: &TarEntry, parent: &Path, hidden: &OsStr) -> Result<(), ImageError> {
         let keep = |path: &Path| self.of_this_layer.contains(path);
-        if hidden == ".wh..opq" {
-            match self.tree.file_type(parent)? {
-                Some(FileType::Directory) => self.tree.remove_children(parent, &keep).map(drop),
-                _ => Ok(()),
+        let removed = if hidden == ".wh..opq" {
+            match self.tree.file_type(parent) {
+                Ok(Some(FileType::Directory)) => self.tree.remove_children(parent, &keep).map(drop),
+                other => other.map(drop),
             }
         } else if hidden.is_empty()
             || hidden == "."
@@ -211,6 +211,27 @@ impl<'a> Unpacker<'a> {
             Err(ImageError::entry(&entry.path, EntryProblem::ReservedName))
         } else {
             self.tree.remove(&parent.join(hidden), &keep).map(drop)
+        };
+        match removed {
+            Err(error) if self.hides_nothing(parent, &error) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Whether a whiteout in `parent` failed because a directory of lower layers is now a file, or a
+    /// link of this layer: some tools still hide each name that was in it, and there is none.
+    /// Through a link of a lower layer a whiteout would hide something else, so that is refused.
+    fn hides_nothing(&self, parent: &Path, error: &ImageError) -> bool {
+        let is_link_of_this_layer = |path: &Path| {
+            self.of_this_layer.contains(path)
+                && matches!(self.tree.file_type(path), Ok(Some(FileType::Symlink)))
+        };
+        match error {
+            ImageError::Entry { problem: EntryProblem::ThroughFile, .. } => true,
+            ImageError::Entry { problem: EntryProblem::ThroughSymlink, .. } => {
+                parent.ancestors().any(is_link_of_this_layer)
+            }
+            _ => false,
         }
     }
 
@@ -240,33 +261,26 @@ fn set_directory_times(tree: &Tree, path: &Path, times: &BTreeMap<PathBuf, i64>)
 }
 
 /// Compares both digests of a layer without unpacking it.
-pub(crate) fn check_layer(
-    layer: Layer,
-    limits: &Limits,
-    on_bytes: &mut dyn FnMut(u64),
-) -> Result<(), ImageError> {
-    read_layer(layer, limits, on_bytes, |plain| io::copy(plain, &mut io::sink()).map(drop).map_err(from_read))
+pub(crate) fn check_layer(layer: Layer, limits: &Limits, meter: &mut Meter<'_>) -> Result<(), ImageError> {
+    read_layer(layer, limits, meter, |plain| io::copy(plain, &mut io::sink()).map(drop).map_err(from_read))
 }
 
 /// Hands the tar of a layer to `consume`, which must read it to its end, and compares both digests.
 fn read_layer(
     layer: Layer,
     limits: &Limits,
-    on_bytes: &mut dyn FnMut(u64),
+    meter: &mut Meter<'_>,
     consume: impl FnOnce(&mut dyn Read) -> Result<(), ImageError>,
 ) -> Result<(), ImageError> {
     let stored_bytes = layer.file.metadata().map_or(0, |metadata| metadata.len());
-    let bytes_max = limits
-        .expansion_ratio_max
-        .saturating_mul(stored_bytes)
-        .saturating_add(limits.expansion_free_bytes)
-        .min(limits.layer_bytes_max);
+    let bytes_max = limits.expanded_bytes_max(stored_bytes);
     let file = BufReader::with_capacity(CHUNK_BYTES, layer.file);
-    let mut stored = Hashing::new(Counting { inner: file, on_bytes });
+    let mut stored = Hashing::new(meter.reader(file));
     let (consumed, diff_id) = match layer.compression {
         Compression::None => (consume(&mut Guard::new(&mut stored, bytes_max)), None),
-        Compression::Gzip => {
-            let decoder = MultiGzDecoder::new(BufReader::with_capacity(CHUNK_BYTES, &mut stored));
+        compressed => {
+            let stream = BufReader::with_capacity(CHUNK_BYTES, &mut stored);
+            let decoder = compressed.reader(stream, limits.window_bytes_max);
             let mut plain = Hashing::new(Guard::new(decoder, bytes_max));
             (consume(&mut plain), Some(plain.finish().0))
         }
@@ -283,20 +297,6 @@ fn read_layer(
         return Err(Refusal::new("image.layer.diff-id", layer.diff_id, diff_id).into());
     }
     Ok(())
-}
-
-/// Tells how many bytes were read.
-struct Counting<'f, R> {
-    inner: R,
-    on_bytes: &'f mut dyn FnMut(u64),
-}
-
-impl<R: Read> Read for Counting<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        (self.on_bytes)(n as u64);
-        Ok(n)
-    }
 }
 
 /// Ends in an error where a stream is longer than allowed.

@@ -10,10 +10,11 @@ use casemate_canon::Sha256;
 use casemate_protocol::Refusal;
 
 use crate::blob;
-use crate::document::{self, Compression, Config, Manifest};
+use crate::compression::Compression;
+use crate::document::{self, Config, Manifest};
 use crate::error::ImageError;
 use crate::hash::hash_file;
-use crate::progress::{Progress, Step};
+use crate::progress::{Meter, Progress, Step};
 use crate::rootfs;
 use crate::store::Store;
 
@@ -119,10 +120,9 @@ impl Store {
                 Some((file, path, digest)) => verify_rootfs(file, path, digest, &of_rootfs),
                 None => Ok(()),
             });
-            let mut done_bytes = 0_u64;
+            let mut meter = Meter::new(Step::Verify, total_bytes, progress);
             for bytes in receiver {
-                done_bytes = done_bytes.saturating_add(bytes);
-                progress(Progress { step: Step::Verify, done_bytes, total_bytes });
+                meter.add(bytes);
             }
             joined(layers.join())?;
             joined(rootfs.join())

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::Global;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::inputs;
 use crate::lines;
 use crate::project::Home;
@@ -20,10 +20,9 @@ pub(crate) struct ImageArgs {
 
 #[derive(Subcommand, Debug)]
 enum ImageCommand {
-    /// Make an image of a root file system in a tar archive
-    #[command(
-        before_help = "Example: casemate image import demo/python:1 --tar rootfs.tar --entrypoint /usr/bin/python3"
-    )]
+    /// Import an image from a file or a directory: an OCI image layout, what `docker save` writes, or
+    /// the tar of a root file system; plain, gzip or zstd. Says which it was.
+    #[command(before_help = "Example: casemate image import app.tar --name localhost/app:1")]
     Import(ImportArgs),
     /// List the images
     #[command(before_help = "Example: casemate image ls")]
@@ -39,14 +38,35 @@ enum ImageCommand {
 /// What `image import` takes.
 #[derive(Args, Debug)]
 pub(crate) struct ImportArgs {
-    /// Name to give it
-    pub(crate) reference: String,
-    /// The archive
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tar: PathBuf,
-    /// Program and leading arguments; repeat for each
+    /// The file or directory; with `--tar`, the name instead
+    #[arg(value_name = "FILE|DIR")]
+    pub(crate) source: PathBuf,
+    /// Name to give it [default: the one it has in the file]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Which image, where there are several [default: the one called as `--name` says]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) select: Option<String>,
+    /// What the file is [default: told from its content]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<FormatArg>,
+    /// The tar of a root file system, whose name is then the argument: `import NAME --tar FILE`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "select", "format"])]
+    pub(crate) tar: Option<PathBuf>,
+    /// Program and leading arguments of a root file system; repeat for each
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
     pub(crate) entrypoint: Vec<String>,
+}
+
+/// Kinds of files with images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatArg {
+    /// The tar of a root file system
+    Rootfs,
+    /// An OCI image layout
+    OciLayout,
+    /// What `docker save` writes
+    DockerArchive,
 }
 
 /// Works on the image store.
@@ -79,9 +99,4 @@ fn list(global: &Global, store: &casemate_images::Store) -> Outcome {
         lines::print(inputs::image_line(image));
     }
     Ok(0)
-}
-
-/// A failure of the archive named on the command line.
-pub(crate) fn no_archive(path: &std::path::Path, error: &std::io::Error) -> Failure {
-    Failure::input(format!("{}: {error}", path.display()), "name a tar archive with `--tar FILE`")
 }

@@ -61,7 +61,7 @@ fn apply_all(layers: Vec<Layer>, limits: &Limits) -> Result<tempfile::TempDir, I
     let mut unpacker = Unpacker::new(dir.path(), limits)?;
     unpacker.start()?;
     for layer in layers {
-        unpacker.apply(layer, &mut |_| {})?;
+        unpacker.apply(layer, &mut Meter::silent())?;
     }
     unpacker.finish()?;
     Ok(dir)
@@ -134,6 +134,19 @@ fn a_whiteout_keeps_what_its_own_layer_puts() {
     ] {
         assert_eq!(paths(&[LOWER, &upper]), ["d", "d/a", "d/b", "d/sub", "d/sub/c"]);
     }
+}
+
+#[test]
+fn a_whiteout_below_what_its_own_layer_replaced_hides_nothing() {
+    for upper in [
+        [(Regular, "d", "now a file"), (Regular, "d/.wh.a", ""), (Regular, "d/sub/.wh.c", "")],
+        [(Symlink, "d", "/"), (Regular, "d/.wh.a", ""), (Regular, "d/sub/.wh..wh..opq", "")],
+        [(Regular, "d/.wh.a", ""), (Regular, "d/.wh.b", ""), (Symlink, "d", "..")],
+    ] {
+        assert_eq!(paths(&[LOWER, &upper]), ["d"]);
+    }
+    // A file of a lower layer has nothing below it either.
+    assert_eq!(paths(&[&[(Regular, "d", "x")], &[(Regular, "d/.wh.a", "")]]), ["d"]);
 }
 
 #[test]
@@ -242,7 +255,7 @@ fn no_changed_header_byte_reaches_outside_or_panics() {
                 let inner = outer.path().join("inner");
                 fs::create_dir(&inner).unwrap();
                 let mut unpacker = Unpacker::new(&inner, &Limits::STANDARD).unwrap();
-                let _ = unpacker.apply(plain(&changed), &mut |_| {});
+                let _ = unpacker.apply(plain(&changed), &mut Meter::silent());
                 drop(unpacker);
                 fs::remove_dir_all(&inner).unwrap();
                 assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 0);

@@ -1,6 +1,8 @@
 //! Small tars and stores for the tests of this crate.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod mounted;
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
