@@ -6,8 +6,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    attest, bundle, completions, down, ear, events, image, init, lock, logs, policy, ps, secret, up, verify,
-    why,
+    attest, bundle, completions, config, down, ear, events, image, init, lock, logs, policy, ps, secret, up,
+    verify, why,
 };
 use crate::failure::{EXIT_CODES, Failure, Outcome};
 use crate::supervisor;
@@ -35,13 +35,23 @@ struct Cli {
 /// What all subcommands take.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Global {
-    /// Compose file, before the command [default: compose.yaml, compose.yml or docker-compose.yaml/.yml in this folder]
+    /// Compose file, before the command; repeat it to lay one over another [default: COMPOSE_FILE, or compose.yaml,
+    /// compose.yml or docker-compose.yaml/.yml in this folder, and compose.override.yaml over it]
     #[arg(short, long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-    /// Project name [default: `name:` of the Compose file, else its folder]
+    pub(crate) file: Vec<PathBuf>,
+    /// File of variables for the Compose file; of several, later ones win [default: .env beside the Compose file]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// Activate a profile; repeat for each, `*` for all [default: COMPOSE_PROFILES]
+    #[arg(long, value_name = "NAME", global = true)]
+    pub(crate) profile: Vec<String>,
+    /// Folder that relative paths start from and no path leaves [default: that of the first Compose file]
+    #[arg(long, value_name = "FOLDER", global = true)]
+    pub(crate) project_directory: Option<PathBuf>,
+    /// Project name [default: COMPOSE_PROJECT_NAME, else `name:` of the Compose file, else its folder]
     #[arg(short, long, value_name = "NAME", global = true)]
     pub(crate) project: Option<String>,
-    /// Answer in JSON: lock, image ls, image import, up, down, ps, logs, verify, ear verify, bundle, why, events; evidence is JSON always
+    /// Answer in JSON: config, lock, image ls, image import, up, down, ps, logs, verify, ear verify, bundle, why, events; evidence is JSON always
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -50,6 +60,8 @@ pub(crate) struct Global {
 enum Command {
     /// Write a Compose file to start from
     Init(init::InitArgs),
+    /// Show the composition as it is understood, all files merged
+    Config(config::ConfigArgs),
     /// Resolve the Compose file into `compose.lock`
     Lock(lock::LockArgs),
     /// Write the appraisal policy
@@ -99,6 +111,7 @@ pub(crate) fn run() -> Outcome {
     };
     match command {
         Command::Init(args) => init::run(&global, &args),
+        Command::Config(args) => config::run(&global, &args),
         Command::Lock(args) => lock::run(&global, &args),
         Command::Policy(args) => policy::run(&global, args),
         Command::Secret(args) => secret::run(&global, args),

@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod composition;
 mod control;
 mod failure;
 mod follow;

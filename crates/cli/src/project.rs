@@ -6,56 +6,14 @@ use std::path::{Path, PathBuf};
 use casemate_composition::lock::AgentName;
 
 use crate::cli::Global;
+pub(crate) use crate::composition::ComposeFile;
 use crate::failure::{Failure, Outcome};
 use crate::inputs;
 
 /// Where state is kept when `CASEMATE_HOME` is not set.
 pub(crate) const HOME_DEFAULT: &str = "/var/lib/casemate";
-/// Compose file names that are looked for, in order (Compose specification, "Compose file").
-pub(crate) const COMPOSE_NAMES: [&str; 4] =
-    ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
 /// Longest path of a Unix socket in bytes (unix(7)).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
-
-/// Where a Compose file is.
-pub(crate) struct ComposeFile {
-    /// The file.
-    pub(crate) path: PathBuf,
-    /// Its content.
-    pub(crate) text: String,
-}
-
-impl ComposeFile {
-    /// The file that `-f` names, or the one in the current folder.
-    pub(crate) fn find(global: &Global) -> Outcome<Self> {
-        let path = match &global.file {
-            Some(path) => path.clone(),
-            None => COMPOSE_NAMES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
-                Failure::input(
-                    "no compose.yaml in this folder",
-                    "name one with `casemate -f FILE COMMAND`, or write one with `casemate init`",
-                )
-            })?,
-        };
-        let text = inputs::read_text(
-            &path,
-            inputs::COMPOSE_BYTES_MAX,
-            "name the Compose file with `-f FILE` before the command",
-        )?;
-        Ok(Self { path, text })
-    }
-
-    /// The folder that it is in.
-    pub(crate) fn folder(&self) -> Outcome<PathBuf> {
-        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        folder.canonicalize().map_err(|error| {
-            Failure::input(
-                format!("{}: {error}", folder.display()),
-                "name the Compose file with `-f FILE` before the command",
-            )
-        })
-    }
-}
 
 /// The root directory.
 #[derive(Debug, Clone)]
@@ -106,10 +64,7 @@ impl Project {
         if let Some(name) = &global.project {
             return Self::named(name);
         }
-        let folder = file.folder()?;
-        let folder_name =
-            folder.file_name().map(|name| name.to_string_lossy().to_string()).unwrap_or_default();
-        Self::named(inputs::parse(file, &normalised(&folder_name))?.project().as_str())
+        Self::named(inputs::parse(file)?.project().as_str())
     }
 
     fn named(name: &str) -> Outcome<Self> {
@@ -215,27 +170,5 @@ impl Project {
             )),
             _ => Ok(()),
         }
-    }
-}
-
-/// A folder name as project name (Compose specification, "Project name"): lower case, other characters dropped.
-pub(crate) fn normalised(folder: &str) -> String {
-    folder
-        .to_lowercase()
-        .chars()
-        .filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-' || *c == '_')
-        .skip_while(|c| !c.is_ascii_alphanumeric())
-        .take(63)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn folder_names_become_project_names_as_compose_does() {
-        assert_eq!(normalised("Research Desk.v2"), "researchdeskv2");
-        assert_eq!(normalised("_-a_b"), "a_b");
     }
 }

@@ -3,7 +3,7 @@
 //! The result is one tree of values that each know their file and line; [`crate::compose`] reads it. What it is not:
 //! a reader of files. The caller hands in the main files and a way to read the others ([`Files`]), which are always
 //! below the project directory. Implements the Compose specification's chapters on merging, including, profiles,
-//! interpolation, `extends` and `env_file`; docs/compose.md says where it is stricter.
+//! interpolation, `extends` and `env_file`; docs/compose-files.md says where it is stricter.
 
 mod dotenv;
 mod environment;

@@ -488,3 +488,80 @@ fn the_output_is_a_compose_file_with_the_same_model() {
     let left = load::load(&left, &mut project(&[])).unwrap();
     assert!(left.compose().is_none() && left.to_yaml().contains("image: \"${X:-y}\""), "{}", left.to_yaml());
 }
+
+/// A small generator (Numerical Recipes' constants): the same sequence on every machine.
+struct Random(u32);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (self.0 >> 8) as usize % bound
+    }
+}
+
+/// A mapping of YAML in flow style with its members in any order.
+fn shuffled(value: &serde_json::Value, random: &mut Random) -> String {
+    match value {
+        serde_json::Value::Object(members) => {
+            let mut all: Vec<_> = members.iter().collect();
+            for at in (1..all.len()).rev() {
+                all.swap(at, random.below(at + 1));
+            }
+            let all: Vec<String> =
+                all.into_iter().map(|(key, value)| format!("{key:?}: {}", shuffled(value, random))).collect();
+            format!("{{{}}}", all.join(", "))
+        }
+        serde_json::Value::Array(items) => {
+            let all: Vec<String> = items.iter().map(|item| shuffled(item, random)).collect();
+            format!("[{}]", all.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[test]
+fn the_order_of_keys_never_matters_and_the_output_reads_the_same() {
+    let main: serde_json::Value = serde_json::json!({
+        "include": ["inc/compose.yaml"],
+        "services": {
+            "a": {"extends": {"service": "base", "file": "base.yaml"}, "environment": {"A": "1", "B": "${SET}"},
+                  "env_file": [{"path": "a.env", "required": false}], "depends_on": ["b", "c"], "expose": ["80"]},
+            "b": {"extends": "a", "depends_on": "!reset", "labels": ["x=1"]},
+            "c": {"image": "i:3", "profiles": ["on", "x"], "command": ["a", "b"], "tmpfs": "/x"},
+            "d": {"image": "i:4", "profiles": ["off"]},
+        },
+        "volumes": {"v": null, "w": null},
+    });
+    let over: serde_json::Value = serde_json::json!({
+        "services": {"c": {"command": ["d"], "tmpfs": ["/y"], "environment": ["Z=1"]}, "a": {"expose": ["81"], "environment": ["A=2"]}},
+        "volumes": {"w": null, "u": null},
+    });
+    let others = [
+        (
+            "base.yaml",
+            "services: {base: {image: i:1, environment: [B=x, C=y], user: \"1:1\", volumes: [\"v:/v\"]}}\n",
+        ),
+        ("a.env", "D=4\nE=$D\n"),
+        ("inc/compose.yaml", "services: {e: {image: i:5, environment: {F: \"$G\"}}}\n"),
+        ("inc/.env", "G=g\n"),
+    ];
+    let mut random = Random(7);
+    let mut first: Option<String> = None;
+    for round in 0..200 {
+        let texts = [&main, &over].map(|value| {
+            let text = shuffled(value, &mut random);
+            // What one extends, its own `depends_on` leaves out: `a` would otherwise depend on itself through `b`.
+            format!("{}\n", text.replace("\"!reset\"", "!reset []"))
+        });
+        let loaded =
+            load(&[&texts[0], &texts[1]], &others, &["on"]).unwrap_or_else(|problems| panic!("{problems}"));
+        let yaml = loaded.to_yaml();
+        assert_eq!(first.get_or_insert_with(|| yaml.clone()), &yaml, "round {round}");
+        for text in [&yaml, &loaded.to_json()] {
+            let again = load(&[text], &[], &[]).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+            assert_eq!(&again.to_yaml(), &yaml);
+        }
+    }
+    let yaml = first.unwrap();
+    assert!(yaml.contains("F: g") && yaml.contains("E: \"4\"") && !yaml.contains("i:4"), "{yaml}");
+}

@@ -10,10 +10,10 @@ use casemate_composition::lock::AgentName;
 use clap::Args;
 
 use crate::cli::Global;
+use crate::composition::{COMPOSE_NAMES, normalised};
 use crate::failure::{Failure, Outcome};
 use crate::inputs;
 use crate::lines;
-use crate::project::{COMPOSE_NAMES, normalised};
 
 use ask::ask;
 use example::{Program, Template};
@@ -41,7 +41,11 @@ pub(crate) struct InitArgs {
 
 /// Writes the example, but over no file unless told so.
 pub(crate) fn run(global: &Global, args: &InitArgs) -> Outcome {
-    let path = global.file.clone().unwrap_or_else(|| PathBuf::from("compose.yaml"));
+    let path = match global.file.as_slice() {
+        [] => PathBuf::from("compose.yaml"),
+        [path] => path.clone(),
+        _ => return Err(Failure::input("`init` writes one file", "name it with `casemate -f FILE init`")),
+    };
     if !args.force {
         refuse_to_overwrite(global, &path)?;
     }
@@ -70,7 +74,7 @@ pub(crate) fn run(global: &Global, args: &InitArgs) -> Outcome {
     };
     let text = example::text(template, &program, name.as_str());
     inputs::write_file(&path, text.as_bytes())?;
-    let flag = global.file.as_ref().map_or_else(String::new, |file| format!(" -f {}", file.display()));
+    let flag = global.file.first().map_or_else(String::new, |file| format!(" -f {}", file.display()));
     lines::print(format!("wrote {}; next:", path.display()));
     for next in example::next_commands(template, &program, &flag) {
         lines::print(format!("  {next}"));
@@ -88,7 +92,7 @@ fn which(answer: &str) -> Result<Template, String> {
 
 /// Refuses where the file is there, or where one is that it would hide: the first of the usual names is the one read.
 fn refuse_to_overwrite(global: &Global, path: &Path) -> Outcome<()> {
-    let hidden = COMPOSE_NAMES.iter().map(Path::new).filter(|_| global.file.is_none());
+    let hidden = COMPOSE_NAMES.iter().map(Path::new).filter(|_| global.file.is_empty());
     let there = std::iter::once(path).chain(hidden).find(|path| path.symlink_metadata().is_ok());
     match there {
         None => Ok(()),

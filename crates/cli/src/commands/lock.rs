@@ -60,7 +60,7 @@ fn check(global: &Global, file: &ComposeFile, path: &Path, lock: &Lock, found: &
     if matches!(found, LockFound::Same) {
         return Ok(0);
     }
-    let todo = format!("where the change is meant, run `casemate -f {} lock`", file.path.display());
+    let todo = format!("where the change is meant, run `casemate {} lock`", file.flags());
     Err(Failure::differs(format!("{}: {}", path.display(), found.difference()), todo))
 }
 

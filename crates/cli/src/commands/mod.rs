@@ -3,6 +3,7 @@
 pub(crate) mod attest;
 pub(crate) mod bundle;
 pub(crate) mod completions;
+pub(crate) mod config;
 pub(crate) mod down;
 pub(crate) mod ear;
 pub(crate) mod events;

@@ -102,10 +102,7 @@ fn write(global: &Global, args: &WriteArgs) -> Outcome {
     if path.exists() && !args.force {
         return Err(Failure::input(
             format!("{}: there is a policy already", path.display()),
-            format!(
-                "read it, and replace it with `casemate -f {} policy write --force`",
-                file.path.display()
-            ),
+            format!("read it, and replace it with `casemate {} policy write --force`", file.flags()),
         ));
     }
     let project = Project::of(global, &file)?;

@@ -102,7 +102,7 @@ fn usable_policy(file: &ComposeFile) -> Outcome<PathBuf> {
     if !path.exists() {
         return Err(Failure::input(
             format!("{}: no policy says what the broker may release", path.display()),
-            format!("write one with `casemate -f {} policy write`", file.path.display()),
+            format!("write one with `casemate {} policy write`", file.flags()),
         ));
     }
     inputs::read_policy(&path)?;

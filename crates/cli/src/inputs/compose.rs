@@ -2,46 +2,37 @@
 
 use std::collections::BTreeMap;
 
+use casemate_composition::load::{Interpolation, Loaded};
 use casemate_composition::lock::{AgentName, ImagePin};
-use casemate_composition::{Compose, ImageFacts, Lock, Problems, compose};
+use casemate_composition::{Compose, ImageFacts, Lock, Problems};
 use casemate_images::{ImageError, ImageInfo};
 
 use crate::failure::{Failure, Outcome};
 use crate::inputs;
-use crate::lines;
 use crate::project::{ComposeFile, Project};
 
-/// Largest Compose file in bytes.
-pub(crate) const COMPOSE_BYTES_MAX: usize = 1 << 20;
 /// Grace time where the lock cannot be read.
 const GRACE_MS_DEFAULT: u64 = 10_000;
 
-/// Reads a Compose file. `project` stands in where the file has no `name:`.
-pub(crate) fn parse(file: &ComposeFile, project: &str) -> Outcome<Compose> {
-    let mut environment: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    environment.entry("COMPOSE_PROJECT_NAME".to_owned()).or_insert_with(|| project.to_owned());
-    compose::parse(&file.path.display().to_string(), &file.text, &environment).map_err(failure_of)
+/// Loads a composition.
+pub(crate) fn load(file: &ComposeFile, interpolation: Interpolation) -> Outcome<Loaded> {
+    file.load(interpolation).map_err(|problems| problems.map_or_else(|failure| failure, failure_of))
+}
+
+/// Reads a composition.
+pub(crate) fn parse(file: &ComposeFile) -> Outcome<Compose> {
+    of_loaded(load(file, Interpolation::Done)?)
+}
+
+fn of_loaded(loaded: Loaded) -> Outcome<Compose> {
+    loaded.into_compose().ok_or_else(|| Failure::input("composition has no model", "report this as a bug"))
 }
 
 /// The lock that a Compose file resolves to with the images of the local store.
 pub(crate) fn resolve(file: &ComposeFile, project: &Project) -> Outcome<Lock> {
-    let compose = parse(file, project.name.as_str())?;
-    if *compose.project() != project.name {
-        return Err(Failure::input(
-            format!("{}: project is `{}`, not `{}`", file.path.display(), compose.project(), project.name),
-            "change `name:` in the file, or leave out `-p`",
-        ));
-    }
-    for warning in &compose.warnings {
-        lines::note(format!(
-            "warning: {}:{}:{}: {}",
-            warning.file, warning.line, warning.column, warning.what
-        ));
-        warning.excerpt_lines().iter().for_each(lines::note);
-        lines::note(format!("to do: {}", warning.todo));
-    }
+    let loaded = load(file, Interpolation::Done)?;
+    file.warn(&loaded);
+    let compose = of_loaded(loaded)?;
     compose.resolve(&image_facts(&compose, project)?).map_err(failure_of)
 }
 
@@ -73,7 +64,8 @@ fn facts_of(info: ImageInfo) -> ImageFacts {
     }
 }
 
-fn failure_of(problems: Problems) -> Failure {
+/// Everything that is wrong with a composition.
+pub(crate) fn failure_of(problems: Problems) -> Failure {
     let mut all = problems.into_iter().map(|problem| {
         let what = format!("{}:{}:{}: {}", problem.file, problem.line, problem.column, problem.what);
         Failure { excerpt: problem.excerpt_lines(), ..Failure::input(what, &problem.todo) }
@@ -105,7 +97,7 @@ mod tests {
     #[test]
     fn a_problem_shows_its_line_between_what_and_what_to_do() {
         let text = "name: t\nservices:\n  a:\n    imgae: x\n";
-        let problems = compose::parse("c.yaml", text, &BTreeMap::new()).unwrap_err();
+        let problems = casemate_composition::compose::parse("c.yaml", text, &BTreeMap::new()).unwrap_err();
         let text = failure_of(problems).to_string();
         let expected = "error: c.yaml:3:3: service `a` has no image\n  \
                           3 |   a:\n    \

@@ -86,8 +86,8 @@ pub(crate) fn write_lock_to(path: &Path, lock: &Lock, bytes: &[u8], found: &Lock
 
 /// What to do where the lock is not what the files give.
 pub(crate) fn look_and_lock(file: &ComposeFile) -> String {
-    let named = file.path.display();
-    format!("look at the change with `casemate -f {named} lock --check`, then run `casemate -f {named} lock`")
+    let flags = file.flags();
+    format!("look at the change with `casemate {flags} lock --check`, then run `casemate {flags} lock`")
 }
 
 /// The file form of a lock.
