@@ -13,6 +13,7 @@ mod progress;
 mod project;
 mod statement;
 mod supervisor;
+mod transfer;
 
 use std::process::ExitCode;
 

@@ -77,7 +77,14 @@ impl Compose {
         let Some(facts) = images.get(&image.value) else {
             let shown = printable(&image.value);
             let what = format!("image `{shown}` is not in the store");
-            f.problem(image.place, what, "import it with `casemate image import`, or correct the reference");
+            // No registry has what is called after this machine.
+            let get = if image.value.starts_with("localhost/") {
+                String::new()
+            } else {
+                format!("get it with `casemate image pull {shown}`, ")
+            };
+            let todo = format!("{get}import it with `casemate image import`, or correct the reference");
+            f.problem(image.place, what, todo);
             return None;
         };
         let command = command(service, facts);

@@ -272,7 +272,7 @@ fn refuses_an_image_that_is_missing_or_has_no_command() {
         "c.yaml:4:12: image `i:1` is not in the store\n  \
            4 |     image: i:1\n    \
              |            ^^^\n  \
-           do: import it with `casemate image import`, or correct the reference"
+           do: get it with `casemate image pull i:1`, import it with `casemate image import`, or correct the reference"
     );
     let empty = ImageFacts { entrypoint: Vec::new(), command: Vec::new(), ..facts("1") };
     let problems = compose.resolve(&[("i:1".to_owned(), empty)].into()).unwrap_err();

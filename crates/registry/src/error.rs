@@ -198,7 +198,7 @@ impl RegistryError {
                 "platform" => "write linux/ARCHITECTURE, for example linux/amd64",
                 _ => "write http://[USER:PASSWORD@]HOST:PORT, or remove the variable",
             },
-            Self::Credentials { .. } => "log in again (`docker login`, `skopeo login`), or repair the file",
+            Self::Credentials { .. } => "log in again (`docker login HOST`), or repair what is named",
             Self::PlainHttp { host } => {
                 return format!(
                     "give the registry a certificate, or accept that anybody on the way reads and changes what is asked: \
@@ -217,7 +217,8 @@ impl RegistryError {
                 );
             }
             Self::Denied { credentials: CredentialsSent::None, .. } => {
-                "check the name; a private image needs credentials: `docker login HOST` or `skopeo login HOST` writes them"
+                "check the name; a private image needs credentials: `docker login HOST` writes them, \
+                 or `skopeo login --authfile ~/.docker/config.json HOST`"
             }
             Self::Denied { credentials: CredentialsSent::Known, .. } => {
                 "check the name, and that these credentials may read it: log in again with `docker login HOST`"

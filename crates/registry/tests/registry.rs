@@ -162,6 +162,10 @@ fn chooses_this_machines_image_from_an_index() {
         let info = pull(&store.store, &name, settings()).0.unwrap();
         assert_eq!(info.manifest, own.digest());
         assert!(store.read_blob(&Sha256::of(&index)) == index, "the index is kept");
+        // Both digests mean the image, now without the registry.
+        for digest in [Sha256::of(&index), own.digest()] {
+            assert_eq!(store.store.info(&digest.to_string()).unwrap(), info);
+        }
         assert!(!store.files().iter().any(|file| file.ends_with(&other.digest().to_hex())));
     }
     let error = refused(&format!("{remote}@{}", other.digest()), settings());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::Global;
+use crate::commands::pull;
 use crate::failure::Outcome;
 use crate::inputs;
 use crate::lines;
@@ -24,6 +25,9 @@ enum ImageCommand {
     /// the tar of a root file system; plain, gzip or zstd. Says which it was.
     #[command(before_help = "Example: casemate image import app.tar --name localhost/app:1")]
     Import(ImportArgs),
+    /// Get images from their registries
+    #[command(before_help = "Example: casemate image pull python:3.12")]
+    Pull(pull::PullArgs),
     /// List the images
     #[command(before_help = "Example: casemate image ls")]
     Ls,
@@ -76,6 +80,7 @@ pub(crate) fn run(global: &Global, args: ImageArgs) -> Outcome {
     let store = inputs::open_store(&home)?;
     match args.command {
         ImageCommand::Import(args) => inputs::import_image(global, &store, &args),
+        ImageCommand::Pull(args) => pull::run(global, &store, &args),
         ImageCommand::Ls => list(global, &store),
         ImageCommand::Rm { reference } => {
             store.remove(&reference).map_err(|error| inputs::image_failure(&error))?;
@@ -93,7 +98,7 @@ fn list(global: &Global, store: &casemate_images::Store) -> Outcome {
         return Ok(0);
     }
     if images.is_empty() {
-        lines::note("no images; `casemate image import` makes one");
+        lines::note("no images; `casemate image pull` and `casemate image import` bring some");
     }
     for image in &images {
         lines::print(inputs::image_line(image));

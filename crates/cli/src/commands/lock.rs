@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Global;
 use crate::failure::{Failure, Outcome};
-use crate::inputs::{self, LockFound};
+use crate::inputs::{self, LockFound, PullOptions};
 use crate::lines;
 use crate::project::{ComposeFile, Project};
 
@@ -23,6 +23,8 @@ pub(crate) struct LockArgs {
     /// Where the lock is, or goes [default: compose.lock beside the Compose file]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    pull: PullOptions,
 }
 
 /// Resolves, and writes or compares.
@@ -34,6 +36,7 @@ pub(crate) fn run(global: &Global, args: &LockArgs) -> Outcome {
 fn lock(global: &Global, args: &LockArgs) -> Outcome {
     let file = ComposeFile::find(global)?;
     let project = Project::of(global, &file)?;
+    inputs::pull_images(global, &file, &project, &args.pull)?;
     let lock = inputs::resolve(&file, &project)?;
     let bytes = inputs::lock_bytes(&lock)?;
     let path = match &args.output {

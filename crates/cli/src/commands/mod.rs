@@ -13,6 +13,7 @@ pub(crate) mod lock;
 pub(crate) mod logs;
 pub(crate) mod policy;
 pub(crate) mod ps;
+pub(crate) mod pull;
 pub(crate) mod secret;
 pub(crate) mod up;
 pub(crate) mod verify;

@@ -19,7 +19,7 @@ use crate::commands::{down, verify};
 use crate::control;
 use crate::failure::{Failure, Outcome};
 use crate::follow::{Follower, LineStyle, POLL};
-use crate::inputs::{self, LockChange};
+use crate::inputs::{self, LockChange, PullOptions};
 use crate::lines::{self, LINE_BYTES_MAX};
 use crate::programs::{Program, own_path};
 use crate::progress::{Display, Style, phase_name, shortened};
@@ -54,6 +54,8 @@ pub(crate) struct UpArgs {
     /// Seconds within which all agents must run
     #[arg(long, value_name = "SECONDS", default_value = "300")]
     wait_timeout: u64,
+    #[command(flatten)]
+    pull: PullOptions,
 }
 
 /// Starts a project.
@@ -61,6 +63,7 @@ pub(crate) fn run(global: &Global, args: &UpArgs) -> Outcome {
     let begun = Instant::now();
     let file = ComposeFile::find(global)?;
     let project = Project::of(global, &file)?;
+    inputs::pull_images(global, &file, &project, &args.pull)?;
     let lock = inputs::resolve(&file, &project)?;
     let change = if args.locked { LockChange::Refuse } else { LockChange::Write };
     inputs::write_lock(&file, &lock, change)?;
@@ -346,7 +349,7 @@ impl Start<'_> {
 }
 
 /// Waits for Ctrl-C, SIGTERM, or the end of the terminal, from the call on.
-fn interrupted() -> Outcome<impl Future<Output = ()>> {
+pub(crate) fn interrupted() -> Outcome<impl Future<Output = ()> + use<>> {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| {
         signal(kind)

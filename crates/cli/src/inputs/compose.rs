@@ -42,15 +42,18 @@ fn image_facts(compose: &Compose, project: &Project) -> Outcome<BTreeMap<String,
     let store = inputs::open_store(&project.home)?;
     let mut facts = BTreeMap::new();
     for reference in compose.images() {
-        // A digest in the reference decides alone.
-        let wanted = reference.split_once('@').map_or(reference, |(_, digest)| digest);
-        match store.info(wanted) {
+        match store.info(wanted_of(reference)) {
             Ok(info) => drop(facts.insert(reference.to_owned(), facts_of(info))),
             Err(ImageError::NotFound { .. } | ImageError::Reference { .. }) => {}
             Err(error) => return Err(inputs::image_failure(&error)),
         }
     }
     Ok(facts)
+}
+
+/// What the store is asked for: a digest in the reference decides alone.
+pub(crate) fn wanted_of(reference: &str) -> &str {
+    reference.split_once('@').map_or(reference, |(_, digest)| digest)
 }
 
 fn facts_of(info: ImageInfo) -> ImageFacts {

@@ -6,6 +6,7 @@ mod images;
 mod keys;
 mod lock;
 mod reference;
+mod registry;
 mod trust;
 
 pub(crate) use compose::*;
@@ -14,4 +15,5 @@ pub(crate) use images::*;
 pub(crate) use keys::*;
 pub(crate) use lock::*;
 pub(crate) use reference::*;
+pub(crate) use registry::*;
 pub(crate) use trust::*;
