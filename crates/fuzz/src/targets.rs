@@ -1,6 +1,7 @@
 //! The targets, by what they read.
 
 mod binary;
+mod compose;
 mod corim;
 mod documents;
 mod json;
@@ -16,8 +17,17 @@ use crate::{Bound, Outcome, Target, Violation};
 
 /// Every target.
 pub(crate) fn all() -> Vec<Target> {
-    [binary::all(), tpm::all(), x509::all(), json::all(), corim::all(), messages::all(), verify::all()]
-        .concat()
+    [
+        binary::all(),
+        tpm::all(),
+        x509::all(),
+        json::all(),
+        corim::all(),
+        compose::all(),
+        messages::all(),
+        verify::all(),
+    ]
+    .concat()
 }
 
 /// For a parser that borrows: nothing is allocated but the text of an outcome.

@@ -17,7 +17,7 @@ const RUNS: usize = 5;
 /// Target, what is long, an input of about so many bytes, and how many.
 type Shape = (&'static str, &'static str, fn(usize) -> Vec<u8>, usize);
 
-const SHAPES: [Shape; 18] = [
+const SHAPES: [Shape; 28] = [
     ("policy", "keys", |n| (0..n / 10).map(|i| format!("k{i:06}=1\n")).collect::<String>().into(), 60_000),
     ("policy", "tables", |n| (0..n / 10).map(|i| format!("[t{i:06}]\n")).collect::<String>().into(), 60_000),
     ("policy", "one list", |n| format!("a = [{}]", "1,".repeat(n / 2)).into(), 60_000),
@@ -40,6 +40,59 @@ const SHAPES: [Shape; 18] = [
     ("jws", "dots", |n| ".".repeat(n).into(), 60_000),
     ("pem", "white space", |n| format!("{BEGIN}{}{END}", "A \n".repeat(n / 3)).into(), 30_000),
     ("crl", "entries", crl, 200_000),
+    ("compose", "opened lists", |n| format!("a: {}", "[".repeat(n)).into(), 60_000),
+    (
+        "compose",
+        "flow members",
+        |n| format!("name: t\nx-a: {{{}}}\n{ONE}", yaml_members(n, ", ")).into(),
+        60_000,
+    ),
+    ("compose", "unknown keys", |n| format!("{}{ONE}", yaml_members(n, "\n")).into(), 60_000),
+    (
+        "compose",
+        "dollar signs",
+        |n| format!("name: t\nx-a: \"{}\"\n{ONE}", "$$".repeat(n / 2)).into(),
+        60_000,
+    ),
+    (
+        "compose",
+        "defaults",
+        |n| format!("name: t\nx-a: [{}]\n{ONE}", "\"${Z:-${Y:-x}}\",".repeat(n / 18)).into(),
+        60_000,
+    ),
+    (
+        "compose",
+        "labels of two files",
+        |n| two(n, |n| format!("labels: {{{}}}", yaml_members(n, ", "))),
+        60_000,
+    ),
+    ("compose", "labels in both forms", |n| two(n, |n| format!("labels: [{}]", yaml_items(n, "=x"))), 60_000),
+    (
+        "compose",
+        "volumes of two files",
+        |n| two(n, |n| format!("volumes: [{}]", yaml_items(n, ":/x"))),
+        60_000,
+    ),
+    (
+        "compose",
+        "services that extend one",
+        |n| {
+            (0..n / 25)
+                .fold(format!("name: t\n{ONE}"), |all, i| all + &format!("  s{i:06}: {{extends: a}}\n"))
+                .into()
+        },
+        60_000,
+    ),
+    (
+        "compose",
+        "variables of a file",
+        |n| {
+            let main = format!("name: t\n{ONE}    env_file: a.env\n");
+            let variables: String = (0..n / 14).map(|i| format!("V{i:06}=\"x\"\n")).collect();
+            format!("{main}\u{1e}services: {{}}\u{1e}\u{1e}\u{1e}{variables}").into()
+        },
+        50_000,
+    ),
     ("corim", "opened lists", |n| [vec![0xd9, 1, 0xf5], vec![0x81; n]].concat(), 200_000),
 ];
 
@@ -48,6 +101,23 @@ const END: &str = "-----END CERTIFICATE-----";
 
 fn members(bytes: usize) -> String {
     (0..bytes / 11).map(|number| format!("\"{number:06}\":1,")).collect()
+}
+
+/// A service that is whole.
+const ONE: &str = "services:\n  a:\n    image: i:1\n";
+
+fn yaml_members(bytes: usize, between: &str) -> String {
+    (0..bytes / 11).map(|number| format!("k{number:06}: x{between}")).collect()
+}
+
+fn yaml_items(bytes: usize, after: &str) -> String {
+    (0..bytes / 14).map(|number| format!("\"k{number:06}{after}{number}\", ")).collect()
+}
+
+/// Two files with this key of their one service.
+fn two(bytes: usize, key: impl Fn(usize) -> String) -> Vec<u8> {
+    let file = format!("name: t\n{ONE}    {}\n", key(bytes / 2));
+    format!("{file}\u{1e}{file}").into()
 }
 
 fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {

@@ -240,7 +240,7 @@ fn pair_value(node: &Node, name: &str, f: &mut Findings<'_>) -> Option<String> {
 /// Whether plain `text` is spelt the same after a YAML reader took it for its type and wrote it again.
 fn survives(text: &str) -> bool {
     match other_type(text) {
-        None => !is_old_truth(text),
+        None => !is_old_truth(text) && !is_base_60(text),
         Some("a truth value") => matches!(text, "true" | "false"),
         Some(_) => {
             let digits = text.strip_prefix('-').unwrap_or(text);
@@ -249,6 +249,15 @@ fn survives(text: &str) -> bool {
             whole && fraction.is_none_or(|rest| is_digits(rest) && !rest.ends_with('0') && rest.len() <= 5)
         }
     }
+}
+
+/// Whether YAML 1.1 takes plain `text` for a number to the base of 60: `1:30` is 90.
+fn is_base_60(text: &str) -> bool {
+    let Some((first, rest)) = text.strip_prefix(['-', '+']).unwrap_or(text).split_once(':') else {
+        return false;
+    };
+    let is_digit = |part: &str| is_digits(part) && part.len() <= 2 && part.parse().is_ok_and(|n: u8| n < 60);
+    is_digits(first) && rest.split(':').all(is_digit)
 }
 
 /// Truth values of YAML 1.1 that are text in YAML 1.2.
@@ -326,12 +335,30 @@ mod tests {
 
     #[test]
     fn knows_which_plain_values_are_spelt_one_way_only() {
-        for text in ["1", "-1", "0", "8080", "0.5", "1.25", "true", "false", "text", "1.2.3"] {
+        for text in [
+            "1", "-1", "0", "8080", "0.5", "1.25", "true", "false", "text", "1.2.3", "1:60", "a:1",
+            "8080:80", "1:234", "1:",
+        ] {
             assert!(survives(text), "{text}");
         }
-        for text in
-            ["1.0", "010", "1e3", "yes", "Off", "True", "1_000", "0x10", "+1", ".5", "-0", "12345678901", "~"]
-        {
+        for text in [
+            "1:30",
+            "12:30:45",
+            "-1:0",
+            "1.0",
+            "010",
+            "1e3",
+            "yes",
+            "Off",
+            "True",
+            "1_000",
+            "0x10",
+            "+1",
+            ".5",
+            "-0",
+            "12345678901",
+            "~",
+        ] {
             assert!(!survives(text), "{text}");
         }
     }
