@@ -10,14 +10,13 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use casemate_canon::Sha256;
 use casemate_images::ImageError;
 use casemate_registry::{CredentialsSent, Event, Limits, RegistryError, Settings};
 use common::server::{Asked, Reply, Server, Then, serve};
-use common::{INDEX, MANIFEST, TestStore, docker_config, own_image, pull, refused, settings};
+use common::{INDEX, MANIFEST, TestStore, certificate, docker_config, own_image, pull, refused, settings};
 use serde_json::json;
 
 /// The longest that one of these pulls may take.
@@ -151,7 +150,7 @@ fn a_redirect_from_tls_to_plain_http() {
     let image = own_image(b"hello");
     let target = Server::of_image(image.clone(), |_| None);
     let place = format!("http://{}/elsewhere", target.host());
-    let (tls, authority) = certificate();
+    let (tls, authority) = certificate("localhost");
     let server =
         Server::start_tls(
             tls,
@@ -455,18 +454,4 @@ fn a_mirror_is_asked_first_and_the_registry_where_it_fails() {
         assert_eq!(outcome.unwrap().manifest, image.digest());
         assert!(events.iter().any(|event| matches!(event, Event::SourceFailed { .. })));
     }
-}
-
-/// A certificate for localhost, as a server has it and as an authority in PEM.
-fn certificate() -> (Arc<rustls::ServerConfig>, Vec<u8>) {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    (Arc::new(config), made.cert.pem().into_bytes())
 }

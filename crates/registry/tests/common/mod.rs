@@ -6,6 +6,7 @@ pub(crate) mod server;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use casemate_canon::Sha256;
 use casemate_images::{ImageInfo, Store};
@@ -188,4 +189,18 @@ pub(crate) fn docker_config(dir: &Path, registry: &str, entry: Value) -> casemat
     let auths = BTreeMap::from([(registry, entry)]);
     std::fs::write(&path, json!({"auths": auths}).to_string()).unwrap();
     casemate_registry::DockerConfig::load(&path).unwrap()
+}
+
+/// A certificate for a host, as a server has it and as an authority in PEM.
+pub(crate) fn certificate(host: &str) -> (Arc<rustls::ServerConfig>, Vec<u8>) {
+    let made = rcgen::generate_simple_self_signed(vec![host.to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    (Arc::new(config), made.cert.pem().into_bytes())
 }
