@@ -15,7 +15,7 @@ mod test;
 
 use std::process::ExitCode;
 
-const TASKS: [(&str, &str); 8] = [
+const TASKS: [(&str, &str); 9] = [
     ("setup", "install what the other tasks need: Debian packages (as root), Docker Compose below target/"),
     ("demo", "three agents, their answer, and six refusals; --keep leaves them running"),
     ("test", "everything that CI checks"),
@@ -29,6 +29,7 @@ const TASKS: [(&str, &str); 8] = [
         "bench",
         "`bench launch`: time to the first instruction of an agent; `bench verify`: evidence, against peers",
     ),
+    ("docs", "write the tables of docs/compose.md from the tables that the programs read"),
     ("verdicts", "write docs/verdicts.md, and the table of differences in docs/verification.md"),
 ];
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         ["layers"] => layers::run(),
         ["dist"] => dist::run().map(|dir| println!("programs are in {}", dir.display())),
         ["bench", rest @ ..] => bench::run(rest),
+        ["docs"] => docs(),
         ["verdicts"] => verdicts(),
         [] => {
             for (name, what) in TASKS {
@@ -62,6 +64,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// The test that finds the document stale also writes it.
+fn docs() -> Result<(), String> {
+    let args = ["test", "--quiet", "--locked", "--package", "casemate-composition", "--test", "docs"];
+    let mut command = process::cargo(&args);
+    process::run(command.env("CASEMATE_BLESS", "1"), DOCS_BOUND)
+}
+
+/// Time for building and for writing.
+const DOCS_BOUND: std::time::Duration = std::time::Duration::from_secs(900);
 /// Time for building and for writing.
 const VERDICTS_BOUND: std::time::Duration = std::time::Duration::from_secs(900);
 

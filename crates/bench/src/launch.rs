@@ -207,7 +207,13 @@ impl Bench {
         let (mut reader, writer) = std::io::pipe()?;
         let errors = OwnedFd::from(std::fs::File::options().write(true).open("/dev/null")?);
         let began = Instant::now();
-        let limits = GroupLimits { memory_bytes: 512 << 20, pids: 64, cpu_milli: None };
+        let limits = GroupLimits {
+            memory_bytes: 512 << 20,
+            pids: 64,
+            memory_reserved_bytes: None,
+            cpu_milli: None,
+            cpu_shares: 1024,
+        };
         let group = Group::create(BOX, &format!("r{round}"), limits)?;
         let spec = Spec {
             uid_base: UID_BASE,
@@ -220,7 +226,8 @@ impl Bench {
             tmpfs: vec![Tmpfs { target: "/tmp".into(), size_bytes: 64 << 20, mode: 0o1777 }],
             command: self.command.map(Into::into).into(),
             working_dir: "/".into(),
-            open_files: 1024,
+            rlimits: vec![casemate_sys::spec::Rlimit { resource: 7, soft: 1024, hard: 1024 }],
+            shm_bytes: 64 << 20,
             listeners: vec![([127, 64, 0, 1], 8080)],
             resolver: 1,
             pool: 8,

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use casemate_composition::Problems;
+use casemate_composition::compose::{self, RelyingParty};
 use casemate_composition::load::{self, Files, Interpolation, Loaded, ReadError, Request, Text};
 use casemate_composition::problem::Problem;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
@@ -49,6 +50,17 @@ pub(crate) struct ComposeFile {
 }
 
 impl ComposeFile {
+    /// What the files say to whoever verifies; a later file wins. Nothing else of them is read.
+    pub(crate) fn relying_party(&self) -> Result<RelyingParty, Problems> {
+        self.files.iter().try_fold(RelyingParty::default(), |before, (path, text)| {
+            let own = compose::relying_party(&path.display().to_string(), text, &self.variables)?;
+            Ok(RelyingParty {
+                policy: own.policy.or(before.policy),
+                collateral_days_max: own.collateral_days_max.or(before.collateral_days_max),
+            })
+        })
+    }
+
     /// The files that the flags or variables name, or the ones in the current folder.
     pub(crate) fn find(global: &Global) -> Outcome<Self> {
         let shell: BTreeMap<String, String> = std::env::vars_os()

@@ -3,20 +3,24 @@
 //! Every key is honoured, refused with a reason, or warned about ([`crate::keys`]); all problems are reported at
 //! once, each with its place. What it is not: resolved. Images are references until [`Compose::resolve`].
 
+mod limits;
 mod mounts;
 mod reach;
 mod read;
 mod run;
 mod service;
+mod top;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::interpolate::Interpolator;
 use crate::keys;
 use crate::load::{self, NoFiles, Request};
-use crate::lock::{AGENTS_MAX, AgentName, Condition, Mount};
-use crate::problem::{At, Findings, Place, Problem, Problems, printable};
+use crate::lock::{AGENTS_MAX, AgentName};
+use crate::problem::{Findings, Place, Problem, Problems, printable};
 use crate::source::Sources;
-use crate::yaml::{Member, Node, Value};
+use crate::yaml::{self, Member, Node, Value};
 
 pub(crate) use mounts::{TMPFS_BYTES_DEFAULT, TMPFS_MODE_DEFAULT, is_plain_name, target_of};
 pub(crate) use read::{absolute_path, is_old_truth, other_type};
@@ -31,9 +35,22 @@ pub struct Compose {
     pub(crate) sources: Sources,
     pub(crate) project: AgentName,
     pub(crate) services: BTreeMap<AgentName, Service>,
-    pub(crate) volumes: BTreeSet<AgentName>,
+    /// Key at the top level, and the volume's name.
+    pub(crate) volumes: BTreeMap<AgentName, AgentName>,
+    /// Key at the top level, and the content; none where it already has its problem.
+    pub(crate) configs: BTreeMap<String, Option<String>>,
     /// Key at the top level, and the name at the broker.
     pub(crate) secrets: BTreeMap<String, String>,
+    pub(crate) relying_party: RelyingParty,
+}
+
+/// What the top-level `x-casemate` says to whoever verifies. Not in the lock: it concerns the relying party.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RelyingParty {
+    /// Path of the policy file, relative to the Compose file's folder or absolute.
+    pub policy: Option<String>,
+    /// Largest age of collateral in days.
+    pub collateral_days_max: Option<u32>,
 }
 
 /// Reads the Compose file `text` alone, without profiles. `file_name` is used in messages, `environment` for `${VAR}`.
@@ -51,11 +68,41 @@ pub fn parse(
     loaded.into_compose().ok_or_else(|| Problems::of_nothing(file_name))
 }
 
+/// What the top-level `x-casemate` of the Compose file `text` says to whoever verifies: the rest of the file is not read.
+///
+/// # Errors
+/// [`Problems`]: the file is not YAML, or this part of it is wrong.
+pub fn relying_party(
+    file_name: &str,
+    text: &str,
+    environment: &BTreeMap<String, String>,
+) -> Result<RelyingParty, Problems> {
+    let mut findings = Findings::default();
+    let id = findings.add(file_name, text);
+    let read = yaml::parse(id, &mut findings).map(|mut root| {
+        let Value::Map(members) = &mut root.value else { return RelyingParty::default() };
+        let Some(member) = members.iter_mut().find(|member| member.key == "x-casemate") else {
+            return RelyingParty::default();
+        };
+        let mut interpolator = Interpolator::new();
+        interpolator.tree(&mut member.node, environment);
+        interpolator.faults.report(&member.node, &mut findings);
+        top::relying_party(&member.node, &mut findings)
+    });
+    Ok(findings.finish(read)?.0)
+}
+
 impl Compose {
     /// The project's name.
     #[must_use]
     pub const fn project(&self) -> &AgentName {
         &self.project
+    }
+
+    /// What it says to whoever verifies.
+    #[must_use]
+    pub const fn relying_party(&self) -> &RelyingParty {
+        &self.relying_party
     }
 
     /// The agents' names.
@@ -87,12 +134,15 @@ pub(crate) fn model(
     };
     let mut name = None;
     let mut services = None;
-    let (mut volumes, mut secrets) = (BTreeSet::new(), BTreeMap::new());
+    let (mut volumes, mut configs, mut secrets) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut relying_party = RelyingParty::default();
     read::walk(&keys::TOP, root, f, |f, key, member| match key {
         "name" => name = Some(project(member, f)),
         "services" => services = Some(all_services(member, environment, f)),
-        "volumes" => volumes = top_volumes(&member.node, f),
-        _ => secrets = top_secrets(&member.node, f),
+        "volumes" => volumes = top::volumes(&member.node, f),
+        "configs" => configs = top::configs(&member.node, environment, f),
+        "secrets" => secrets = top::secrets(&member.node, f),
+        _ => relying_party = top::relying_party(&member.node, f),
     });
     let project = match name {
         Some(project) => project,
@@ -108,9 +158,11 @@ pub(crate) fn model(
         project: project?,
         services,
         volumes,
+        configs,
         secrets,
+        relying_party,
     };
-    cross_check(&compose, f);
+    whole::cross_check(&compose, f);
     Some(compose)
 }
 
@@ -161,225 +213,4 @@ fn all_services(
         }
     }
     services
-}
-
-fn top_volumes(node: &Node, f: &mut Findings<'_>) -> BTreeSet<AgentName> {
-    let mut volumes = BTreeSet::new();
-    for member in read::mapping(node, "volumes", f) {
-        if !member.node.is_null() {
-            read::walk(&keys::VOLUME, &member.node, f, |_, _, _| {});
-        }
-        match member.key.parse() {
-            Ok(name) => drop(volumes.insert(name)),
-            Err(_) => {
-                let what =
-                    format!("volume name `{}` is not made of a-z, 0-9, `-` and `_`", printable(&member.key));
-                f.problem(member.key_place, what, "rename the volume");
-            }
-        }
-    }
-    volumes
-}
-
-fn top_secrets(node: &Node, f: &mut Findings<'_>) -> BTreeMap<String, String> {
-    let mut secrets = BTreeMap::new();
-    for member in read::mapping(node, "secrets", f) {
-        let (mut external, mut name, mut other) = (None, None, false);
-        if !member.node.is_null() {
-            read::walk(&keys::SECRET, &member.node, f, |f, key, member| match key {
-                "external" => external = read::truth(&member.node, key, f),
-                _ => name = read::text(&member.node, key, f),
-            });
-            other = read::mapping(&member.node, "secret", f)
-                .iter()
-                .any(|member| matches!(member.key.as_str(), "file" | "environment"));
-        }
-        // A secret from a file or a variable already has its problem.
-        if external != Some(true) && !other {
-            let what = format!("secret `{}` is not external", printable(&member.key));
-            f.problem(member.key_place, what, "write external: true: secrets come from the broker");
-        }
-        let name = name.unwrap_or_else(|| member.key.clone());
-        if !is_plain_name(&name) {
-            let what = format!(
-                "secret name `{}` is not 1 to 64 of a-z, A-Z, 0-9, `_`, `-` and `.`",
-                printable(&name)
-            );
-            f.problem(member.key_place, what, "rename the secret");
-        }
-        secrets.insert(member.key.clone(), name);
-    }
-    secrets
-}
-
-/// What only the whole file can tell.
-fn cross_check(compose: &Compose, f: &mut Findings<'_>) {
-    for (name, service) in &compose.services {
-        check_edges(compose, name, service, f);
-        check_egress(compose, service, f);
-        check_ports(name, service, f);
-        check_dependencies(compose, name, service, f);
-        for mount in &service.mounts {
-            let Mount::Volume { name, .. } = &mount.value else { continue };
-            if !compose.volumes.contains(name) {
-                let guess = f.guess(name.as_str(), compose.volumes.iter().map(AgentName::as_str));
-                let what = format!("volume `{name}` is not declared{guess}");
-                f.problem(mount.place, what, format!("write volumes: {{ {name}: }} at the top level"));
-            }
-        }
-        for secret in &service.secrets {
-            let source = &secret.value.source;
-            if !compose.secrets.contains_key(source) {
-                let guess = f.guess(source, compose.secrets.keys().map(String::as_str));
-                let shown = printable(source);
-                let what = format!("secret `{shown}` is not declared{guess}");
-                f.problem(
-                    secret.place,
-                    what,
-                    format!("write secrets: {{ {shown}: {{ external: true }} }} at the top level"),
-                );
-            }
-        }
-    }
-    check_sharing(compose, f);
-    check_cycle(compose, f);
-}
-
-/// A volume of two agents is a channel between them that no edge declares.
-fn check_sharing(compose: &Compose, f: &mut Findings<'_>) {
-    let mut first_user: BTreeMap<&AgentName, &AgentName> = BTreeMap::new();
-    for (agent, service) in &compose.services {
-        for mount in &service.mounts {
-            let Mount::Volume { name, .. } = &mount.value else { continue };
-            let first = *first_user.entry(name).or_insert(agent);
-            if first != agent {
-                let what =
-                    format!("volume `{name}` is shared by `{first}` and `{agent}`: a channel between them");
-                f.warning(mount.place, what, "give each its own volume, or keep it if that is the purpose");
-            }
-        }
-    }
-}
-
-fn check_edges(compose: &Compose, name: &AgentName, service: &Service, f: &mut Findings<'_>) {
-    for edge in &service.extension.talks_to {
-        let (to, port) = (&edge.value.to, edge.value.port);
-        match compose.services.get(to) {
-            _ if to == name => {
-                f.problem(
-                    edge.place,
-                    format!("`{to}` talks to itself"),
-                    "remove it: 127.0.0.1 is always open",
-                );
-            }
-            None => {
-                let guess = f.guess(to.as_str(), compose.services.keys().map(AgentName::as_str));
-                let what = format!("`talks-to` names `{to}`, which is no service of this file{guess}");
-                f.problem(edge.place, what, "name a service; outside hosts go under `egress`");
-            }
-            Some(target) if !target.expose.contains(&port) => {
-                let what = format!("`talks-to` names `{to}:{port}`, which `{to}` does not expose");
-                f.problem(
-                    edge.place,
-                    what,
-                    format!("write expose: [\"{port}\"] in service `{to}`, or another port"),
-                );
-            }
-            Some(_) => {}
-        }
-    }
-}
-
-fn check_egress(compose: &Compose, service: &Service, f: &mut Findings<'_>) {
-    for At { place, value: (host, _) } in &service.extension.egress {
-        if host.as_str().parse().is_ok_and(|name: AgentName| compose.services.contains_key(&name)) {
-            let what = format!("egress host `{host}` is also a service");
-            f.problem(*place, what, "use `talks-to` for the service, or another name for the host");
-        } else if host.is_localhost() && !service.extra_hosts.contains_key(host) {
-            let what = format!("egress host `{host}` means the box itself");
-            f.problem(*place, what, "name another host, and its address under `extra_hosts`");
-        }
-    }
-}
-
-/// An agent's own servers and the listeners that stand for whom it calls share one network namespace, and a server
-/// on all addresses of a port shuts out a listener on one address of it.
-fn check_ports(name: &AgentName, service: &Service, f: &mut Findings<'_>) {
-    let others = service.extension.talks_to.iter().filter(|at| at.value.to != *name);
-    let calls = others.map(|at| (at.place, at.value.port));
-    let outside = service.extension.egress.iter().map(|at| (at.place, at.value.1));
-    for (place, port) in calls.chain(outside).filter(|(_, port)| service.expose.contains(port)) {
-        let what =
-            format!("`{name}` listens on port {port} and calls port {port} of another: not supported yet");
-        f.problem(place, what, "give one of the two another port");
-    }
-}
-
-fn check_dependencies(compose: &Compose, name: &AgentName, service: &Service, f: &mut Findings<'_>) {
-    for (to, At { place, value: condition }) in &service.depends_on {
-        match compose.services.get(to) {
-            _ if to == name => f.problem(*place, format!("`{to}` depends on itself"), "remove it"),
-            None => {
-                let guess = f.guess(to.as_str(), compose.services.keys().map(AgentName::as_str));
-                f.problem(
-                    *place,
-                    format!("`depends_on` names `{to}`, which is no service{guess}"),
-                    "name a service",
-                );
-            }
-            Some(target) if *condition == Condition::ServiceHealthy && target.health.is_none() => {
-                let what = format!("`depends_on` waits for `{to}` to be healthy, which has no health check");
-                f.problem(
-                    *place,
-                    what,
-                    format!("write healthcheck: in service `{to}`, or wait for service_started"),
-                );
-            }
-            Some(_) => {}
-        }
-    }
-}
-
-/// Notes one circle of `depends_on`, where there is one: take away what depends on nothing until nothing changes.
-fn check_cycle(compose: &Compose, f: &mut Findings<'_>) {
-    let mut left: BTreeSet<&AgentName> = compose.services.keys().collect();
-    loop {
-        let free: Vec<_> = left
-            .iter()
-            .filter(|name| {
-                compose.services.get(**name).is_none_or(|service| {
-                    service.depends_on.keys().all(|to| !left.contains(to) || to == **name)
-                })
-            })
-            .copied()
-            .collect();
-        if free.is_empty() {
-            break;
-        }
-        for name in free {
-            left.remove(name);
-        }
-    }
-    let Some(start) = left.first().copied() else { return };
-    let mut path = vec![start];
-    let mut here = start;
-    while let Some(next) = compose
-        .services
-        .get(here)
-        .and_then(|service| service.depends_on.keys().find(|to| left.contains(to) && *to != here))
-    {
-        let seen = path.iter().position(|name| *name == next);
-        path.push(next);
-        if let Some(seen) = seen {
-            let circle: Vec<_> = path.iter().skip(seen).map(|name| name.as_str()).collect();
-            let place = compose.services.get(next).map_or(Place::START, |service| service.place);
-            f.problem(
-                place,
-                format!("`depends_on` goes in a circle: {}", circle.join(" -> ")),
-                "break the circle",
-            );
-            return;
-        }
-        here = next;
-    }
 }

@@ -34,6 +34,8 @@ pub fn explain_edge(lock: &Lock, from: &AgentName, host: &str, port: u16) -> Res
         let expected = one_of(lock.agents.keys());
         return Err(Refusal { rule: "agent.declared", expected, found: format!("agent {from}") });
     };
+    let named = agent.names.iter().find(|(name, _)| name.as_str() == host).map(|(_, to)| to.as_str());
+    let host = named.unwrap_or(host);
     if let Some(edge) = agent.edges.iter().find(|edge| edge.to.as_str() == host && edge.port == port) {
         return Ok(format!(
             "{from} may call {host}:{port}: talks-to \"{}:{}\" of {from}",

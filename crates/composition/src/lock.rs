@@ -89,6 +89,8 @@ pub struct Agent {
     pub working_dir: String,
     /// User inside the compartment.
     pub user: User,
+    /// Further groups of the user, below 65536.
+    pub groups: BTreeSet<u32>,
     /// Host name inside the compartment.
     pub hostname: String,
     /// What is mounted besides the read-only root.
@@ -103,10 +105,14 @@ pub struct Agent {
     pub landlock_rules: Sha384,
     /// What builds the compartment.
     pub backend: Backend,
+    /// Trust group: its own name where none is named. No boundary depends on it; policies may.
+    pub trust: AgentName,
     /// TCP ports on which the agent may be reached over an edge.
     pub expose: BTreeSet<u16>,
     /// Whom this agent may call.
     pub edges: BTreeSet<Edge>,
+    /// Further names by which this agent may call those of its edges.
+    pub names: BTreeMap<AgentName, AgentName>,
     /// Outside endpoints that this agent may call.
     pub egress: BTreeSet<Egress>,
     /// When to start again.
@@ -114,7 +120,7 @@ pub struct Agent {
     /// How health is told; none means: healthy while it runs.
     pub health: Option<Health>,
     /// Agents that must be in a state before this one starts.
-    pub depends_on: BTreeMap<AgentName, Condition>,
+    pub depends_on: BTreeMap<AgentName, Dependency>,
     /// How it is asked to end.
     pub stop: Stop,
 }
@@ -163,6 +169,19 @@ pub enum Mount {
         /// Without writing.
         read_only: bool,
     },
+    /// A file of fixed content, without writing.
+    Config {
+        /// Where, absolute.
+        target: String,
+        /// Its whole content.
+        content: String,
+        /// Owner inside the compartment.
+        uid: u32,
+        /// Group inside the compartment.
+        gid: u32,
+        /// Permission bits.
+        mode: u32,
+    },
 }
 
 /// A secret that the agent receives as `/run/secrets/<target>`.
@@ -176,17 +195,59 @@ pub struct Secret {
 }
 
 /// Resource limits of one compartment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Memory, without swap.
     pub memory_bytes: u64,
+    /// Memory that the kernel takes last from the agent when the box runs short; none means no such part.
+    pub memory_reserved_bytes: Option<u64>,
     /// Processes and threads.
     pub pids: u32,
     /// CPU time in thousandths of one core; none means unlimited.
     pub cpu_milli: Option<u32>,
-    /// Open files of one process.
-    pub open_files: u32,
+    /// Weight against other agents where cores are short, 2 to 262144.
+    pub cpu_shares: u32,
+    /// Size of `/dev/shm`.
+    pub shm_bytes: u64,
+    /// How readily the agent is ended when the box runs out of memory, 0 to 1000.
+    pub oom_score_adj: u32,
+    /// Limits of one process (setrlimit). Always has [`Ulimit::Nofile`].
+    pub ulimits: BTreeMap<Ulimit, UlimitValues>,
+}
+
+/// A limit that the kernel holds each process to (setrlimit(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ulimit {
+    /// CPU time in seconds.
+    Cpu,
+    /// Bytes of data segment and heap.
+    Data,
+    /// Bytes of a file that it writes.
+    Fsize,
+    /// Bytes of locked memory.
+    Memlock,
+    /// Bytes of POSIX message queues of its user.
+    Msgqueue,
+    /// Open files.
+    Nofile,
+    /// Processes and threads of its user.
+    Nproc,
+    /// Queued signals of its user.
+    Sigpending,
+    /// Bytes of stack.
+    Stack,
+}
+
+/// Both values of a limit; none means unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UlimitValues {
+    /// What is in force.
+    pub soft: Option<u64>,
+    /// To what the agent may raise it.
+    pub hard: Option<u64>,
 }
 
 /// What builds the compartment.
@@ -221,17 +282,36 @@ pub struct Egress {
 
 /// When an agent is started again after it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "policy", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Restart {
-    /// Never.
+#[serde(deny_unknown_fields)]
+pub struct Restart {
+    /// After which end.
+    pub condition: RestartCondition,
+    /// Largest number of restarts; none means without limit.
+    pub attempts_max: Option<u32>,
+    /// Pause before each restart; none means a pause that doubles from 100 ms to 60 s.
+    pub delay_ms: Option<u64>,
+    /// After a run of this length the count of restarts begins anew; none means never.
+    pub window_ms: Option<u64>,
+}
+
+impl Restart {
+    /// On `condition`, without limit and with the growing pause.
+    #[must_use]
+    pub const fn on(condition: RestartCondition) -> Self {
+        Self { condition, attempts_max: None, delay_ms: None, window_ms: None }
+    }
+}
+
+/// The end after which an agent is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartCondition {
+    /// None.
     No,
-    /// Whenever it ended, unless it was stopped.
+    /// One with an error.
+    OnFailure,
+    /// Any, unless it was stopped.
     Always,
-    /// When it ended with an error, at most this many times; none means without limit.
-    OnFailure {
-        /// Largest number of restarts.
-        attempts_max: Option<u32>,
-    },
 }
 
 /// A command that exits 0 while the agent is healthy.
@@ -248,6 +328,18 @@ pub struct Health {
     pub retries: u32,
     /// Time after the start in which failures do not count.
     pub start_period_ms: u64,
+    /// Time between two checks until the first one passes.
+    pub start_interval_ms: u64,
+}
+
+/// An agent that this one waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dependency {
+    /// The state it must have reached.
+    pub condition: Condition,
+    /// Whether this one does not start where the dependency fails.
+    pub required: bool,
 }
 
 /// The state a dependency must have reached.

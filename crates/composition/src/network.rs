@@ -56,7 +56,10 @@ pub fn aliases(lock: &Lock, agent: &AgentName) -> Vec<Alias> {
     // Later, so that in a lock where a host has an agent's name, the name means the agent.
     for edge in &agent.edges {
         let target = Target::Agent { agent: edge.to.clone(), port: edge.port };
-        names.entry(edge.to.to_string()).or_default().insert(edge.port, target);
+        let further = agent.names.iter().filter(|(_, to)| **to == edge.to).map(|(name, _)| name);
+        for name in std::iter::once(&edge.to).chain(further) {
+            names.entry(name.to_string()).or_default().insert(edge.port, target.clone());
+        }
     }
     (1..=ALIASES_MAX)
         .zip(names)

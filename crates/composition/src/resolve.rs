@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::compose::{Compose, Service, TMPFS_BYTES_DEFAULT, TMPFS_MODE_DEFAULT, absolute_path, target_of};
 use crate::lock::{
     Agent, AgentName, Backend, Egress, ImagePin, LOCK_BYTES_MAX, LOCK_VERSION, Limits, Lock, Mount, Restart,
-    Secret, Stop, User,
+    RestartCondition, Secret, Stop, Ulimit, UlimitValues, User,
 };
 use crate::problem::{At, Findings, Place, Problems, printable};
 use crate::rules;
@@ -15,7 +15,11 @@ pub const MEMORY_BYTES_DEFAULT: u64 = 512 << 20;
 /// Processes and threads of an agent that names no limit.
 pub const PIDS_DEFAULT: u32 = 256;
 /// Open files of a process that names no limit.
-pub const OPEN_FILES_DEFAULT: u32 = 1024;
+pub const OPEN_FILES_DEFAULT: u64 = 1024;
+/// Weight of an agent that names none (as Linux).
+pub const CPU_SHARES_DEFAULT: u32 = 1024;
+/// Size of `/dev/shm` of an agent that names none (as container engines).
+pub const SHM_BYTES_DEFAULT: u64 = 64 << 20;
 /// Time before SIGKILL of an agent that names none (as Compose).
 pub const STOP_GRACE_MS_DEFAULT: u64 = 10_000;
 /// `PATH` where neither image nor file set one (as container engines do).
@@ -56,7 +60,7 @@ impl Compose {
                 agents.insert(name.clone(), agent);
             }
         }
-        let volumes: BTreeSet<AgentName> = self.volumes.clone();
+        let volumes: BTreeSet<AgentName> = self.volumes.values().cloned().collect();
         let lock = Lock { version: LOCK_VERSION, project: self.project.clone(), agents, volumes };
         let bytes = lock.to_json().map_or(usize::MAX, |json| json.len());
         if bytes > LOCK_BYTES_MAX {
@@ -104,33 +108,75 @@ impl Compose {
                 path => path.to_owned(),
             }),
             user: service.user.unwrap_or(facts.user),
+            groups: service.groups.clone(),
             hostname: service.hostname.clone().unwrap_or_else(|| name.to_string()),
-            mounts: mounts(service),
+            mounts: self.mounts(service),
             secrets: self.secrets_of(service),
-            limits: Limits {
-                memory_bytes: service
-                    .limits
-                    .memory_bytes
-                    .as_ref()
-                    .map_or(MEMORY_BYTES_DEFAULT, |at| at.value),
-                pids: service.limits.pids.as_ref().map_or(PIDS_DEFAULT, |at| at.value),
-                cpu_milli: service.limits.cpu_milli.as_ref().map(|at| at.value),
-                open_files: service.limits.open_files.as_ref().map_or(OPEN_FILES_DEFAULT, |at| at.value),
-            },
+            limits: limits(service),
             seccomp_rules: rules::seccomp_rules_digest(),
             landlock_rules: rules::landlock_rules_digest(),
             backend: service.extension.backend.unwrap_or(Backend::Native),
+            trust: service.extension.trust.clone().unwrap_or_else(|| name.clone()),
             expose: service.expose.clone(),
             edges: service.extension.talks_to.iter().map(|at| at.value.clone()).collect(),
+            names: self.names(service),
             egress: egress(service),
-            restart: service.restart.unwrap_or(Restart::No),
+            restart: service.restart.as_ref().map_or(Restart::on(RestartCondition::No), |at| at.value),
             health: service.health.clone(),
-            depends_on: service.depends_on.iter().map(|(to, at)| (to.clone(), at.value)).collect(),
+            depends_on: service
+                .depends_on
+                .iter()
+                .filter(|(to, _)| self.services.contains_key(*to))
+                .map(|(to, at)| (to.clone(), at.value))
+                .collect(),
             stop: Stop {
                 signal: service.stop_signal.unwrap_or(SIGTERM),
                 grace_ms: service.stop_grace_ms.unwrap_or(STOP_GRACE_MS_DEFAULT),
             },
         })
+    }
+
+    /// The further names of those that this service may call.
+    fn names(&self, service: &Service) -> BTreeMap<AgentName, AgentName> {
+        let called: BTreeSet<&AgentName> = service.extension.talks_to.iter().map(|at| &at.value.to).collect();
+        let mut names = BTreeMap::new();
+        for to in called {
+            let aliases = self.services.get(to).map(|target| &target.aliases).into_iter().flatten();
+            names.extend(
+                aliases.filter(|(alias, _)| *alias != to).map(|(alias, _)| (alias.clone(), to.clone())),
+            );
+        }
+        names
+    }
+
+    /// In the order of their targets, so that an outer mount comes before one inside it; `/tmp` is always there.
+    fn mounts(&self, service: &Service) -> Vec<Mount> {
+        let volume = |mount: &At<Mount>| match &mount.value {
+            Mount::Volume { name, target, read_only } => Mount::Volume {
+                name: self.volumes.get(name).unwrap_or(name).clone(),
+                target: target.clone(),
+                read_only: *read_only,
+            },
+            other => other.clone(),
+        };
+        let mut mounts: Vec<Mount> = service.mounts.iter().map(volume).collect();
+        if !mounts.iter().any(|mount| target_of(mount) == "/tmp") {
+            let target = "/tmp".to_owned();
+            mounts.push(Mount::Tmpfs { target, size_bytes: TMPFS_BYTES_DEFAULT, mode: TMPFS_MODE_DEFAULT });
+        }
+        for At { value: config, .. } in &service.configs {
+            let Some(Some(content)) = self.configs.get(&config.source) else { continue };
+            let (target, content) = (config.target.clone(), content.clone());
+            mounts.push(Mount::Config {
+                target,
+                content,
+                uid: config.uid,
+                gid: config.gid,
+                mode: config.mode,
+            });
+        }
+        mounts.sort_by(|a, b| target_of(a).cmp(target_of(b)));
+        mounts
     }
 
     fn secrets_of(&self, service: &Service) -> Vec<Secret> {
@@ -201,15 +247,21 @@ fn environment(service: &Service, facts: &ImageFacts) -> BTreeMap<String, String
     all
 }
 
-/// In the order of their targets, so that an outer mount comes before one inside it; `/tmp` is always there.
-fn mounts(service: &Service) -> Vec<Mount> {
-    let mut mounts: Vec<Mount> = service.mounts.iter().map(|at| at.value.clone()).collect();
-    if !mounts.iter().any(|mount| target_of(mount) == "/tmp") {
-        let target = "/tmp".to_owned();
-        mounts.push(Mount::Tmpfs { target, size_bytes: TMPFS_BYTES_DEFAULT, mode: TMPFS_MODE_DEFAULT });
+fn limits(service: &Service) -> Limits {
+    let written = &service.limits;
+    let files = UlimitValues { soft: Some(OPEN_FILES_DEFAULT), hard: Some(OPEN_FILES_DEFAULT) };
+    let mut ulimits = BTreeMap::from([(Ulimit::Nofile, files)]);
+    ulimits.extend(written.ulimits.clone());
+    Limits {
+        memory_bytes: written.memory_bytes.as_ref().map_or(MEMORY_BYTES_DEFAULT, |at| at.value),
+        memory_reserved_bytes: written.memory_reserved_bytes.as_ref().map(|at| at.value),
+        pids: written.pids.as_ref().map_or(PIDS_DEFAULT, |at| at.value),
+        cpu_milli: written.cpu_milli.as_ref().map(|at| at.value),
+        cpu_shares: written.cpu_shares.as_ref().map_or(CPU_SHARES_DEFAULT, |at| at.value),
+        shm_bytes: written.shm_bytes.as_ref().map_or(SHM_BYTES_DEFAULT, |at| at.value),
+        oom_score_adj: written.oom_score_adj.as_ref().map_or(0, |at| at.value),
+        ulimits,
     }
-    mounts.sort_by(|a, b| target_of(a).cmp(target_of(b)));
-    mounts
 }
 
 fn egress(service: &Service) -> BTreeSet<Egress> {

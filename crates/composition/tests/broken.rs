@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use casemate_composition::compose;
+use casemate_composition::keys::{self, Disposition};
 
 fn messages(file: &str, text: &str) -> String {
     let environment = [("SET".to_owned(), "value".to_owned()), ("EMPTY".to_owned(), String::new())].into();
@@ -51,6 +52,37 @@ fn every_broken_file_gets_its_messages() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_refused_and_each_ignored_key_has_its_file() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken");
+    let corpus: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+        .collect();
+    let mut missing = Vec::new();
+    for table in keys::TABLES {
+        for key in table.keys {
+            let (message, todo) = match key.disposition {
+                Disposition::Refused { reason: keys::NOT_YET, instead } => {
+                    (format!("`{}` is not supported yet\n", key.name), instead)
+                }
+                Disposition::Refused { reason, instead } => {
+                    (format!("`{}` is refused: {reason}\n", key.name), instead)
+                }
+                Disposition::Ignored(reason) => {
+                    (format!("warning: `{}` has no effect: {reason}\n", key.name), "remove it")
+                }
+                Disposition::Honoured | Disposition::Limited(_) | Disposition::NoEffect(_) => continue,
+            };
+            let todo = format!("do: {todo}\n");
+            if !corpus.iter().any(|text| text.contains(&message) && text.contains(&todo)) {
+                missing.push(format!("{}.{}", table.path, key.name));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no file of `broken/` has {}", missing.join(", "));
 }
 
 #[test]

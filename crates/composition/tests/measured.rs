@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use casemate_canon::Sha256;
-use casemate_composition::lock::{Agent, AgentName, ImagePin, Lock, Mount, User};
+use casemate_composition::lock::{Agent, AgentName, ImagePin, Lock, Mount, Ulimit, UlimitValues, User};
 use casemate_composition::merkle::agent_leaf;
 use casemate_composition::{ImageFacts, compose};
 
@@ -42,7 +42,7 @@ fn agent(service: &str) -> Agent {
 }
 
 /// The keys of the service under test, each a piece that may stand in any order.
-const PIECES: [&str; 21] = [
+const PIECES: [&str; 31] = [
     "image: i:1",
     "command: [\"run\", \"it\"]",
     "environment: { A: \"1\", B: \"2\" }",
@@ -55,22 +55,32 @@ const PIECES: [&str; 21] = [
     "mem_limit: 64m",
     "pids_limit: 10",
     "cpus: \"0.5\"",
-    "ulimits: { nofile: 100 }",
+    "ulimits: { nofile: 100, nproc: { soft: 20, hard: 30 } }",
     "expose: [\"90\", \"91\"]",
     "restart: on-failure:2",
-    "healthcheck: { test: [\"CMD\", \"ok\"], interval: 2s, timeout: 3s, retries: 4, start_period: 5s }",
-    "depends_on: { peer: { condition: service_started } }",
+    "healthcheck: { test: [\"CMD\", \"ok\"], interval: 2s, timeout: 3s, retries: 4, start_period: 5s, start_interval: 1s }",
+    "depends_on: { peer: { condition: service_started, required: false } }",
+    "group_add: [\"7\", 8]",
+    "mem_reservation: 32m",
+    "cpu_shares: 512",
+    "shm_size: 8m",
+    "oom_score_adj: 10",
+    "configs: [{ source: conf, target: /etc/conf, uid: \"1\", gid: \"2\", mode: 0440 }]",
+    "container_name: own",
+    "networks: { default: { aliases: [further] } }",
+    "platform: linux/amd64",
+    "pull_policy: missing",
     "stop_signal: SIGINT",
     "stop_grace_period: 3s",
     "extra_hosts: { h.example: 10.0.0.1 }",
-    "x-casemate: { talks-to: [\"peer:80\"], egress: [\"h.example:1\", \"g.example:2\"] }",
+    "x-casemate: { talks-to: [\"peer:80\"], egress: [\"h.example:1\", \"g.example:2\"], trust: desk }",
 ];
 
 fn file(pieces: &[&str], between: &str) -> String {
     let body: String = pieces.iter().map(|piece| format!("    {piece}\n{between}")).collect();
     format!(
-        "name: t\nservices:\n  a:\n{body}  peer:\n    image: i:1\n    expose: [\"80\", \"82\"]\n    healthcheck: {{ test: \
-         [\"CMD\", \"ok\"] }}\nvolumes:\n  data:\n  more:\nsecrets:\n  token: {{ external: true }}\n  key: {{ external: \
+        "name: t\nservices:\n  a:\n{body}  peer:\n    image: i:1\n    expose: [\"80\", \"82\"]\n    networks: {{ default: {{ aliases: [colleague] }} }}\n    healthcheck: {{ test: \
+         [\"CMD\", \"ok\"] }}\nvolumes:\n  data:\n  more:\nconfigs:\n  conf: {{ content: text }}\nsecrets:\n  token: {{ external: true }}\n  key: {{ external: \
          true, name: tls-key }}\n"
     )
 }
@@ -104,7 +114,23 @@ fn other_spellings_of_the_same_thing_do_not_change_the_digest() {
     for (from, to) in [
         ("[\"run\", \"it\"]", "run 'it'"),
         ("{ A: \"1\", B: \"2\" }", "[\"B=2\", A=1]"),
-        ("mem_limit: 64m", "deploy: { resources: { limits: { memory: 65536k } } }"),
+        (
+            "mem_limit: 64m",
+            "deploy: { resources: { limits: { memory: 65536k }, reservations: { memory: 32MB } } }",
+        ),
+        ("restart: on-failure:2", "deploy: { restart_policy: { condition: on-failure, max_attempts: 2 } }"),
+        ("cpus: \"0.5\"", "cpu_quota: 50000"),
+        ("cpus: \"0.5\"", "cpu_period: \"10000\"\n    cpu_quota: 5000"),
+        ("nofile: 100,", "nofile: { soft: 100, hard: 100 },"),
+        ("shm_size: 8m", "shm_size: 8388608"),
+        ("mode: 0440", "mode: \"440\""),
+        ("mode: 0440", "mode: 0o440"),
+        ("group_add: [\"7\", 8]", "group_add: [8, 7, 7]"),
+        ("    platform: linux/amd64\n", ""),
+        ("    pull_policy: missing\n", "    pull_policy: never\n"),
+        ("mem_limit: 64m", "mem_limit: 64m\n    memswap_limit: 67108864"),
+        ("  data:\n", "  data: { name: data }\n"),
+        ("name: t\n", "name: t\nx-casemate: { policy: p.toml, collateral-age: 30d }\n"),
         ("/scratch:size=1m,mode=0700", "/scratch:mode=700,size=1024k"),
         (
             "\"data:/data\", \"more:/more:ro\"",
@@ -117,7 +143,10 @@ fn other_spellings_of_the_same_thing_do_not_change_the_digest() {
         ("expose: [\"90\", \"91\"]\n", "expose: [91/tcp, 90-91]\n"),
         ("interval: 2s", "interval: 2000ms"),
         ("stop_signal: SIGINT", "stop_signal: \"2\""),
-        ("{ peer: { condition: service_started } }", "[peer]"),
+        (
+            "{ peer: { condition: service_started, required: false } }",
+            "{ peer: { required: \"false\", condition: \"service_started\", restart: false } }",
+        ),
         ("{ h.example: 10.0.0.1 }", "[\"h.example=10.0.0.1\"]"),
         ("[\"h.example:1\", \"g.example:2\"]", "[\"g.example:2\", \"h.example:1\"]"),
         (
@@ -165,6 +194,36 @@ fn every_change_of_behaviour_changes_the_agent_and_no_other() {
         ("0.5", "0.501"),
         ("    cpus: \"0.5\"\n", ""),
         ("nofile: 100", "nofile: 101"),
+        ("nofile: 100", "nofile: { soft: 100, hard: 200 }"),
+        ("soft: 20", "soft: 21"),
+        ("hard: 30", "hard: 31"),
+        ("hard: 30", "hard: -1"),
+        (", nproc: { soft: 20, hard: 30 }", ""),
+        ("[\"7\", 8]", "[\"7\"]"),
+        ("mem_reservation: 32m", "mem_reservation: 33m"),
+        ("    mem_reservation: 32m\n", ""),
+        ("cpu_shares: 512", "cpu_shares: 513"),
+        ("shm_size: 8m", "shm_size: 9m"),
+        ("oom_score_adj: 10", "oom_score_adj: 11"),
+        ("content: text", "content: Text"),
+        ("target: /etc/conf", "target: /etc/other"),
+        ("uid: \"1\"", "uid: \"2\""),
+        ("gid: \"2\"", "gid: \"3\""),
+        ("mode: 0440", "mode: 0444"),
+        ("trust: desk", "trust: other"),
+        (", trust: desk", ""),
+        (
+            "restart: on-failure:2",
+            "deploy: { restart_policy: { condition: on-failure, max_attempts: 2, delay: 1s } }",
+        ),
+        (
+            "restart: on-failure:2",
+            "deploy: { restart_policy: { condition: on-failure, max_attempts: 2, window: 1s } }",
+        ),
+        ("restart: on-failure:2", "deploy: { restart_policy: { max_attempts: 2 } }"),
+        ("start_interval: 1s", "start_interval: 2s"),
+        ("required: false", "required: true"),
+        ("  data:\n", "  data: { name: other }\n"),
         ("\"91\"", "\"93\""),
         ("on-failure:2", "on-failure:3"),
         ("on-failure:2", "on-failure"),
@@ -192,6 +251,26 @@ fn every_change_of_behaviour_changes_the_agent_and_no_other() {
         assert_ne!(after.digest(), before.digest(), "{from} to {to}");
         assert_eq!(after.agents[&peer], before.agents[&peer], "{from} to {to}");
     }
+}
+
+#[test]
+fn the_names_of_an_agent_are_measured_in_those_who_may_use_them() {
+    let base = file(&PIECES, "");
+    let before = lock(&base);
+    let (a, peer): (AgentName, AgentName) = ("a".parse().unwrap(), "peer".parse().unwrap());
+    let names = [("colleague".parse().unwrap(), peer.clone())].into();
+    assert_eq!(before.agents[&a].names, names);
+    assert!(before.agents[&peer].names.is_empty(), "nobody calls `a`");
+    let after = lock(&base.replacen("[colleague]", "[workmate]", 1));
+    assert_ne!(after.agents[&a].measurement(), before.agents[&a].measurement());
+    assert_eq!(after.agents[&peer], before.agents[&peer]);
+    let aliases = casemate_composition::network::aliases(&before, &a);
+    let of = |name: &str| aliases.iter().find(|alias| alias.name == name).unwrap();
+    assert_eq!(of("colleague").ports, of("peer").ports);
+    assert_ne!(of("colleague").address, of("peer").address);
+    let why = |host| casemate_composition::explain::explain_edge(&before, &a, host, 80);
+    assert_eq!(why("colleague"), why("peer"));
+    assert!(why("peer").is_ok());
 }
 
 #[test]
@@ -255,7 +334,13 @@ fn defaults_come_from_the_image_and_then_from_us() {
         (agent.limits.memory_bytes, agent.limits.pids, agent.limits.cpu_milli),
         (512 << 20, 256, None)
     );
-    assert_eq!(agent.limits.open_files, 1024);
+    let files = UlimitValues { soft: Some(1024), hard: Some(1024) };
+    assert_eq!(agent.limits.ulimits, [(Ulimit::Nofile, files)].into());
+    assert_eq!(
+        (agent.limits.cpu_shares, agent.limits.shm_bytes, agent.limits.oom_score_adj),
+        (1024, 64 << 20, 0)
+    );
+    assert_eq!((agent.trust.as_str(), agent.limits.memory_reserved_bytes), ("a", None));
     let tmp = Mount::Tmpfs { target: "/tmp".into(), size_bytes: 64 << 20, mode: 0o1777 };
     assert_eq!(agent.mounts, [tmp]);
     assert_eq!(agent.seccomp_rules, casemate_composition::rules::seccomp_rules_digest());

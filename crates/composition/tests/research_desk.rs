@@ -8,7 +8,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use casemate_canon::Sha256;
 use casemate_composition::explain::{diff, explain_edge};
-use casemate_composition::lock::{AgentName, Condition, ImagePin, Lock, Mount, Restart, Secret, User};
+use casemate_composition::lock::{
+    AgentName, Condition, Dependency, ImagePin, Lock, Mount, Restart, RestartCondition, Secret, User,
+};
 use casemate_composition::network::{Target, aliases};
 use casemate_composition::{Compose, ImageFacts, compose};
 
@@ -67,9 +69,13 @@ fn resolves_every_choice() {
     let secret = Secret { resource: "research-desk/secret/api_token".into(), target: "api_token".into() };
     assert_eq!(researcher.secrets, [secret]);
     assert_eq!((researcher.limits.memory_bytes, researcher.limits.pids), (128 << 20, 32));
-    assert_eq!((researcher.limits.cpu_milli, researcher.limits.open_files), (Some(500), 1024));
-    assert_eq!(researcher.restart, Restart::OnFailure { attempts_max: Some(3) });
-    assert_eq!(researcher.depends_on[&name("scribe")], Condition::ServiceHealthy);
+    assert_eq!(researcher.limits.cpu_milli, Some(500));
+    assert_eq!(
+        researcher.restart,
+        Restart { attempts_max: Some(3), ..Restart::on(RestartCondition::OnFailure) }
+    );
+    let healthy = Dependency { condition: Condition::ServiceHealthy, required: true };
+    assert_eq!(researcher.depends_on[&name("scribe")], healthy);
     assert_eq!(
         researcher.health.as_ref().map(|health| (health.interval_ms, health.retries)),
         Some((1000, 10))

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use casemate_sys::observe::{Observed, observe};
 use casemate_sys::seccomp;
 use casemate_sys::spawn::{LaunchError, Launched, start};
-use casemate_sys::spec::{Spec, Tmpfs, Volume};
+use casemate_sys::spec::{Config, Rlimit, Spec, Tmpfs, Volume};
 
 const UID_BASE: u32 = 0x4000_0000;
 
@@ -63,7 +63,8 @@ fn spec(root: &Root, command: &[&str]) -> Spec {
         command: command.iter().map(ToString::to_string).collect(),
         environment: vec!["PATH=/bin".into()],
         working_dir: "/".into(),
-        open_files: 256,
+        rlimits: vec![Rlimit { resource: 7, soft: 256, hard: 256 }],
+        shm_bytes: 1 << 20,
         listeners: vec![([127, 64, 0, 1], 80)],
         resolver: 1,
         pool: 2,
@@ -176,6 +177,101 @@ fn a_volume_keeps_what_the_agent_wrote_under_inner_ids() {
     let file = volume.path().join("file");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept\n");
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&file).unwrap()), 1000);
+}
+
+#[test]
+fn a_config_has_its_content_owner_and_mode_and_cannot_be_changed() {
+    let root = root();
+    let config = |target: &str, mode| Config {
+        target: target.into(),
+        content: "#!/bin/sh\necho ran\n".into(),
+        uid: 1000,
+        gid: 7,
+        mode,
+    };
+    let mut spec = spec(
+        &root,
+        &[
+            "sh",
+            "-c",
+            "for f in /run/app/a.conf /tmp/deep/b; do cat $f; ls -ln $f; echo x >> $f; done; /tmp/deep/b; /run/app/a.conf",
+        ],
+    );
+    // A file of the image, and two that lie in memory and whose folders do not exist.
+    spec.configs =
+        vec![config("/bin/true", 0o440), config("/run/app/a.conf", 0o400), config("/tmp/deep/b", 0o755)];
+    // /bin/true is a link of the image.
+    let linked = launch(&root, &spec).0;
+    assert!(matches!(linked, Err(LaunchError::Step { step, .. }) if step.contains("/bin/true")));
+    spec.configs.remove(0);
+    let (output, _) = run(&root, &spec);
+    assert_eq!(output.matches("echo ran").count(), 2, "{output}");
+    assert!(output.contains("-r--------    1 1000     7"), "{output}");
+    assert!(output.contains("-rwxr-xr-x    1 1000     7"), "{output}");
+    assert_eq!(output.lines().filter(|line| *line == "ran").count(), 1, "{output}");
+    assert_eq!(output.matches("Permission denied").count(), 2, "{output}");
+    assert_eq!(output.matches("Read-only file system").count(), 1, "{output}");
+
+    spec.configs = vec![config("/etc/hosts", 0o444), config("/etc/none", 0o444)];
+    let missing = launch(&root, &spec).0;
+    assert!(
+        matches!(missing, Err(LaunchError::Step { step, .. }) if step.contains("create /etc/none (the image must have"))
+    );
+}
+
+#[test]
+fn process_limits_groups_scores_and_shared_memory_are_what_the_specification_says() {
+    let root = root();
+    let limit = |resource, soft, hard| Rlimit { resource, soft, hard };
+    let mut spec = spec(
+        &root,
+        &[
+            "sh",
+            "-c",
+            "cat /proc/self/limits; id -G; cat /proc/self/oom_score_adj; grep shm /proc/self/mounts",
+        ],
+    );
+    spec.rlimits = vec![
+        limit(0, 100, 200),
+        limit(1, 4096, u64::MAX),
+        limit(2, 1 << 30, 1 << 30),
+        limit(3, 1 << 20, 1 << 21),
+        limit(6, 64, 65),
+        limit(7, 100, 300),
+        limit(8, 0, 8192),
+        limit(11, 5, 6),
+        limit(12, 7, 8),
+    ];
+    spec.groups = vec![7, 1234];
+    spec.oom_score_adj = 321;
+    spec.shm_bytes = 3 << 20;
+    let (output, status) = run(&root, &spec);
+    assert_eq!(status, 0, "{output}");
+    let lines: Vec<String> =
+        output.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for line in [
+        "Max cpu time 100 200 seconds",
+        "Max file size 4096 unlimited bytes",
+        "Max data size 1073741824 1073741824 bytes",
+        "Max stack size 1048576 2097152 bytes",
+        "Max core file size 0 0 bytes",
+        "Max processes 64 65 processes",
+        "Max open files 100 300 files",
+        "Max locked memory 0 8192 bytes",
+        "Max pending signals 5 6 signals",
+        "Max msgqueue size 7 8 bytes",
+        "Max nice priority 0 0",
+        "Max realtime priority 0 0",
+        "1000 7 1234",
+        "321",
+    ] {
+        assert!(lines.iter().any(|found| found == line), "{line}\n{output}");
+    }
+    assert!(lines.iter().any(|line| line.contains("/dev/shm") && line.contains("size=3072k")), "{output}");
+
+    spec.rlimits = vec![limit(4, 1, 1)];
+    let core = launch(&root, &spec).0;
+    assert!(matches!(core, Err(LaunchError::Step { step, .. }) if step.contains("number 4")));
 }
 
 #[test]

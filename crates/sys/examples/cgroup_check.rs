@@ -25,7 +25,13 @@ fn main() {
 
 fn check() {
     let name = box_name("cgroup-check", Path::new("/x"));
-    let limits = GroupLimits { memory_bytes: 64 << 20, pids: 7, cpu_milli: Some(250) };
+    let limits = GroupLimits {
+        memory_bytes: 64 << 20,
+        pids: 7,
+        memory_reserved_bytes: Some(16 << 20),
+        cpu_milli: Some(250),
+        cpu_shares: 512,
+    };
     let group = Group::create(&name, "a", limits).unwrap();
     println!("join files: {:?}", group.join_files());
     assert!(group.limits_in_force(limits) && group.cpu_as_asked(limits));

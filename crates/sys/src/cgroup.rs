@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 const MOUNT: &str = "/sys/fs/cgroup";
 /// Controllers that limits need.
 const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
+/// Largest page of the machine: version 1 rounds sizes down to whole pages.
+const PAGE_BYTES_MAX: u64 = 64 << 10;
 /// How long an ended group may take to become empty.
 const EMPTY_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -42,8 +44,20 @@ pub struct GroupLimits {
     pub memory_bytes: u64,
     /// Processes and threads.
     pub pids: u32,
+    /// Memory that the kernel takes last from the group.
+    pub memory_reserved_bytes: Option<u64>,
     /// CPU time in thousandths of a core.
     pub cpu_milli: Option<u32>,
+    /// Weight where cores are short, 2 to 262144.
+    pub cpu_shares: u32,
+}
+
+impl GroupLimits {
+    /// [`GroupLimits::cpu_shares`] as a weight of version 2: 2 to 262144 becomes 1 to 10000.
+    fn cpu_weight(self) -> u64 {
+        let above = u64::from(self.cpu_shares.clamp(2, 262_144)).saturating_sub(2);
+        above.saturating_mul(9999) / 262_142 + 1
+    }
 }
 
 /// The group of one compartment. Dropping it leaves it: it is removed by name.
@@ -96,6 +110,11 @@ impl Group {
                     let quota = u64::from(milli).saturating_mul(100);
                     write(&parent.join("cpu.max"), &format!("{quota} 100000"))?;
                 }
+                write(&parent.join("cpu.weight"), &limits.cpu_weight().to_string())?;
+                if let Some(bytes) = limits.memory_reserved_bytes {
+                    write(&parent.join("memory.low"), &bytes.to_string())?;
+                }
+                protect_parents(&parent)?;
                 Ok(Self { directories: vec![parent] })
             }
             Layout::Separate => {
@@ -113,6 +132,9 @@ impl Group {
                                 &directory.join("memory.limit_in_bytes"),
                                 &limits.memory_bytes.to_string(),
                             )?;
+                            if let Some(bytes) = limits.memory_reserved_bytes {
+                                write(&directory.join("memory.soft_limit_in_bytes"), &bytes.to_string())?;
+                            }
                             // What waits in the agent's own sockets is memory too; version 1 counts it apart.
                             let tcp = directory.join("memory.kmem.tcp.limit_in_bytes");
                             if tcp.exists() {
@@ -129,6 +151,7 @@ impl Group {
                                 let quota = u64::from(milli).saturating_mul(100);
                                 write(&directory.join("cpu.cfs_quota_us"), &quota.to_string())?;
                             }
+                            write(&directory.join("cpu.shares"), &limits.cpu_shares.to_string())?;
                         }
                     }
                 }
@@ -157,11 +180,23 @@ impl Group {
         };
         at_most(["memory.max", "memory.limit_in_bytes"], limits.memory_bytes)
             && at_most(["pids.max", "pids.max"], limits.pids.into())
+            && limits.memory_reserved_bytes.is_none_or(|bytes| {
+                self.value(["memory.low", "memory.soft_limit_in_bytes"])
+                    .and_then(|text| text.parse::<u64>().ok())
+                    .is_some_and(|found| found <= bytes && found.saturating_add(PAGE_BYTES_MAX) > bytes)
+            })
     }
 
-    /// Whether the kernel shows the CPU time that was asked for: this limit, or none.
+    /// Whether the kernel shows the CPU time that was asked for: this limit, or none, and this weight.
     #[must_use]
     pub fn cpu_as_asked(&self, limits: GroupLimits) -> bool {
+        let weight = match (self.value(["cpu.weight"; 2]), self.value(["cpu.shares"; 2])) {
+            (Some(weight), _) => weight == limits.cpu_weight().to_string(),
+            (None, shares) => shares.is_some_and(|shares| shares == limits.cpu_shares.to_string()),
+        };
+        if !weight {
+            return false;
+        }
         let quota = self.value(["cpu.max", "cpu.cfs_quota_us"]);
         let quota = quota.as_deref().and_then(|text| text.split_whitespace().next());
         match limits.cpu_milli {
@@ -217,6 +252,24 @@ pub fn remove_box(box_name: &str) -> Result<(), CgroupError> {
         }
         // The common parent, when this was the last box.
         let _ = fs::remove_dir(top.join("casemate"));
+    }
+    Ok(())
+}
+
+/// Gives the groups above `group` the sum of what is reserved in those below them: the kernel keeps a reservation only
+/// as far as all groups above have one (version 2).
+fn protect_parents(group: &Path) -> Result<(), CgroupError> {
+    let mut parent = group.parent();
+    while let Some(directory) = parent.filter(|directory| *directory != Path::new(MOUNT)) {
+        let entries = fs::read_dir(directory)
+            .map_err(|source| CgroupError::File { path: directory.to_owned(), source })?;
+        let reserved = entries
+            .flatten()
+            .filter_map(|entry| fs::read_to_string(entry.path().join("memory.low")).ok())
+            .filter_map(|text| text.trim().parse::<u64>().ok())
+            .fold(0_u64, u64::saturating_add);
+        write(&directory.join("memory.low"), &reserved.to_string())?;
+        parent = directory.parent();
     }
     Ok(())
 }

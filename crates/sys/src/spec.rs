@@ -6,7 +6,7 @@
 use casemate_frame::{FrameError, Reader, Writer};
 
 /// Largest specification in bytes.
-pub const SPEC_BYTES_MAX: usize = 4 << 20;
+pub const SPEC_BYTES_MAX: usize = 8 << 20;
 /// Descriptor number at which the launcher finds its control socket.
 pub const CONTROL_FD: i32 = 3;
 /// Descriptor number at which the launcher finds its specification.
@@ -17,6 +17,8 @@ pub const OBJECT_FD: i32 = 5;
 pub const ID_RANGE: u32 = 65_536;
 /// Most items of a list.
 const ITEMS_MAX: usize = 4096;
+/// Largest content of one configuration file.
+const CONFIG_BYTES_MAX: usize = 1 << 20;
 /// Longest text.
 const TEXT_BYTES_MAX: usize = 128 << 10;
 
@@ -29,6 +31,8 @@ pub struct Spec {
     pub uid: u32,
     /// Inner group.
     pub gid: u32,
+    /// Further inner groups.
+    pub groups: Vec<u32>,
     /// 1 to run a command in the standing compartment behind [`OBJECT_FD`], 0 to build one from the image behind it.
     pub join: u8,
     /// Any existing directory outside: the root is mounted over it for a moment.
@@ -43,14 +47,20 @@ pub struct Spec {
     pub tmpfs: Vec<Tmpfs>,
     /// Directories from outside.
     pub volumes: Vec<Volume>,
+    /// Files of fixed content.
+    pub configs: Vec<Config>,
+    /// Size of `/dev/shm`.
+    pub shm_bytes: u64,
     /// Program and arguments.
     pub command: Vec<String>,
     /// `NAME=value`.
     pub environment: Vec<String>,
     /// Working directory inside.
     pub working_dir: String,
-    /// Limit of open files.
-    pub open_files: u32,
+    /// Limits of each process, besides those that are always 0.
+    pub rlimits: Vec<Rlimit>,
+    /// Out-of-memory score.
+    pub oom_score_adj: u32,
     /// TCP listeners to create inside, handed out: address (network order octets) and port.
     pub listeners: Vec<([u8; 4], u16)>,
     /// Whether the resolver sockets at 127.0.0.53:53 are created and handed out.
@@ -85,6 +95,32 @@ pub struct Volume {
     pub target: String,
     /// 1 for without writing.
     pub read_only: u8,
+}
+
+/// A file of fixed content, mounted read-only.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Config {
+    /// Where.
+    pub target: String,
+    /// Its whole content.
+    pub content: String,
+    /// Inner owner.
+    pub uid: u32,
+    /// Inner group.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// A limit of each process; `u64::MAX` means unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rlimit {
+    /// Linux's number of the limit: `RLIMIT_*`.
+    pub resource: u8,
+    /// What is in force.
+    pub soft: u64,
+    /// To what it may be raised.
+    pub hard: u64,
 }
 
 /// From the launcher, or from the first process of the compartment.
@@ -127,6 +163,10 @@ impl Spec {
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         w.u8(self.join).u32(self.uid_base).u32(self.uid).u32(self.gid);
+        count(&mut w, self.groups.len());
+        for group in &self.groups {
+            w.u32(*group);
+        }
         w.text(&self.staging).text(&self.hostname).text(&self.hosts);
         texts(&mut w, &self.cgroup_join);
         count(&mut w, self.tmpfs.len());
@@ -137,9 +177,18 @@ impl Spec {
         for v in &self.volumes {
             w.text(&v.source).text(&v.target).u8(v.read_only);
         }
+        count(&mut w, self.configs.len());
+        for c in &self.configs {
+            w.text(&c.target).text(&c.content).u32(c.uid).u32(c.gid).u32(c.mode);
+        }
+        w.u64(self.shm_bytes);
         texts(&mut w, &self.command);
         texts(&mut w, &self.environment);
-        w.text(&self.working_dir).u32(self.open_files);
+        w.text(&self.working_dir).u32(self.oom_score_adj);
+        count(&mut w, self.rlimits.len());
+        for limit in &self.rlimits {
+            w.u8(limit.resource).u64(limit.soft).u64(limit.hard);
+        }
         count(&mut w, self.listeners.len());
         for (address, port) in &self.listeners {
             w.u32(u32::from_be_bytes(*address)).u32((*port).into());
@@ -158,6 +207,9 @@ impl Spec {
         let mut r = Reader::new(bytes);
         let mut spec =
             Self { join: r.u8()?, uid_base: r.u32()?, uid: r.u32()?, gid: r.u32()?, ..Self::default() };
+        for _ in 0..r.count(ITEMS_MAX)? {
+            spec.groups.push(r.u32()?);
+        }
         spec.staging = r.text(TEXT_BYTES_MAX)?;
         spec.hostname = r.text(64)?;
         spec.hosts = r.text(TEXT_BYTES_MAX)?;
@@ -172,10 +224,23 @@ impl Spec {
                 read_only: r.u8()?,
             });
         }
+        for _ in 0..r.count(ITEMS_MAX)? {
+            spec.configs.push(Config {
+                target: r.text(TEXT_BYTES_MAX)?,
+                content: r.text(CONFIG_BYTES_MAX)?,
+                uid: r.u32()?,
+                gid: r.u32()?,
+                mode: r.u32()?,
+            });
+        }
+        spec.shm_bytes = r.u64()?;
         spec.command = read_texts(&mut r)?;
         spec.environment = read_texts(&mut r)?;
         spec.working_dir = r.text(TEXT_BYTES_MAX)?;
-        spec.open_files = r.u32()?;
+        spec.oom_score_adj = r.u32()?;
+        for _ in 0..r.count(ITEMS_MAX)? {
+            spec.rlimits.push(Rlimit { resource: r.u8()?, soft: r.u64()?, hard: r.u64()? });
+        }
         for _ in 0..r.count(ITEMS_MAX)? {
             let address = r.u32()?.to_be_bytes();
             let port = r.u32()?;
@@ -265,6 +330,7 @@ mod tests {
             uid_base: 1_000_000,
             uid: 1000,
             gid: 1000,
+            groups: vec![7, 8],
             join: 0,
             staging: "/b".into(),
             cgroup_join: vec!["/c".into()],
@@ -272,10 +338,13 @@ mod tests {
             hosts: "x".into(),
             tmpfs: vec![Tmpfs { target: "/tmp".into(), size_bytes: 1 << 20, mode: 0o1777 }],
             volumes: vec![Volume { source: "/d".into(), target: "/e".into(), read_only: 1 }],
+            configs: vec![Config { target: "/f".into(), content: "x".into(), uid: 1, gid: 2, mode: 0o444 }],
+            shm_bytes: 1 << 20,
             command: vec!["true".into()],
             environment: vec!["A=b".into()],
             working_dir: "/".into(),
-            open_files: 1024,
+            oom_score_adj: 500,
+            rlimits: vec![Rlimit { resource: 7, soft: 1024, hard: u64::MAX }],
             listeners: vec![([127, 64, 0, 1], 8080)],
             resolver: 1,
             pool: 8,

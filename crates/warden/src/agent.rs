@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use casemate_composition::lock::{Agent, AgentName, Condition, Restart};
+use casemate_composition::lock::{Agent, AgentName, Condition, Restart, RestartCondition};
 use casemate_composition::network;
 use casemate_jose::RecipientKey;
 use casemate_protocol::Nonce;
@@ -13,7 +13,7 @@ use casemate_protocol::control::{AgentStatus, Phase, StepState};
 use casemate_protocol::event::Event;
 use casemate_protocol::gateway::ToGateway;
 use casemate_protocol::rcar::{Attestation, RuntimeData, TeeEvidence};
-use casemate_sys::cgroup::{Group, GroupLimits};
+use casemate_sys::cgroup::Group;
 use casemate_sys::observe::observe;
 use casemate_sys::spawn::{self, FirstProcess, Gate, LaunchError, Launched};
 use casemate_sys::spec::Spec;
@@ -70,6 +70,8 @@ pub(crate) struct Running {
 pub(crate) async fn run(world: Rc<World>, name: AgentName) {
     let Some((agent, record)) = world.agent(&name) else { return };
     let mut backoff = RESTART_BACKOFF_MIN;
+    // Since the agent last ran for the window of its policy.
+    let mut restarts = 0_u32;
     for instance in 1_u32.. {
         let steps = Steps::begin(&name, &world.journal);
         let phase = Cell::new(Phase::Waiting);
@@ -90,14 +92,15 @@ pub(crate) async fn run(world: Rc<World>, name: AgentName) {
                 }
                 // A first start that fails is the composition's or the box's fault, and `up` says so. A later one may be
                 // the broker's, for a moment: the restart policy decides.
-                let again = instance > 1 && starts_again(agent.restart, STATUS_START_FAILED, instance);
+                let again = instance > 1 && starts_again(agent.restart, STATUS_START_FAILED, restarts);
                 if !again || world.is_shutting_down() {
                     record.stage.send_replace(Stage::Failed);
                     return;
                 }
-                if !pause(&world, &mut backoff).await {
+                if !pause(&world, agent.restart, &mut backoff).await {
                     return;
                 }
+                restarts = restarts.saturating_add(1);
                 continue;
             }
         };
@@ -116,23 +119,29 @@ pub(crate) async fn run(world: Rc<World>, name: AgentName) {
             tracing::error!(agent = %name, "{error}");
         }
         record.stage.send_replace(Stage::Ended(status));
-        if !starts_again(agent.restart, status, instance) || world.is_shutting_down() {
+        if agent.restart.window_ms.is_some_and(|window| began.elapsed() >= Duration::from_millis(window)) {
+            restarts = 0;
+        }
+        if !starts_again(agent.restart, status, restarts) || world.is_shutting_down() {
             return;
         }
         if began.elapsed() > RESTART_BACKOFF_RESET {
             backoff = RESTART_BACKOFF_MIN;
         }
-        if !pause(&world, &mut backoff).await {
+        if !pause(&world, agent.restart, &mut backoff).await {
             return;
         }
+        restarts = restarts.saturating_add(1);
     }
 }
 
-/// Waits before a restart, longer each time. Whether there is still something to restart for.
-async fn pause(world: &World, backoff: &mut Duration) -> bool {
+/// Waits before a restart: as long as the policy says, or longer each time. Whether there is still something to
+/// restart for.
+async fn pause(world: &World, restart: Restart, backoff: &mut Duration) -> bool {
+    let wait = restart.delay_ms.map_or(*backoff, Duration::from_millis);
     let mut shutdown = world.shutdown.subscribe();
     let go_on = tokio::select! {
-        () = tokio::time::sleep(*backoff) => true,
+        () = tokio::time::sleep(wait) => true,
         _ = shutdown.wait_for(Option::is_some) => false,
     };
     *backoff = backoff.saturating_mul(2).min(RESTART_BACKOFF_MAX);
@@ -147,14 +156,14 @@ async fn log_exit(world: &World, name: &AgentName, instance: u32, status: i32) {
     }
 }
 
-fn starts_again(restart: Restart, status: i32, instance: u32) -> bool {
-    match restart {
-        Restart::No => false,
-        Restart::Always => true,
-        Restart::OnFailure { attempts_max } => {
-            status != 0 && attempts_max.is_none_or(|most| instance <= most)
-        }
-    }
+/// Whether an agent that ended with `status` starts again after this many restarts.
+fn starts_again(restart: Restart, status: i32, restarts: u32) -> bool {
+    let asked = match restart.condition {
+        RestartCondition::No => false,
+        RestartCondition::Always => true,
+        RestartCondition::OnFailure => status != 0,
+    };
+    asked && restart.attempts_max.is_none_or(|most| restarts < most)
 }
 
 fn set(record: &Record, phase: Phase, state: StepState) {
@@ -200,7 +209,7 @@ async fn start(
     };
     steps.note(Phase::Waiting, StepState::Started, "");
     record.status.borrow_mut().instance = instance;
-    wait_for_dependencies(world, agent).await?;
+    wait_for_dependencies(world, agent, steps).await?;
 
     enter(Phase::Rootfs);
     let image = world.root_image(agent).await?;
@@ -298,11 +307,7 @@ async fn build(
     instance: u32,
     image: Rc<std::fs::File>,
 ) -> Result<(Running, Standing), WardenError> {
-    let limits = GroupLimits {
-        memory_bytes: agent.limits.memory_bytes,
-        pids: agent.limits.pids,
-        cpu_milli: agent.limits.cpu_milli,
-    };
+    let limits = launch::group_limits(agent);
     let group = Group::create(&world.box_name, name.as_str(), limits).map_err(|error| {
         WardenError::Control { control: "cgroup-limits".into(), reason: error.to_string() }
     })?;
@@ -344,8 +349,9 @@ async fn hand_over_sockets(
     world.gateway.send(&ToGateway::Pool { agent: name.clone() }, &take(usize::MAX)).await
 }
 
-async fn wait_for_dependencies(world: &World, agent: &Agent) -> Result<(), WardenError> {
-    for (name, condition) in &agent.depends_on {
+async fn wait_for_dependencies(world: &World, agent: &Agent, steps: &Steps) -> Result<(), WardenError> {
+    for (name, dependency) in &agent.depends_on {
+        let condition = &dependency.condition;
         let Some((_, other)) = world.agent(name) else { continue };
         let mut stage = other.stage.subscribe();
         let reached = |stage: &Stage| match (condition, stage) {
@@ -360,7 +366,10 @@ async fn wait_for_dependencies(world: &World, agent: &Agent) -> Result<(), Warde
             Condition::ServiceHealthy => came_to == Stage::Healthy,
             Condition::ServiceCompletedSuccessfully => came_to == Stage::Ended(0),
         };
-        if !met {
+        if !met && !dependency.required {
+            let what = format!("goes on without `{name}`, which is not required");
+            steps.note(Phase::Waiting, StepState::Started, &what);
+        } else if !met {
             return Err(WardenError::Environment {
                 what: format!("dependency `{name}` did not become what `depends_on` asks for"),
                 todo: "look at the other agent's own message and at `casemate logs`",

@@ -12,8 +12,6 @@ use crate::agent::{Record, Running, Stage};
 use crate::progress::Steps;
 use crate::world::World;
 
-/// Time between two checks until the first one passes, where the interval is longer.
-const START_INTERVAL: Duration = Duration::from_millis(250);
 /// Time between two looks whether a check ended.
 const POLL: Duration = Duration::from_millis(10);
 /// How long a check that was asked to end may take.
@@ -65,9 +63,10 @@ pub(crate) async fn watch(
             }
         }
         let interval = Duration::from_millis(health.interval_ms.max(1));
+        let start_interval = Duration::from_millis(health.start_interval_ms.max(1));
         // Starting up, look often; once it was healthy or is given up, at the asked pace.
         let settled = passed_once || failures >= health.retries.max(1);
-        tokio::time::sleep(if settled { interval } else { interval.min(START_INTERVAL) }).await;
+        tokio::time::sleep(if settled { interval } else { start_interval }).await;
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use casemate_composition::lock::{Agent, AgentName, Lock, Mount};
+use casemate_composition::lock::{Agent, AgentName, Lock, Mount, Ulimit, UlimitValues};
 use casemate_composition::network::{self, Alias};
 use casemate_composition::rules::LANDLOCK_RULES;
 use casemate_protocol::Refusal;
@@ -12,7 +12,7 @@ use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_protocol::gateway;
 use casemate_sys::cgroup::{Group, GroupLimits};
 use casemate_sys::observe::Observed;
-use casemate_sys::spec::{Spec, Tmpfs, Volume};
+use casemate_sys::spec::{Config, Rlimit, Spec, Tmpfs, Volume};
 
 use crate::error::WardenError;
 
@@ -42,6 +42,7 @@ pub(crate) fn spec(
         uid_base: uid_base(lock, name),
         uid: agent.user.uid,
         gid: agent.user.gid,
+        groups: agent.groups.iter().copied().collect(),
         staging: project_dir.join("run").display().to_string(),
         cgroup_join: group.join_files(),
         hostname: agent.hostname.clone(),
@@ -49,7 +50,9 @@ pub(crate) fn spec(
         command: agent.command.clone(),
         environment: agent.environment.iter().map(|(key, value)| format!("{key}={value}")).collect(),
         working_dir: agent.working_dir.clone(),
-        open_files: agent.limits.open_files,
+        rlimits: agent.limits.ulimits.iter().map(rlimit).collect(),
+        oom_score_adj: agent.limits.oom_score_adj,
+        shm_bytes: agent.limits.shm_bytes,
         listeners: listeners(&aliases).map(|(address, _)| address).collect(),
         resolver: 1,
         pool: POOL,
@@ -71,10 +74,34 @@ pub(crate) fn spec(
                 let source = volume_directory(project_dir, name, agent)?;
                 spec.volumes.push(Volume { source, target: target.clone(), read_only: u8::from(*read_only) });
             }
+            Mount::Config { target, content, uid, gid, mode } => spec.configs.push(Config {
+                target: target.clone(),
+                content: content.clone(),
+                uid: *uid,
+                gid: *gid,
+                mode: *mode,
+            }),
         }
     }
     spec.landlock = landlock_lines(&writable);
     Ok(spec)
+}
+
+/// A process limit with Linux's number for it.
+fn rlimit((name, values): (&Ulimit, &UlimitValues)) -> Rlimit {
+    let resource = match name {
+        Ulimit::Cpu => 0,
+        Ulimit::Fsize => 1,
+        Ulimit::Data => 2,
+        Ulimit::Stack => 3,
+        Ulimit::Nproc => 6,
+        Ulimit::Nofile => 7,
+        Ulimit::Memlock => 8,
+        Ulimit::Sigpending => 11,
+        Ulimit::Msgqueue => 12,
+    };
+    let value = |value: Option<u64>| value.unwrap_or(u64::MAX);
+    Rlimit { resource, soft: value(values.soft), hard: value(values.hard) }
 }
 
 /// Each listener to be born inside, in the order of the specification, with where it leads.
@@ -92,6 +119,17 @@ fn gateway_target(target: &network::Target) -> gateway::Target {
         network::Target::Host { host, port, address } => {
             gateway::Target::Host { host: host.clone(), port: *port, address: *address }
         }
+    }
+}
+
+/// The limits of an agent's control group.
+pub(crate) const fn group_limits(agent: &Agent) -> GroupLimits {
+    GroupLimits {
+        memory_bytes: agent.limits.memory_bytes,
+        pids: agent.limits.pids,
+        memory_reserved_bytes: agent.limits.memory_reserved_bytes,
+        cpu_milli: agent.limits.cpu_milli,
+        cpu_shares: agent.limits.cpu_shares,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use casemate_canon::{Sha256, Sha384, to_canonical_json};
 use casemate_composition::Lock;
 use casemate_composition::lock::{
-    Agent, AgentName, Backend, ImagePin, LOCK_VERSION, Limits, Restart, Secret, Stop, User,
+    Agent, AgentName, Backend, ImagePin, LOCK_VERSION, Limits, Restart, RestartCondition, Secret, Stop, User,
 };
 use casemate_endorsements::{Collateral, TdxCollateral};
 use casemate_jose::{RecipientKey, SigningKey};
@@ -198,17 +198,29 @@ fn entry(agent: &str, resource: &str) -> Agent {
         environment: BTreeMap::new(),
         working_dir: "/".into(),
         user: User { uid: 1000, gid: 1000 },
+        groups: BTreeSet::new(),
         hostname: agent.into(),
         mounts: vec![],
         secrets: vec![Secret { resource: resource.into(), target: "secret".into() }],
-        limits: Limits { memory_bytes: 256 << 20, pids: 64, cpu_milli: None, open_files: 1024 },
+        limits: Limits {
+            memory_bytes: 256 << 20,
+            memory_reserved_bytes: None,
+            pids: 64,
+            cpu_milli: None,
+            cpu_shares: 1024,
+            shm_bytes: 64 << 20,
+            oom_score_adj: 0,
+            ulimits: BTreeMap::new(),
+        },
         seccomp_rules: Sha384::of(b"seccomp"),
         landlock_rules: Sha384::of(b"landlock"),
         backend: Backend::Native,
+        trust: agent.parse().unwrap(),
         expose: BTreeSet::new(),
         edges: BTreeSet::new(),
+        names: BTreeMap::new(),
         egress: BTreeSet::new(),
-        restart: Restart::No,
+        restart: Restart::on(RestartCondition::No),
         health: None,
         depends_on: BTreeMap::new(),
         stop: Stop { signal: 15, grace_ms: 10_000 },

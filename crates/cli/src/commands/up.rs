@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use casemate_composition::Lock;
-use casemate_composition::lock::{AgentName, Restart};
+use casemate_composition::lock::{AgentName, RestartCondition};
 use casemate_protocol::agent_token::Control;
 use casemate_protocol::control::{ControlRequest, Phase, Progress, Reply, StepState};
 use clap::Args;
@@ -264,8 +264,11 @@ impl Start<'_> {
 
     fn failure_in(&self, progress: &Progress, waiting: &BTreeSet<AgentName>) -> Option<Failure> {
         let exited = progress.phase == Phase::Exited && progress.state == StepState::Done;
-        let starts_again =
-            self.lock.agents.get(&progress.agent).is_some_and(|agent| agent.restart != Restart::No);
+        let starts_again = self
+            .lock
+            .agents
+            .get(&progress.agent)
+            .is_some_and(|agent| agent.restart.condition != RestartCondition::No);
         if progress.state != StepState::Failed
             && (!exited || starts_again || !waiting.contains(&progress.agent))
         {

@@ -68,7 +68,7 @@ pub(crate) struct VerifyArgs {
     /// Event log of the firmware (CCEL beside a TDX quote, TCG2 log beside a TPM's statement)
     #[arg(long, value_name = "FILE")]
     boot_log: Option<PathBuf>,
-    /// Appraisal policy [default: policy.toml beside the Compose file]
+    /// Appraisal policy [default: `x-casemate: policy` of the Compose file, or policy.toml beside it]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Endorsements [default: the project's emulator's]
@@ -80,7 +80,8 @@ pub(crate) struct VerifyArgs {
     /// Time of the appraisal [default: now]
     #[arg(long, value_name = "RFC3339")]
     now: Option<jiff::Timestamp>,
-    /// Oldest endorsements to accept, in days as `30d`; never more than the policy says
+    /// Oldest endorsements to accept, in days as `30d`; never more than the policy says [default: `x-casemate:
+    /// collateral-age` of the Compose file that names the policy, or what the policy says]
     #[arg(long, value_name = "DAYS", value_parser = days)]
     max_age: Option<u32>,
     /// Roots to trust in place of those in the policy
@@ -309,21 +310,26 @@ impl Appraised<'_> {
 }
 
 fn read_policy(global: &Global, args: &VerifyArgs) -> Outcome<Policy> {
-    let path = match &args.policy {
-        Some(path) => path.clone(),
-        None => inputs::policy_beside(&beside(ComposeFile::find(global), "policy", "--policy FILE")?)?,
+    let (path, age_of_file) = match &args.policy {
+        Some(path) => (path.clone(), None),
+        None => {
+            let file = beside(ComposeFile::find(global), "policy", "--policy FILE")?;
+            (inputs::policy_beside(&file)?, inputs::relying_party(&file)?.collateral_days_max)
+        }
     };
     let mut policy = inputs::read_policy(&path)?;
     if args.roots == Some(Roots::Production) {
         policy = policy.with_production_roots();
     }
-    match args.max_age {
-        None => Ok(policy),
-        Some(days) => policy.with_collateral_age_max(days).map_err(|error| {
-            let todo = format!("give at most `--max-age {}d`, or change the policy", error.expected);
-            Failure::input(format!("--max-age {days}d: {error}"), todo)
-        }),
-    }
+    let (days, option, written) = match (args.max_age, age_of_file) {
+        (Some(days), _) => (days, "--max-age ", "give"),
+        (None, Some(days)) => (days, "collateral-age: ", "write"),
+        (None, None) => return Ok(policy),
+    };
+    policy.with_collateral_age_max(days).map_err(|error| {
+        let todo = format!("{written} at most `{option}{}d`, or change the policy", error.expected);
+        Failure::input(format!("{option}{days}d: {error}"), todo)
+    })
 }
 
 fn read_collateral(

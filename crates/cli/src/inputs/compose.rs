@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use casemate_composition::compose::RelyingParty;
 use casemate_composition::load::{Interpolation, Loaded};
 use casemate_composition::lock::{AgentName, ImagePin};
 use casemate_composition::{Compose, ImageFacts, Lock, Problems};
@@ -13,6 +14,11 @@ use crate::project::{ComposeFile, Project};
 
 /// Grace time where the lock cannot be read.
 const GRACE_MS_DEFAULT: u64 = 10_000;
+
+/// What a composition says to whoever verifies.
+pub(crate) fn relying_party(file: &ComposeFile) -> Outcome<RelyingParty> {
+    file.relying_party().map_err(failure_of)
+}
 
 /// Loads a composition.
 pub(crate) fn load(file: &ComposeFile, interpolation: Interpolation) -> Outcome<Loaded> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use casemate_canon::Sha256;
+use casemate_composition::compose::RelyingParty;
 use casemate_endorsements::Bundle;
 use casemate_verifier::{Collateral, POLICY_BYTES_MAX, Policy, UnixTime};
 
@@ -17,9 +18,13 @@ use crate::supervisor::Platform;
 /// Largest file of reference values in bytes.
 pub(crate) const REFERENCE_VALUES_BYTES_MAX: usize = 1 << 20;
 
-/// `policy.toml` beside the Compose file.
+/// The policy that the Compose file names, or `policy.toml` beside it.
 pub(crate) fn policy_beside(file: &ComposeFile) -> Outcome<PathBuf> {
-    Ok(file.folder()?.join("policy.toml"))
+    Ok(policy_in(&file.folder()?, &inputs::relying_party(file)?))
+}
+
+fn policy_in(folder: &Path, said: &RelyingParty) -> PathBuf {
+    folder.join(said.policy.as_deref().unwrap_or("policy.toml"))
 }
 
 /// Reads a policy.
@@ -101,4 +106,20 @@ pub(crate) fn emulated_reference_values(project: &Project, platform: Platform) -
 /// Makes the emulator's state, so that the broker finds its endorsements.
 pub(crate) fn prepare_emulator(project: &Project, platform: Platform) -> Outcome<()> {
     emulated_reference_values(project, platform).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_is_where_the_compose_file_says_or_beside_it() {
+        let policy = |policy: Option<&str>| {
+            let said = RelyingParty { policy: policy.map(str::to_owned), collateral_days_max: None };
+            policy_in(Path::new("/desk"), &said)
+        };
+        assert_eq!(policy(None), Path::new("/desk/policy.toml"));
+        assert_eq!(policy(Some("rules/p.toml")), Path::new("/desk/rules/p.toml"));
+        assert_eq!(policy(Some("/etc/p.toml")), Path::new("/etc/p.toml"));
+    }
 }

@@ -1,4 +1,4 @@
-//! Keys that say what an agent finds in its file system: tmpfs, volumes, secrets.
+//! Keys that say what an agent finds in its file system: tmpfs, volumes, configs, secrets.
 
 use crate::keys;
 use crate::lock::{AgentName, Mount};
@@ -19,6 +19,11 @@ const MOUNTS_MAX: usize = 64;
 /// Most secrets of one agent.
 const SECRETS_MAX: usize = 64;
 
+/// Most configs of one agent.
+const CONFIGS_MAX: usize = 64;
+/// Permission bits of a config that names none (as Compose).
+const CONFIG_MODE_DEFAULT: u32 = 0o444;
+
 /// Places that the launcher fills itself.
 const RESERVED: [&str; 5] = ["/proc", "/sys", "/dev", "/run/secrets", "/run/casemate"];
 
@@ -29,6 +34,18 @@ pub(crate) struct SecretUse {
     pub(crate) source: String,
     /// File name below `/run/secrets`.
     pub(crate) target: String,
+}
+
+/// A config as a service names it.
+#[derive(Debug, Clone)]
+pub(crate) struct ConfigUse {
+    /// Key at the top level.
+    pub(crate) source: String,
+    /// Where, absolute.
+    pub(crate) target: String,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mode: u32,
 }
 
 /// `tmpfs`.
@@ -118,7 +135,7 @@ fn refuse_bind(source: &str, place: Place, f: &mut Findings<'_>) {
         f.problem(place, what, "remove it");
     } else {
         let what = format!("bind mount of `{}` is refused: unmeasured files of the host", printable(source));
-        f.problem(place, what, "use a named volume, or put the files into the image");
+        f.problem(place, what, keys::INSTEAD_OF_BIND);
     }
 }
 
@@ -143,11 +160,8 @@ fn long_volume(node: &Node, mounts: &mut Vec<At<Mount>>, f: &mut Findings<'_>) {
                         tmpfs_size,
                     );
                     size_bytes = read.map_or(size_bytes, |at| at.value);
-                } else if let Some((_, plain)) = scalar(&member.node, key, f) {
-                    let read = parsed(&member.node, key, "an octal mode, such as 0o1777", f, |text| {
-                        units::mode(text, plain)
-                    });
-                    mode = read.map_or(mode, |at| at.value);
+                } else {
+                    mode = octal(&member.node, "an octal mode, such as 0o1777", f).unwrap_or(mode);
                 }
             }),
         }
@@ -224,7 +238,68 @@ fn push(mount: At<Mount>, mounts: &mut Vec<At<Mount>>, f: &mut Findings<'_>) {
 /// Where a mount stands.
 pub(crate) fn target_of(mount: &Mount) -> &str {
     match mount {
-        Mount::Tmpfs { target, .. } | Mount::Volume { target, .. } => target,
+        Mount::Tmpfs { target, .. } | Mount::Volume { target, .. } | Mount::Config { target, .. } => target,
+    }
+}
+
+/// Permission bits: octal as text, `0440` or `0o440`; a plain 440 means different things to different readers.
+fn octal(node: &Node, wanted: &str, f: &mut Findings<'_>) -> Option<u32> {
+    let (_, plain) = scalar(node, "mode", f)?;
+    parsed(node, "mode", wanted, f, |text| units::mode(text, plain)).map(|at| at.value)
+}
+
+/// `configs` of a service.
+pub(crate) fn configs(node: &Node, f: &mut Findings<'_>) -> Vec<At<ConfigUse>> {
+    let mut all: Vec<At<ConfigUse>> = Vec::new();
+    for item in list(node, "configs", f) {
+        let (mut source, mut path) = (None, None);
+        let (mut uid, mut gid, mut mode) = (0, 0, CONFIG_MODE_DEFAULT);
+        let numeric = "a number below 65536: names depend on files in the image";
+        match &item.value {
+            Value::Map(_) => walk(&keys::SERVICE_CONFIG, item, f, |f, key, member| {
+                let node = &member.node;
+                match key {
+                    "source" => source = text(node, key, f),
+                    "target" => path = text(node, key, f),
+                    "uid" => uid = parsed(node, key, numeric, f, super::run::id).map_or(uid, |at| at.value),
+                    "gid" => gid = parsed(node, key, numeric, f, super::run::id).map_or(gid, |at| at.value),
+                    _ => mode = octal(node, "an octal mode, such as 0o440", f).unwrap_or(mode),
+                }
+            }),
+            _ => source = text(item, "configs", f),
+        }
+        let Some(source) = source else {
+            if let Value::Map(_) = item.value {
+                f.problem(item.place, "config has no `source`", "name a config of the top level");
+            }
+            continue;
+        };
+        let path = path.unwrap_or_else(|| format!("/{source}"));
+        let Some(target) = target(&path, item.place, f) else { continue };
+        if mode & 0o222 != 0 {
+            let what =
+                format!("config at `{}` has mode {mode:o}, and is mounted read-only", printable(&target));
+            f.warning(item.place, what, "leave the write bits out, such as 0o444");
+        }
+        if all.iter().any(|other| other.value.target == target) {
+            f.problem(item.place, format!("two configs at `{}`", printable(&target)), "keep one of the two");
+        } else if all.len() >= CONFIGS_MAX {
+            f.problem(item.place, format!("more than {CONFIGS_MAX} configs"), "use fewer");
+        } else {
+            all.push(At { place: item.place, value: ConfigUse { source, target, uid, gid, mode } });
+        }
+    }
+    all
+}
+
+/// Configs and mounts of one service lie at different places.
+pub(crate) fn cross_check(configs: &[At<ConfigUse>], mounts: &[At<Mount>], f: &mut Findings<'_>) {
+    for config in configs {
+        let target = &config.value.target;
+        if mounts.iter().any(|mount| target_of(&mount.value) == target) {
+            let what = format!("a config and a mount at `{}`", printable(target));
+            f.problem(config.place, what, "keep one of the two");
+        }
     }
 }
 

@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::host::{HostName, HostNameError};
-use crate::keys;
+use crate::keys::{self, NOT_YET};
 use crate::lock::{AgentName, Backend, Edge};
 use crate::problem::{At, Findings, Place, printable};
 use crate::units;
-use crate::yaml::{Node, Value};
+use crate::yaml::{Member, Node, Value};
 
-use super::read::{list, scalar, text, texts, walk};
+use super::read::{self, list, parsed, scalar, text, texts, walk};
 
 /// Most edges, egress endpoints, or exposed ports of one agent.
 const ENDPOINTS_MAX: usize = 256;
+
+/// Most names of one agent besides its own.
+const ALIASES_MAX: usize = 16;
 
 /// What `x-casemate` of a service says.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +24,7 @@ pub(crate) struct Extension {
     pub(crate) talks_to: Vec<At<Edge>>,
     pub(crate) egress: Vec<At<(HostName, u16)>>,
     pub(crate) backend: Option<Backend>,
+    pub(crate) trust: Option<AgentName>,
 }
 
 /// `x-casemate` of a service.
@@ -29,16 +33,66 @@ pub(crate) fn extension(node: &Node, f: &mut Findings<'_>) -> Extension {
     walk(&keys::X_CASEMATE, node, f, |f, key, member| match key {
         "talks-to" => extension.talks_to = endpoints(&member.node, key, edge, f),
         "egress" => extension.egress = endpoints(&member.node, key, egress, f),
-        _ => match scalar(&member.node, key, f).map(|(text, _)| text) {
-            Some("native") => extension.backend = Some(Backend::Native),
-            Some(other) => {
-                let what = format!("backend `{}` is not supported yet", printable(other));
-                f.problem(member.node.place, what, "write native");
+        "trust" => {
+            let wanted = "the name of a trust group: 1 to 63 of a-z, 0-9, `-` and `_`";
+            extension.trust =
+                parsed(&member.node, key, wanted, f, |name| name.parse().ok()).map(|at| at.value);
+        }
+        "backend" => {
+            if choice(member, &BACKENDS, f) {
+                extension.backend = Some(Backend::Native);
             }
-            None => {}
-        },
+        }
+        "partition" => drop(choice(member, &PARTITIONS, f)),
+        _ => drop(choice(member, &SECRETS, f)),
     });
     extension
+}
+
+/// The one value of a key that is supported, and why each of the others is refused.
+struct Choice {
+    supported: &'static str,
+    refused: &'static [(&'static str, &'static str, &'static str)],
+}
+
+const BACKENDS: Choice = Choice { supported: "native", refused: &[("gvisor", NOT_YET, "write native")] };
+const PARTITIONS: Choice = Choice {
+    supported: "compartment",
+    refused: &[(
+        "vm",
+        "not supported yet, and today's confidential VMs cannot hold another",
+        "run the agent in a box of its own, or write compartment",
+    )],
+};
+const SECRETS: Choice = Choice {
+    supported: "file",
+    refused: &[
+        (
+            "env",
+            "what stands in the environment shows in /proc and is passed on to every child",
+            "write file, and read the secret below /run/secrets",
+        ),
+        ("inject", NOT_YET, "write file, and read the secret below /run/secrets"),
+    ],
+};
+
+/// Whether the member's value is the supported one.
+fn choice(member: &Member, choice: &Choice, f: &mut Findings<'_>) -> bool {
+    let (node, key) = (&member.node, printable(&member.key));
+    let Some((value, _)) = scalar(node, &key, f) else { return false };
+    if value == choice.supported {
+        return true;
+    }
+    match choice.refused.iter().find(|(name, _, _)| *name == value) {
+        Some((name, reason, instead)) => {
+            f.problem(node.place, read::refusal(&format!("{key}: {name}"), reason), instead);
+        }
+        None => {
+            let what = format!("`{key}` is `{}`", printable(value));
+            f.problem(node.place, what, format!("write {}", choice.supported));
+        }
+    }
+    false
 }
 
 fn endpoints<T: PartialEq>(
@@ -196,14 +250,18 @@ fn address_of(text: &str) -> Option<IpAddr> {
     (!unusable).then_some(address)
 }
 
-/// `networks` of a service: joins nobody, and what else it asks for may not be dropped silently.
-pub(crate) fn networks(node: &Node, f: &mut Findings<'_>) {
+/// `networks` of a service: joins nobody, and gives names by which its callers may call it.
+pub(crate) fn networks(node: &Node, aliases: &mut BTreeMap<AgentName, Place>, f: &mut Findings<'_>) {
     let mut others = false;
     if let Value::Map(members) = &node.value {
         for member in members {
             others |= member.key != "default";
             if !member.node.is_null() {
-                walk(&keys::SERVICE_NETWORK, &member.node, f, |_, _, _| {});
+                walk(&keys::SERVICE_NETWORK, &member.node, f, |f, key, member| {
+                    for alias in texts(&member.node, key, f) {
+                        take_alias(&alias, aliases, f);
+                    }
+                });
             }
         }
     } else {
@@ -212,5 +270,18 @@ pub(crate) fn networks(node: &Node, f: &mut Findings<'_>) {
     if others {
         let what = "`networks` has no effect: networks join nobody here";
         f.warning(node.place, what, "declare `x-casemate: talks-to: [\"service:port\"]`");
+    }
+}
+
+fn take_alias(alias: &At<String>, aliases: &mut BTreeMap<AgentName, Place>, f: &mut Findings<'_>) {
+    match alias.value.parse::<AgentName>() {
+        Ok(_) if aliases.len() >= ALIASES_MAX => {
+            f.problem(alias.place, format!("more than {ALIASES_MAX} aliases"), "use fewer");
+        }
+        Ok(name) => drop(aliases.insert(name, alias.place)),
+        Err(_) => {
+            let what = format!("alias `{}` is not made of a-z, 0-9, `-` and `_`", printable(&alias.value));
+            f.problem(alias.place, what, "write a name without dots and capitals");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::interpolate;
-use crate::keys::{Disposition, Extensions, Table};
+use crate::keys::{Disposition, Extensions, NOT_YET, Table};
 use crate::problem::{At, Findings, Place, did_you_mean, printable};
 use crate::yaml::{Member, Node, Value, is_null_text};
 
@@ -25,18 +25,23 @@ pub(crate) fn walk(
         match key.disposition {
             Disposition::Honoured | Disposition::Limited(_) => honoured(f, key.name, member),
             Disposition::NoEffect(_) => {}
-            Disposition::Refused { .. } | Disposition::NotYet(_)
-                if is_harmless(key.harmless, &member.node) => {}
+            Disposition::Refused { .. } if is_harmless(key.harmless, &member.node) => {}
             Disposition::Refused { reason, instead } => {
-                f.problem(member.key_place, format!("`{}` is refused: {reason}", key.name), instead);
-            }
-            Disposition::NotYet(instead) => {
-                f.problem(member.key_place, format!("`{}` is not supported yet", key.name), instead);
+                f.problem(member.key_place, refusal(key.name, reason), instead);
             }
             Disposition::Ignored(reason) => {
                 f.warning(member.key_place, format!("`{}` has no effect: {reason}", key.name), "remove it");
             }
         }
+    }
+}
+
+/// How a refused key is told.
+pub(crate) fn refusal(name: &str, reason: &str) -> String {
+    if reason == NOT_YET {
+        format!("`{name}` is {NOT_YET}")
+    } else {
+        format!("`{name}` is refused: {reason}")
     }
 }
 

@@ -1,36 +1,25 @@
-//! Keys that say how an agent runs: command, user, limits, health, restart, dependencies, end.
+//! Keys that say how an agent runs: command, user, health, restart, dependencies, end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::keys;
-use crate::lock::{AgentName, Condition, Health, Restart, User};
+use crate::lock::{AgentName, Condition, Dependency, Health, Restart, RestartCondition, User};
 use crate::problem::{At, Findings, Place, printable};
 use crate::units::{self, SplitError};
 use crate::yaml::{Node, Value};
 
-use super::read::{self, parsed, scalar, text, texts, walk};
+use super::read::{self, list, parsed, scalar, text, texts, walk};
 
 /// Most words of a command line.
 const WORDS_MAX: usize = 1024;
-/// Smallest memory limit: less does not start a process with its C library.
-const MEMORY_BYTES_MIN: u64 = 4 << 20;
-/// Largest memory limit: 2^53 and more have no canonical form.
-const MEMORY_BYTES_MAX: u64 = 1 << 52;
-/// Most processes and threads of one agent.
-const PIDS_MAX: u64 = 1 << 22;
-/// Most open files of one process.
-const OPEN_FILES_MAX: u64 = 1 << 20;
+/// Most further groups of one agent.
+const GROUPS_MAX: usize = 32;
+/// Shortest pause before a restart that a file may ask for.
+const RESTART_DELAY_MS_MIN: u64 = 100;
+/// Time between two checks until one passes, where the file names none and the interval is longer.
+const START_INTERVAL_MS_DEFAULT: u64 = 250;
 /// Longest time between checks, or before SIGKILL.
 const DURATION_MS_MAX: u64 = 24 * 3_600_000;
-
-/// The limits as written; each remembers where.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct WrittenLimits {
-    pub(crate) memory_bytes: Option<At<u64>>,
-    pub(crate) pids: Option<At<u32>>,
-    pub(crate) cpu_milli: Option<At<u32>>,
-    pub(crate) open_files: Option<At<u32>>,
-}
 
 /// `command` and `entrypoint`: none means the image's own.
 pub(crate) fn command(node: &Node, key: &str, f: &mut Findings<'_>) -> Option<Vec<String>> {
@@ -67,11 +56,27 @@ fn split(place: Place, text: &str, key: &str, f: &mut Findings<'_>) -> Option<Ve
     }
 }
 
+/// A user or group id inside a compartment: below 65536.
+pub(crate) fn id(text: &str) -> Option<u32> {
+    units::natural(text).and_then(|id| u32::try_from(id).ok()).filter(|id| *id < 65_536)
+}
+
+/// `group_add`: numeric.
+pub(crate) fn groups(node: &Node, f: &mut Findings<'_>) -> BTreeSet<u32> {
+    let mut groups = BTreeSet::new();
+    for item in list(node, "group_add", f) {
+        let wanted = "a number below 65536: names depend on files in the image";
+        groups.extend(parsed(item, "group_add", wanted, f, id).map(|at| at.value));
+    }
+    if groups.len() > GROUPS_MAX {
+        f.problem(node.place, format!("more than {GROUPS_MAX} groups"), "name fewer");
+    }
+    groups
+}
+
 /// `user`: numeric.
 pub(crate) fn user(node: &Node, f: &mut Findings<'_>) -> Option<User> {
     let text = text(node, "user", f)?;
-    let id =
-        |text: &str| units::natural(text).and_then(|id| u32::try_from(id).ok()).filter(|id| *id < 65_536);
     let (uid, gid) = match text.split_once(':') {
         Some((uid, gid)) => (id(uid), id(gid)),
         None => {
@@ -105,104 +110,15 @@ pub(crate) fn hostname(node: &Node, f: &mut Findings<'_>) -> Option<String> {
     ok.then_some(text)
 }
 
-/// `mem_limit` and `deploy.resources.limits.memory`.
-pub(crate) fn memory(node: &Node, key: &str, f: &mut Findings<'_>) -> Option<At<u64>> {
-    parsed(node, key, "a size of at least 4m, such as 512m", f, |text| {
-        units::bytes(text).filter(|bytes| (MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX).contains(bytes))
-    })
-}
-
-/// `pids_limit` and `deploy.resources.limits.pids`.
-pub(crate) fn pids(node: &Node, key: &str, f: &mut Findings<'_>) -> Option<At<u32>> {
-    parsed(node, key, "a number from 1 to 4194304: no agent is unlimited", f, |text| {
-        units::natural(text).filter(|pids| (1..=PIDS_MAX).contains(pids))?.try_into().ok()
-    })
-}
-
-/// `cpus` and `deploy.resources.limits.cpus`.
-pub(crate) fn cpus(node: &Node, key: &str, f: &mut Findings<'_>) -> Option<At<u32>> {
-    parsed(node, key, "a number of cores above 0 with at most 3 decimals, such as \"0.5\"", f, |text| {
-        units::milli(text).filter(|milli| *milli > 0)
-    })
-}
-
-/// Takes a limit that two keys may set; they must agree.
-pub(crate) fn set_limit<T: PartialEq>(
-    slot: &mut Option<At<T>>,
-    read: Option<At<T>>,
-    keys: &str,
-    f: &mut Findings<'_>,
-) {
-    let Some(new) = read else { return };
-    match slot {
-        Some(old) if old.value != new.value => {
-            f.problem(new.place, format!("{keys} say different things"), "keep one of the two");
-        }
-        _ => *slot = Some(new),
-    }
-}
-
-/// `deploy`: its resource limits.
-pub(crate) fn deploy(node: &Node, limits: &mut WrittenLimits, f: &mut Findings<'_>) {
-    walk(&keys::DEPLOY, node, f, |f, _, resources| {
-        walk(&keys::RESOURCES, &resources.node, f, |f, _, written| {
-            walk(&keys::RESOURCE_LIMITS, &written.node, f, |f, key, member| {
-                let node = &member.node;
-                match key {
-                    "memory" => {
-                        let read = memory(node, "memory", f);
-                        set_limit(&mut limits.memory_bytes, read, "`mem_limit` and `deploy`", f);
-                    }
-                    "pids" => {
-                        let read = pids(node, "pids", f);
-                        set_limit(&mut limits.pids, read, "`pids_limit` and `deploy`", f);
-                    }
-                    _ => {
-                        let read = cpus(node, "cpus", f);
-                        set_limit(&mut limits.cpu_milli, read, "`cpus` and `deploy`", f);
-                    }
-                }
-            });
-        });
-    });
-}
-
-/// `ulimits`: open files.
-pub(crate) fn ulimits(node: &Node, limits: &mut WrittenLimits, f: &mut Findings<'_>) {
-    let read = |node: &Node, f: &mut Findings<'_>| {
-        parsed(node, "nofile", "a number from 16 to 1048576", f, |text| {
-            let files = units::natural(text).filter(|files| (16..=OPEN_FILES_MAX).contains(files))?;
-            u32::try_from(files).ok()
-        })
-    };
-    walk(&keys::ULIMITS, node, f, |f, _, member| {
-        let node = &member.node;
-        let Value::Map(_) = node.value else {
-            limits.open_files = read(node, f);
-            return;
-        };
-        let (mut soft, mut hard) = (None, None);
-        walk(&keys::ULIMIT, node, f, |f, key, member| match key {
-            "soft" => soft = read(&member.node, f),
-            _ => hard = read(&member.node, f),
-        });
-        match (soft, hard) {
-            (Some(soft), Some(hard)) if soft.value == hard.value => limits.open_files = Some(hard),
-            (Some(_), Some(_)) => {
-                f.problem(node.place, "`soft` and `hard` of `nofile` differ", "write one number for both");
-            }
-            _ => f.problem(node.place, "`nofile` needs both `soft` and `hard`", "write `nofile: 1024`"),
-        }
-    });
-}
-
 /// A duration from 1 ms (or `min_ms`) to a day.
 fn duration(node: &Node, key: &str, min_ms: u64, f: &mut Findings<'_>) -> Option<u64> {
-    parsed(node, key, "a duration up to 24h, such as 1m30s or 500ms", f, |text| {
-        let text = if text == "0" { "0s" } else { text };
-        units::duration_ms(text).filter(|ms| (min_ms..=DURATION_MS_MAX).contains(ms))
-    })
-    .map(|at| at.value)
+    parsed(node, key, "a duration up to 24h, such as 1m30s or 500ms", f, |text| duration_from(text, min_ms))
+        .map(|at| at.value)
+}
+
+fn duration_from(text: &str, min_ms: u64) -> Option<u64> {
+    let text = if text == "0" { "0s" } else { text };
+    units::duration_ms(text).filter(|ms| (min_ms..=DURATION_MS_MAX).contains(ms))
 }
 
 /// `healthcheck`.
@@ -210,6 +126,7 @@ pub(crate) fn health(node: &Node, f: &mut Findings<'_>) -> Option<Health> {
     let mut command = None;
     let mut disabled = false;
     let (mut interval_ms, mut timeout_ms, mut start_period_ms, mut retries) = (30_000, 30_000, 0, 3);
+    let mut start_interval_ms = None;
     walk(&keys::HEALTHCHECK, node, f, |f, key, member| {
         let node = &member.node;
         match key {
@@ -218,6 +135,7 @@ pub(crate) fn health(node: &Node, f: &mut Findings<'_>) -> Option<Health> {
             "interval" => interval_ms = duration(node, key, 1, f).unwrap_or(interval_ms),
             "timeout" => timeout_ms = duration(node, key, 1, f).unwrap_or(timeout_ms),
             "start_period" => start_period_ms = duration(node, key, 0, f).unwrap_or(start_period_ms),
+            "start_interval" => start_interval_ms = duration(node, key, 1, f),
             _ => {
                 let read = parsed(node, key, "a number from 1 to 1000", f, |text| {
                     units::natural(text).filter(|n| (1..=1000).contains(n))?.try_into().ok()
@@ -230,9 +148,15 @@ pub(crate) fn health(node: &Node, f: &mut Findings<'_>) -> Option<Health> {
         return None;
     }
     match command {
-        Some(HealthTest::Command(command)) => {
-            Some(Health { command, interval_ms, timeout_ms, retries, start_period_ms })
-        }
+        Some(HealthTest::Command(command)) => Some(Health {
+            command,
+            interval_ms,
+            timeout_ms,
+            retries,
+            start_period_ms,
+            start_interval_ms: start_interval_ms
+                .unwrap_or_else(|| interval_ms.min(START_INTERVAL_MS_DEFAULT)),
+        }),
         Some(HealthTest::None | HealthTest::Wrong) => None,
         None => {
             f.problem(node.place, "`healthcheck` has no `test`", "write test: [\"CMD\", \"program\"]");
@@ -271,24 +195,70 @@ fn health_test(node: &Node, f: &mut Findings<'_>) -> Option<HealthTest> {
 }
 
 /// `restart`.
-pub(crate) fn restart(node: &Node, f: &mut Findings<'_>) -> Option<Restart> {
+pub(crate) fn restart(node: &Node, f: &mut Findings<'_>) -> Option<At<Restart>> {
     let (text, _) = scalar(node, "restart", f)?;
-    let attempts = |text: &str| units::natural(text).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
     let restart = match text.split_once(':') {
         None => match text {
-            "no" => Some(Restart::No),
-            "always" | "unless-stopped" => Some(Restart::Always),
-            "on-failure" => Some(Restart::OnFailure { attempts_max: None }),
+            "no" => Some(Restart::on(RestartCondition::No)),
+            "always" | "unless-stopped" => Some(Restart::on(RestartCondition::Always)),
+            "on-failure" => Some(Restart::on(RestartCondition::OnFailure)),
             _ => None,
         },
-        Some(("on-failure", n)) => attempts(n).map(|n| Restart::OnFailure { attempts_max: Some(n) }),
+        Some(("on-failure", n)) => {
+            attempts(n).map(|n| Restart { attempts_max: Some(n), ..Restart::on(RestartCondition::OnFailure) })
+        }
         Some(_) => None,
     };
     if restart.is_none() {
         let what = format!("`restart` is `{}`", printable(text));
         f.problem(node.place, what, "write \"no\", always, on-failure, on-failure:3 or unless-stopped");
     }
-    restart
+    restart.map(|value| At { place: node.place, value })
+}
+
+fn attempts(text: &str) -> Option<u32> {
+    units::natural(text).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0)
+}
+
+/// `deploy.restart_policy`.
+pub(crate) fn restart_policy(node: &Node, f: &mut Findings<'_>) -> Option<At<Restart>> {
+    let mut restart = Restart::on(RestartCondition::Always);
+    walk(&keys::RESTART_POLICY, node, f, |f, key, member| {
+        let node = &member.node;
+        match key {
+            "condition" => {
+                let read = parsed(node, key, "none, on-failure or any", f, |text| match text {
+                    "none" => Some(RestartCondition::No),
+                    "on-failure" => Some(RestartCondition::OnFailure),
+                    "any" => Some(RestartCondition::Always),
+                    _ => None,
+                });
+                restart.condition = read.map_or(restart.condition, |at| at.value);
+            }
+            "max_attempts" => {
+                let read = parsed(node, key, "a number of at least 1", f, attempts);
+                restart.attempts_max = read.map(|at| at.value);
+            }
+            "delay" => {
+                restart.delay_ms = parsed(node, key, "a duration from 100ms to 24h, such as 5s", f, |text| {
+                    duration_from(text, RESTART_DELAY_MS_MIN)
+                })
+                .map(|at| at.value);
+            }
+            _ => restart.window_ms = duration(node, key, 1, f),
+        }
+    });
+    Some(At { place: node.place, value: restart })
+}
+
+/// Takes a restart policy that two keys may set; only one of them may.
+pub(crate) fn set_restart(slot: &mut Option<At<Restart>>, read: Option<At<Restart>>, f: &mut Findings<'_>) {
+    let Some(new) = read else { return };
+    if slot.is_some() {
+        let what = "both `restart` and `deploy.restart_policy` are written";
+        f.problem(new.place, what, "keep one of the two");
+    }
+    *slot = Some(new);
 }
 
 /// `stop_signal`.
@@ -302,11 +272,11 @@ pub(crate) fn stop_grace(node: &Node, f: &mut Findings<'_>) -> Option<u64> {
 }
 
 /// `depends_on`.
-pub(crate) fn depends_on(node: &Node, f: &mut Findings<'_>) -> BTreeMap<AgentName, At<Condition>> {
+pub(crate) fn depends_on(node: &Node, f: &mut Findings<'_>) -> BTreeMap<AgentName, At<Dependency>> {
     let mut all = BTreeMap::new();
-    let mut put = |name: &str, place: Place, condition: Condition, f: &mut Findings<'_>| match name.parse() {
+    let mut put = |name: &str, place: Place, value: Dependency, f: &mut Findings<'_>| match name.parse() {
         Ok(name) => {
-            if all.insert(name, At { place, value: condition }).is_some() {
+            if all.insert(name, At { place, value }).is_some() {
                 f.problem(place, "dependency is written twice", "keep one of the two");
             }
         }
@@ -314,29 +284,22 @@ pub(crate) fn depends_on(node: &Node, f: &mut Findings<'_>) -> BTreeMap<AgentNam
     };
     let Value::Map(members) = &node.value else {
         for name in texts(node, "depends_on", f) {
-            put(&name.value, name.place, Condition::ServiceStarted, f);
+            let started = Dependency { condition: Condition::ServiceStarted, required: true };
+            put(&name.value, name.place, started, f);
         }
         return all;
     };
     for member in members {
-        let mut condition = None;
-        walk(&keys::DEPENDENCY, &member.node, f, |f, _, member| {
-            let read = parsed(
-                &member.node,
-                "condition",
-                "service_started, service_healthy or service_completed_successfully",
-                f,
-                |text| match text {
-                    "service_started" => Some(Condition::ServiceStarted),
-                    "service_healthy" => Some(Condition::ServiceHealthy),
-                    "service_completed_successfully" => Some(Condition::ServiceCompletedSuccessfully),
-                    _ => None,
-                },
-            );
-            condition = Some(read.map_or(Condition::ServiceStarted, |at| at.value));
+        let (mut condition, mut required) = (None, true);
+        walk(&keys::DEPENDENCY, &member.node, f, |f, key, member| match key {
+            "condition" => {
+                let read = self::condition(&member.node, f);
+                condition = Some(read.unwrap_or(Condition::ServiceStarted));
+            }
+            _ => required = read::truth(&member.node, key, f).unwrap_or(true),
         });
         match condition {
-            Some(condition) => put(&member.key, member.key_place, condition, f),
+            Some(condition) => put(&member.key, member.key_place, Dependency { condition, required }, f),
             None => f.problem(
                 member.key_place,
                 "dependency has no `condition`",
@@ -345,4 +308,15 @@ pub(crate) fn depends_on(node: &Node, f: &mut Findings<'_>) -> BTreeMap<AgentNam
         }
     }
     all
+}
+
+fn condition(node: &Node, f: &mut Findings<'_>) -> Option<Condition> {
+    let wanted = "service_started, service_healthy or service_completed_successfully";
+    parsed(node, "condition", wanted, f, |text| match text {
+        "service_started" => Some(Condition::ServiceStarted),
+        "service_healthy" => Some(Condition::ServiceHealthy),
+        "service_completed_successfully" => Some(Condition::ServiceCompletedSuccessfully),
+        _ => None,
+    })
+    .map(|at| at.value)
 }

@@ -5,14 +5,15 @@ use std::net::IpAddr;
 
 use crate::host::HostName;
 use crate::keys;
-use crate::lock::{AgentName, Condition, Health, Mount, Restart, User};
+use crate::lock::{AgentName, Dependency, Health, Mount, Restart, User};
 use crate::problem::{At, Findings, Place, printable};
-use crate::yaml::{Member, Value};
+use crate::yaml::{Member, Node, Value};
 
-use super::mounts::{self, SecretUse};
+use super::limits::{self, WrittenLimits};
+use super::mounts::{self, ConfigUse, SecretUse};
 use super::reach::{self, Extension};
 use super::read::{self, walk};
-use super::run::{self, WrittenLimits};
+use super::run;
 
 /// Longest image reference in bytes.
 const IMAGE_BYTES_MAX: usize = 512;
@@ -29,16 +30,20 @@ pub(crate) struct Service {
     pub(crate) environment: BTreeMap<String, At<String>>,
     pub(crate) working_dir: Option<String>,
     pub(crate) user: Option<User>,
+    pub(crate) groups: BTreeSet<u32>,
     pub(crate) hostname: Option<String>,
     pub(crate) mounts: Vec<At<Mount>>,
+    pub(crate) configs: Vec<At<ConfigUse>>,
     pub(crate) secrets: Vec<At<SecretUse>>,
     pub(crate) limits: WrittenLimits,
     pub(crate) expose: BTreeSet<u16>,
     pub(crate) extension: Extension,
+    /// Further names by which its callers may call it.
+    pub(crate) aliases: BTreeMap<AgentName, Place>,
     pub(crate) extra_hosts: BTreeMap<HostName, At<IpAddr>>,
-    pub(crate) restart: Option<Restart>,
+    pub(crate) restart: Option<At<Restart>>,
     pub(crate) health: Option<Health>,
-    pub(crate) depends_on: BTreeMap<AgentName, At<Condition>>,
+    pub(crate) depends_on: BTreeMap<AgentName, At<Dependency>>,
     pub(crate) stop_signal: Option<i32>,
     pub(crate) stop_grace_ms: Option<u64>,
 }
@@ -53,12 +58,15 @@ impl Service {
             environment: BTreeMap::new(),
             working_dir: None,
             user: None,
+            groups: BTreeSet::new(),
             hostname: None,
             mounts: Vec::new(),
+            configs: Vec::new(),
             secrets: Vec::new(),
             limits: WrittenLimits::default(),
             expose: BTreeSet::new(),
             extension: Extension::default(),
+            aliases: BTreeMap::new(),
             extra_hosts: BTreeMap::new(),
             restart: None,
             health: None,
@@ -82,6 +90,8 @@ pub(crate) fn service(
             f.problem(member.key_place, format!("`{key}` is not supported"), "report this as a bug");
         }
     });
+    limits::cross_check(&mut service.limits, f);
+    mounts::cross_check(&service.configs, &service.mounts, f);
     let names_image = match &member.node.value {
         Value::Map(members) => members.iter().any(|member| member.key == "image"),
         _ => true,
@@ -111,7 +121,9 @@ fn files(service: &mut Service, key: &str, member: &Member, f: &mut Findings<'_>
         "expose" => service.expose = reach::expose(node, f),
         "extra_hosts" => service.extra_hosts = reach::extra_hosts(node, f),
         "x-casemate" => service.extension = reach::extension(node, f),
-        "networks" => reach::networks(node, f),
+        "networks" => reach::networks(node, &mut service.aliases, f),
+        "container_name" => container_name(node, &mut service.aliases, f),
+        "configs" => service.configs = mounts::configs(node, f),
         "read_only" => {
             if read::truth(node, key, f) == Some(false) {
                 let what = "`read_only: false` is refused: a writable root would not be what was measured";
@@ -134,7 +146,6 @@ fn running(
     f: &mut Findings<'_>,
 ) -> bool {
     let node = &member.node;
-    let limits = &mut service.limits;
     match key {
         "command" => service.command = run::command(node, key, f),
         "entrypoint" => service.entrypoint = run::command(node, key, f),
@@ -145,29 +156,75 @@ fn running(
         }
         "user" => service.user = run::user(node, f),
         "hostname" => service.hostname = run::hostname(node, f),
-        "mem_limit" => {
-            let read = run::memory(node, key, f);
-            run::set_limit(&mut limits.memory_bytes, read, "`mem_limit` and `deploy`", f);
-        }
-        "pids_limit" => {
-            let read = run::pids(node, key, f);
-            run::set_limit(&mut limits.pids, read, "`pids_limit` and `deploy`", f);
-        }
-        "cpus" => {
-            let read = run::cpus(node, key, f);
-            run::set_limit(&mut limits.cpu_milli, read, "`cpus` and `deploy`", f);
-        }
-        "deploy" => run::deploy(node, limits, f),
-        "ulimits" => run::ulimits(node, limits, f),
+        "group_add" => service.groups = run::groups(node, f),
+        "deploy" => limits::deploy(node, &mut service.limits, &mut service.restart, f),
         "healthcheck" => service.health = run::health(node, f),
-        "restart" => service.restart = run::restart(node, f),
+        "restart" => {
+            let read = run::restart(node, f);
+            run::set_restart(&mut service.restart, read, f);
+        }
         "depends_on" => service.depends_on = run::depends_on(node, f),
         "stop_signal" => service.stop_signal = run::stop_signal(node, f),
         "stop_grace_period" => service.stop_grace_ms = run::stop_grace(node, f),
         "init" => drop(read::truth(node, key, f)),
-        _ => return false,
+        "platform" => platform(node, f),
+        "pull_policy" => pull_policy(node, f),
+        "logging" => logging(node, f),
+        _ => return limits::limit(key, node, &mut service.limits, f),
     }
     true
+}
+
+/// `container_name`: peers call a container by it, so it is one more name.
+fn container_name(node: &Node, aliases: &mut BTreeMap<AgentName, Place>, f: &mut Findings<'_>) {
+    let Some(name) = read::text(node, "container_name", f) else { return };
+    match name.parse() {
+        Ok(name) => drop(aliases.insert(name, node.place)),
+        Err(_) => {
+            let what =
+                format!("`container_name` `{}` has no effect: it is no host name here", printable(&name));
+            f.warning(node.place, what, "write 1 to 63 of a-z, 0-9, `-` and `_`, or remove it");
+        }
+    }
+}
+
+fn platform(node: &Node, f: &mut Findings<'_>) {
+    let wanted = "linux/amd64: other processors are not supported yet";
+    let read = read::parsed(node, "platform", wanted, f, |text| match text {
+        "linux/amd64" | "linux/amd64/v1" | "linux/x86_64" => Some(false),
+        "linux/amd64/v2" | "linux/amd64/v3" | "linux/amd64/v4" => Some(true),
+        _ => None,
+    });
+    if read.is_some_and(|variant| variant.value) {
+        let what = "variant of `platform` is not checked against the processor of the box";
+        f.warning(node.place, what, "write linux/amd64, or see that the box has such a processor");
+    }
+}
+
+fn pull_policy(node: &Node, f: &mut Findings<'_>) {
+    let wanted = "missing, if_not_present, never or always: an agent runs what the lock names by digest";
+    let read = read::parsed(node, "pull_policy", wanted, f, |text| match text {
+        "missing" | "if_not_present" | "never" => Some(false),
+        "always" => Some(true),
+        _ => None,
+    });
+    if read.is_some_and(|always| always.value) {
+        let what = "`pull_policy: always` has no effect: `up` runs the image that the lock names by digest";
+        f.warning(node.place, what, "import the newer image and make the lock anew");
+    }
+}
+
+fn logging(node: &Node, f: &mut Findings<'_>) {
+    walk(&keys::LOGGING, node, f, |f, key, member| {
+        let wanted = "none, local or json-file, or remove it: output is kept in the box and shown by `logs`";
+        let read = read::parsed(&member.node, key, wanted, f, |text| {
+            matches!(text, "none" | "local" | "json-file").then_some(())
+        });
+        if read.is_some() {
+            let what = "`driver` of `logging` has no effect: output is kept in the box and shown by `logs`";
+            f.warning(member.node.place, what, "remove it");
+        }
+    });
 }
 
 fn image(member: &Member, f: &mut Findings<'_>) -> Option<At<String>> {

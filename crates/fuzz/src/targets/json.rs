@@ -263,9 +263,11 @@ fn locks() -> Vec<Vec<u8>> {
         "image": {"manifest": digest("sha256", 32), "config": digest("sha256", 32), "rootfs": digest("sha256", 32)},
         "command": ["python3", "plan.py"], "environment": {"A": "b"}, "working_dir": "/",
         "user": {"uid": 1000, "gid": 1000}, "hostname": "agent", "mounts": [], "secrets": [],
-        "limits": {"memory_bytes": 67_108_864, "pids": 64, "cpu_milli": 500, "open_files": 256},
+        "limits": {"memory_bytes": 67_108_864, "pids": 64, "cpu_milli": 500, "memory_reserved_bytes": null,
+            "cpu_shares": 1024, "shm_bytes": 67_108_864, "oom_score_adj": 0, "ulimits": {"nofile": {"soft": 256, "hard": null}}},
         "seccomp_rules": digest("sha384", 48), "landlock_rules": digest("sha384", 48), "backend": "native",
-        "expose": [], "edges": [], "egress": [], "restart": {"policy": "no"}, "health": null, "depends_on": {},
+        "expose": [], "edges": [], "egress": [], "names": {}, "groups": [], "trust": "agent",
+        "restart": {"condition": "no", "attempts_max": null, "delay_ms": null, "window_ms": null}, "health": null, "depends_on": {},
         "stop": {"signal": 15, "grace_ms": 1000},
     });
     let agents = json!({"planner": agent, "scribe": agent});

@@ -49,14 +49,20 @@ pub(super) fn live(
 pub(super) fn confine(spec: &Spec, user_namespace: &OwnedFd, not_applied: &mut Vec<String>) -> Step<()> {
     const CONTROL: &str = "no-privileges";
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    for limit in &spec.rlimits {
+        let resource = resource(limit.resource)
+            .named(CONTROL, || format!("know the process limit with number {}", limit.resource))?;
+        let value = |value: u64| (value != u64::MAX).then_some(value);
+        let values = Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
+        rustix::process::setrlimit(resource, values).named(CONTROL, || format!("set {resource:?}"))?;
+    }
     let limit = |value: u32| Rlimit { current: Some(value.into()), maximum: Some(value.into()) };
-    rustix::process::setrlimit(Resource::Nofile, limit(spec.open_files))
-        .and_then(|()| rustix::process::setrlimit(Resource::Core, limit(0)))
+    rustix::process::setrlimit(Resource::Core, limit(0))
         .and_then(|()| rustix::process::setrlimit(Resource::Rtprio, limit(0)))
         .and_then(|()| rustix::process::setrlimit(Resource::Nice, limit(0)))
         .and_then(|()| rustix::process::setpriority_process(None, 0))
         .named(CONTROL, || "set limits and priority".into())?;
-    std::fs::write("/proc/self/oom_score_adj", "0")
+    std::fs::write("/proc/self/oom_score_adj", spec.oom_score_adj.to_string())
         .named(CONTROL, || "set the out-of-memory score".into())?;
     move_into_link_name_space(user_namespace.as_fd(), Some(LinkNameSpaceType::User))
         .named("user-namespace", || "enter the user namespace".into())?;
@@ -70,7 +76,8 @@ pub(super) fn confine(spec: &Spec, user_namespace: &OwnedFd, not_applied: &mut V
     }
     clear_ambient_capability_set().named(CONTROL, || "empty the ambient set".into())?;
     let (uid, gid) = (rustix::fs::Uid::from_raw(spec.uid), rustix::fs::Gid::from_raw(spec.gid));
-    rustix::thread::set_thread_groups(&[])
+    let groups: Vec<_> = spec.groups.iter().map(|group| rustix::fs::Gid::from_raw(*group)).collect();
+    rustix::thread::set_thread_groups(&groups)
         .and_then(|()| rustix::thread::set_thread_res_gid(gid, gid, gid))
         .and_then(|()| rustix::thread::set_thread_res_uid(uid, uid, uid))
         .named(CONTROL, || format!("become user {}:{}", spec.uid, spec.gid))?;
@@ -93,6 +100,22 @@ pub(super) fn confine(spec: &Spec, user_namespace: &OwnedFd, not_applied: &mut V
         not_applied,
         seccomp::load(&spec.seccomp).named("seccomp", || "load the filter".into()),
     )
+}
+
+/// The process limits that a specification may set, by Linux's numbers. Core dumps and priorities are not among them.
+const fn resource(number: u8) -> Result<Resource, rustix::io::Errno> {
+    Ok(match number {
+        0 => Resource::Cpu,
+        1 => Resource::Fsize,
+        2 => Resource::Data,
+        3 => Resource::Stack,
+        6 => Resource::Nproc,
+        7 => Resource::Nofile,
+        8 => Resource::Memlock,
+        11 => Resource::Sigpending,
+        12 => Resource::Msgqueue,
+        _ => return Err(rustix::io::Errno::INVAL),
+    })
 }
 
 fn restrict_files(spec: &Spec) -> Step<()> {

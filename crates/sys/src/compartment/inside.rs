@@ -14,7 +14,7 @@ use rustix::net::{SocketType, bind, listen, sockopt};
 
 use super::{Named, Step, unless_weaker};
 use crate::descriptors::{PACKET_DESCRIPTORS_MAX, send_packet};
-use crate::spec::{Answer, Spec};
+use crate::spec::{Answer, Config, Spec};
 use crate::syscall;
 
 /// Where the agent socket is. Same value as `protocol::agent_api::AGENT_SOCKET_PATH`, compared by a test of the warden.
@@ -23,9 +23,8 @@ pub const AGENT_SOCKET: &str = "/run/casemate/agent.sock";
 const RESOLVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 53), 53);
 /// Length of accept queues.
 const BACKLOG: i32 = 128;
-/// Size of `/run`, `/dev/shm` and the secrets.
+/// Size of `/run` and the secrets.
 const RUN_OPTIONS: &core::ffi::CStr = c"size=16m,nr_inodes=4096,mode=755";
-const SHM_OPTIONS: &core::ffi::CStr = c"size=64m,nr_inodes=4096,mode=1777";
 const SECRETS_OPTIONS: &core::ffi::CStr = c"size=4m,nr_inodes=256,mode=755,noswap";
 const SECRETS_OPTIONS_OLD: &core::ffi::CStr = c"size=4m,nr_inodes=256,mode=755";
 
@@ -51,7 +50,7 @@ pub(super) fn mounts(spec: &Spec, root: OwnedFd, volumes: Vec<OwnedFd>) -> Step<
     };
     system("proc", "/proc", c"hidepid=invisible,subset=pid", PLAIN | MountFlags::NOEXEC)?;
     system("tmpfs", "/run", RUN_OPTIONS, PLAIN | MountFlags::NOEXEC)?;
-    device_directory()?;
+    device_directory(spec.shm_bytes)?;
     for directory in ["/run/secrets", "/run/casemate"] {
         fs::create_dir(directory).named(CONTROL, || format!("create {directory}"))?;
     }
@@ -82,6 +81,9 @@ pub(super) fn mounts(spec: &Spec, root: OwnedFd, volumes: Vec<OwnedFd>) -> Step<
         attach(&tree, &volume.target)
             .named(CONTROL, || format!("mount the volume at {} (does the image have it?)", volume.target))?;
     }
+    for (number, config) in spec.configs.iter().enumerate() {
+        config_file(spec, number, config)?;
+    }
     for (name, content) in [
         ("hosts", spec.hosts.as_str()),
         ("hostname", &format!("{}\n", spec.hostname)),
@@ -102,6 +104,51 @@ pub(super) fn mounts(spec: &Spec, root: OwnedFd, volumes: Vec<OwnedFd>) -> Step<
     Ok(())
 }
 
+/// Writes a configuration file to memory and mounts it read-only where it belongs.
+fn config_file(spec: &Spec, number: usize, config: &Config) -> Step<()> {
+    const CONTROL: &str = "private-root";
+    let source = format!("/run/casemate/config-{number}");
+    let target = config.target.as_str();
+    let owner = rustix::fs::Uid::from_raw(spec.uid_base.saturating_add(config.uid));
+    let group = rustix::fs::Gid::from_raw(spec.uid_base.saturating_add(config.gid));
+    fs::write(&source, &config.content).named(CONTROL, || format!("write {source}"))?;
+    rustix::fs::chown(source.as_str(), Some(owner), Some(group))
+        .and_then(|()| rustix::fs::chmod(source.as_str(), Mode::from_raw_mode(config.mode & 0o777)))
+        .named(CONTROL, || format!("set owner and mode of {source}"))?;
+    place_for(target)?;
+    let mut flags = MountFlags::BIND | MountFlags::RDONLY | PLAIN;
+    if config.mode & 0o111 == 0 {
+        flags |= MountFlags::NOEXEC;
+    }
+    mount_bind(source.as_str(), target)
+        .and_then(|()| mount_remount(target, flags, c""))
+        .named(CONTROL, || format!("mount the config at {target}"))
+}
+
+/// Makes sure that a file can be mounted at `target`: it is there, or lies in memory of the compartment, where it and
+/// the folders above it are created. No step goes through a symbolic link.
+fn place_for(target: &str) -> Step<()> {
+    const CONTROL: &str = "private-root";
+    let missing = |path: &str| {
+        openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS).err()
+            == Some(rustix::io::Errno::NOENT)
+    };
+    let step =
+        || format!("create {target} (the image must have this file, or it must lie below /run or a tmpfs)");
+    let ends = target.char_indices().filter(|(at, c)| *c == '/' && *at > 0).map(|(at, _)| at);
+    for folder in ends.filter_map(|end| target.get(..end)) {
+        if missing(folder) {
+            rustix::fs::mkdir(folder, Mode::from_raw_mode(0o755)).named(CONTROL, step)?;
+        }
+        require_plain(folder)?;
+    }
+    if missing(target) {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        open(target, flags, Mode::from_raw_mode(0o444)).map(drop).named(CONTROL, step)?;
+    }
+    require_plain(target)
+}
+
 /// A mount target that goes through a symbolic link of the image could lie over anything, the secrets among it.
 fn require_plain(target: &str) -> Step<()> {
     openat2(CWD, target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS)
@@ -116,8 +163,9 @@ fn attach(mount: &OwnedFd, target: &str) -> Result<(), rustix::io::Errno> {
 }
 
 /// `/dev`: nodes of this agent alone (a node that two agents share carries file locks between them).
-fn device_directory() -> Step<()> {
+fn device_directory(shm_bytes: u64) -> Step<()> {
     const CONTROL: &str = "private-root";
+    let shm = super::outside::c_string(&format!("size={shm_bytes},nr_inodes=4096,mode=1777"))?;
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("tmpfs", "/dev", "tmpfs", flags, c"size=64k,nr_inodes=64,mode=755")
         .named(CONTROL, || "mount /dev".into())?;
@@ -134,7 +182,7 @@ fn device_directory() -> Step<()> {
     }
     fs::create_dir("/dev/shm")
         .map_err(|e| rustix::io::Errno::from_raw_os_error(e.raw_os_error().unwrap_or(libc::EIO)))
-        .and_then(|()| mount("tmpfs", "/dev/shm", "tmpfs", PLAIN | MountFlags::NOEXEC, SHM_OPTIONS))
+        .and_then(|()| mount("tmpfs", "/dev/shm", "tmpfs", PLAIN | MountFlags::NOEXEC, &*shm))
         .and_then(|()| mount_remount("/dev", flags | MountFlags::RDONLY, c"size=64k,nr_inodes=64,mode=755"))
         .named(CONTROL, || "finish /dev".into())
 }

@@ -172,7 +172,13 @@ mod tests {
 
         // A control group, and a foreign process in it.
         let name = casemate_sys::cgroup::box_name(&project.name, &project.project_dir());
-        let limits = casemate_sys::cgroup::GroupLimits { memory_bytes: 64 << 20, pids: 4, cpu_milli: None };
+        let limits = casemate_sys::cgroup::GroupLimits {
+            memory_bytes: 64 << 20,
+            pids: 4,
+            memory_reserved_bytes: None,
+            cpu_milli: None,
+            cpu_shares: 1024,
+        };
         casemate_sys::cgroup::Group::create(&name, "one", limits).unwrap();
         let groups = project.census().cgroups;
         assert!(!groups.is_empty());

@@ -11,6 +11,7 @@ mod happy;
 mod image;
 mod inputs;
 mod interrupts;
+mod keys;
 mod limits;
 mod offline;
 mod platform;

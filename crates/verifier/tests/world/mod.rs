@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use casemate_canon::{Sha256, Sha384, Sha512, to_canonical_json};
 use casemate_composition::lock::{
-    Agent, AgentName, Backend, ImagePin, LOCK_VERSION, Limits, Lock, Restart, Stop, User,
+    Agent, AgentName, Backend, ImagePin, LOCK_VERSION, Limits, Lock, Restart, RestartCondition, Stop, User,
 };
 use casemate_protocol::Nonce;
 use casemate_protocol::agent_token::{
@@ -78,17 +78,29 @@ pub(crate) fn agent(argument: &str) -> Agent {
         environment: BTreeMap::new(),
         working_dir: "/".into(),
         user: User { uid: 1000, gid: 1000 },
+        groups: BTreeSet::new(),
         hostname: "agent".into(),
         mounts: vec![],
         secrets: vec![],
-        limits: Limits { memory_bytes: 64 << 20, pids: 64, cpu_milli: Some(500), open_files: 256 },
+        limits: Limits {
+            memory_bytes: 64 << 20,
+            memory_reserved_bytes: None,
+            pids: 64,
+            cpu_milli: Some(500),
+            cpu_shares: 1024,
+            shm_bytes: 64 << 20,
+            oom_score_adj: 0,
+            ulimits: BTreeMap::new(),
+        },
         seccomp_rules: Sha384::of(b"seccomp"),
         landlock_rules: Sha384::of(b"landlock"),
         backend: Backend::Native,
+        trust: "agent".parse().unwrap(),
         expose: BTreeSet::new(),
         edges: BTreeSet::new(),
+        names: BTreeMap::new(),
         egress: BTreeSet::new(),
-        restart: Restart::No,
+        restart: Restart::on(RestartCondition::No),
         health: None,
         depends_on: BTreeMap::new(),
         stop: Stop { signal: 15, grace_ms: 1000 },

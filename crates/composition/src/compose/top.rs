@@ -1,0 +1,151 @@
+//! What the top level declares besides services: volumes, configs, secrets, and what it says to relying parties.
+
+use std::collections::BTreeMap;
+
+use crate::keys;
+use crate::lock::AgentName;
+use crate::problem::{Findings, printable};
+use crate::units;
+use crate::yaml::Node;
+
+use super::{RelyingParty, is_plain_name, read};
+
+/// `volumes`: key, and the volume's name.
+pub(super) fn volumes(node: &Node, f: &mut Findings<'_>) -> BTreeMap<AgentName, AgentName> {
+    let mut volumes: BTreeMap<AgentName, AgentName> = BTreeMap::new();
+    for member in read::mapping(node, "volumes", f) {
+        let mut name = None;
+        if !member.node.is_null() {
+            read::walk(&keys::VOLUME, &member.node, f, |f, key, member| {
+                let wanted = "1 to 63 of a-z, 0-9, `-` and `_`";
+                name = read::parsed(&member.node, key, wanted, f, |text| text.parse::<AgentName>().ok());
+            });
+        }
+        let Ok(key) = member.key.parse::<AgentName>() else {
+            let what =
+                format!("volume name `{}` is not made of a-z, 0-9, `-` and `_`", printable(&member.key));
+            f.problem(member.key_place, what, "rename the volume");
+            continue;
+        };
+        let place = name.as_ref().map_or(member.key_place, |name| name.place);
+        let name = name.map_or_else(|| key.clone(), |name| name.value);
+        if let Some((other, _)) = volumes.iter().find(|(_, known)| **known == name) {
+            let what = format!("volumes `{other}` and `{key}` have one name, `{name}`");
+            f.problem(place, what, "give each its own name, or keep one of the two");
+        }
+        volumes.insert(key, name);
+    }
+    volumes
+}
+
+/// `configs`: key, and the content; none where it already has its problem.
+pub(super) fn configs(
+    node: &Node,
+    environment: &BTreeMap<String, String>,
+    f: &mut Findings<'_>,
+) -> BTreeMap<String, Option<String>> {
+    let mut configs = BTreeMap::new();
+    for member in read::mapping(node, "configs", f) {
+        let mut contents: Vec<Option<String>> = Vec::new();
+        let mut refused = false;
+        if !member.node.is_null() {
+            read::walk(&keys::CONFIG, &member.node, f, |f, key, member| match key {
+                "content" => {
+                    contents.push(read::scalar(&member.node, key, f).map(|(text, _)| text.to_owned()))
+                }
+                _ => contents.push(from_environment(&member.node, key, environment, f)),
+            });
+            refused = read::mapping(&member.node, "config", f)
+                .iter()
+                .any(|member| matches!(member.key.as_str(), "file" | "external"));
+        }
+        let name = printable(&member.key);
+        if contents.len() > 1 {
+            let what = format!("config `{name}` has two contents");
+            f.problem(member.key_place, what, "keep one of `content` and `environment`");
+        } else if contents.is_empty() && !refused {
+            let what = format!("config `{name}` has no content");
+            f.problem(member.key_place, what, "write content: \"...\"");
+        }
+        if !is_plain_name(&member.key) {
+            let what = format!("config name `{name}` is not 1 to 64 of a-z, A-Z, 0-9, `_`, `-` and `.`");
+            f.problem(member.key_place, what, "rename the config");
+        }
+        configs.insert(member.key.clone(), contents.pop().flatten());
+    }
+    configs
+}
+
+fn from_environment(
+    node: &Node,
+    key: &str,
+    environment: &BTreeMap<String, String>,
+    f: &mut Findings<'_>,
+) -> Option<String> {
+    let name = read::text(node, key, f)?;
+    let value = environment.get(&name).cloned();
+    if value.is_none() {
+        f.problem(
+            node.place,
+            format!("variable `{}` is not set", printable(&name)),
+            "set it, or write `content`",
+        );
+    }
+    value
+}
+
+/// `x-casemate`.
+pub(super) fn relying_party(node: &Node, f: &mut Findings<'_>) -> RelyingParty {
+    let mut all = RelyingParty::default();
+    read::walk(&keys::TOP_X_CASEMATE, node, f, |f, key, member| match key {
+        "policy" => {
+            let wanted = "the path of a policy file, such as policy.toml";
+            let read = read::parsed(&member.node, key, wanted, f, |text| {
+                let ok = (1..=1024).contains(&text.len()) && !text.chars().any(char::is_control);
+                ok.then(|| text.to_owned())
+            });
+            all.policy = read.map(|at| at.value);
+        }
+        _ => {
+            let wanted = "whole days from 1d to 3650d, such as 30d: collateral is dated by days";
+            let read = read::parsed(&member.node, key, wanted, f, |text| {
+                let days = units::natural(text.strip_suffix('d')?)?;
+                u32::try_from(days).ok().filter(|days| (1..=3650).contains(days))
+            });
+            all.collateral_days_max = read.map(|at| at.value);
+        }
+    });
+    all
+}
+
+/// `secrets`: key, and the broker's name.
+pub(super) fn secrets(node: &Node, f: &mut Findings<'_>) -> BTreeMap<String, String> {
+    let mut secrets = BTreeMap::new();
+    for member in read::mapping(node, "secrets", f) {
+        let (mut external, mut name, mut other) = (None, None, false);
+        if !member.node.is_null() {
+            read::walk(&keys::SECRET, &member.node, f, |f, key, member| match key {
+                "external" => external = read::truth(&member.node, key, f),
+                _ => name = read::text(&member.node, key, f),
+            });
+            other = read::mapping(&member.node, "secret", f)
+                .iter()
+                .any(|member| matches!(member.key.as_str(), "file" | "environment"));
+        }
+        // A secret from a file or a variable already has its problem.
+        if external != Some(true) && !other {
+            let what = format!("secret `{}` is not external", printable(&member.key));
+            f.problem(member.key_place, what, "write external: true: secrets come from the broker");
+        }
+        let name = name.unwrap_or_else(|| member.key.clone());
+        if !is_plain_name(&name) {
+            let what = format!(
+                "secret name `{}` is not 1 to 64 of a-z, A-Z, 0-9, `_`, `-` and `.`",
+                printable(&name)
+            );
+            f.problem(member.key_place, what, "rename the secret");
+        }
+        secrets.insert(member.key.clone(), name);
+    }
+    secrets
+}

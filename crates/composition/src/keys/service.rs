@@ -1,0 +1,206 @@
+//! Keys of a service: the 92 of the specification, and ours.
+
+use super::{Extensions, FALSE, NOT_YET, Table, honoured, ignored, limited, no_effect, refused, unless};
+
+const DESCRIBES: &str = "described to people, seen by no program of the agent";
+const INFERENCE: &str = "declare the inference service under `x-casemate: egress`";
+
+/// A service.
+pub const SERVICE: Table = Table {
+    of: "service",
+    path: "services.NAME",
+    extensions: Extensions::Allowed,
+    keys: &[
+        no_effect("annotations", DESCRIBES),
+        ignored("attach", "`up` shows progress of all agents, `logs` their output"),
+        refused("build", NOT_YET, "build the image first, import it, and name it under `image`"),
+        ignored("blkio_config", "no block device belongs to one agent"),
+        refused("cap_add", "an agent holds no capability", "remove it; ports below 1024 work without one"),
+        limited("cap_drop", "accepted: all capabilities are dropped anyway"),
+        unless(
+            refused("cgroup", "sharing the control group tree shows one agent to another", "remove it"),
+            &["private"],
+        ),
+        refused("cgroup_parent", "the warden alone arranges control groups", "remove it"),
+        honoured("command"),
+        limited("configs", "mounted read-only; the image has the file, or it lies below /run or a tmpfs"),
+        limited("container_name", "another name for the agents that may call it; not the name of the agent"),
+        ignored("cpu_count", "Windows only"),
+        ignored("cpu_percent", "Windows only"),
+        limited("cpu_period", "with `cpu_quota`, as a share of a core; the box's own period stays"),
+        limited("cpu_quota", "as a share of a core in whole thousandths, as `cpus`"),
+        ignored("cpu_rt_period", "no agent runs with real-time priority"),
+        ignored("cpu_rt_runtime", "no agent runs with real-time priority"),
+        honoured("cpu_shares"),
+        honoured("cpus"),
+        refused("cpuset", NOT_YET, "use `cpus`"),
+        refused("credential_spec", "managed service accounts are a Windows matter", "remove it"),
+        limited("depends_on", "without `restart: true`"),
+        limited("deploy", "`resources`, `restart_policy` and one replica"),
+        refused("develop", NOT_YET, "import the image again after a change"),
+        refused("device_cgroup_rules", "no device enters a compartment", "remove it"),
+        refused(
+            "devices",
+            "no device enters a compartment",
+            "reach the device through a service outside the box",
+        ),
+        refused("dns", "the only resolver is the gateway's", "declare hosts under `x-casemate: egress`"),
+        ignored("dns_opt", "the only resolver is the gateway's"),
+        ignored("dns_search", "names are resolved as they are written"),
+        ignored("domainname", "an agent has a host name without domain"),
+        honoured("entrypoint"),
+        limited("env_file", "files of the project directory"),
+        honoured("environment"),
+        limited("expose", "TCP; only to agents that declare `talks-to`"),
+        limited("extends", "services of files of the project directory"),
+        refused(
+            "external_links",
+            "nothing outside the composition is reached by link",
+            "declare the host under `x-casemate: egress`",
+        ),
+        limited("extra_hosts", "addresses of hosts named under `x-casemate: egress`"),
+        refused("gpus", "no device enters a compartment", INFERENCE),
+        limited("group_add", "numeric"),
+        honoured("healthcheck"),
+        honoured("hostname"),
+        limited("image", "pinned by digest in the lock"),
+        limited("init", "accepted: the launcher's first process reaps children anyway"),
+        unless(refused("ipc", "shared memory would join two agents", "remove it"), &["private", "none"]),
+        unless(
+            refused("isolation", "it chooses between Windows runtimes", "use `x-casemate: backend`"),
+            &["default"],
+        ),
+        limited("label_file", "files of the project directory"),
+        no_effect("labels", DESCRIBES),
+        refused("links", "nobody is joined by link", "declare `x-casemate: talks-to: [\"service:port\"]`"),
+        limited("logging", "`none`, `local` and `json-file`, with a warning: output is kept in the box"),
+        ignored("mac_address", "an agent has no network card"),
+        honoured("mem_limit"),
+        limited("mem_reservation", "at most `mem_limit`; memory that the kernel takes last from the agent"),
+        ignored("mem_swappiness", "agents do not swap"),
+        limited("memswap_limit", "equal to `mem_limit`: agents do not swap"),
+        refused("models", NOT_YET, INFERENCE),
+        unless(
+            refused(
+                "network_mode",
+                "it would open a network besides the declared edges",
+                "declare `x-casemate: talks-to` and `egress`",
+            ),
+            &["none"],
+        ),
+        limited(
+            "networks",
+            "`aliases` name the agent to its callers; networks join nobody, and a warning says so",
+        ),
+        unless(refused("oom_kill_disable", "an agent over its limit would stop the box", "remove it"), FALSE),
+        limited("oom_score_adj", "0 to 1000: no agent outlives the box's own programs"),
+        refused("pid", "seeing processes of another joins two agents", "remove it: each agent has its own"),
+        honoured("pids_limit"),
+        limited("platform", "`linux/amd64`; a variant is not checked against the processor"),
+        refused("ports", NOT_YET, "use `expose` and `x-casemate: talks-to` between agents"),
+        refused("post_start", NOT_YET, "do it at the start of `command`"),
+        refused("pre_stop", NOT_YET, "do it when SIGTERM arrives"),
+        unless(
+            refused(
+                "privileged",
+                "it removes the boundary around the agent",
+                "remove it and say what it was for",
+            ),
+            FALSE,
+        ),
+        honoured("profiles"),
+        refused(
+            "provider",
+            "it runs a program on the host, outside what is measured",
+            "run the service as an agent, or declare it under `x-casemate: egress`",
+        ),
+        limited(
+            "pull_policy",
+            "`missing`, `if_not_present`, `never`, `always`: an agent runs what the lock names by digest",
+        ),
+        ignored("pull_refresh_after", "images are pinned by digest"),
+        limited("read_only", "true: the root is always read-only"),
+        limited("restart", "`no`, `always`, `on-failure[:N]`, `unless-stopped`"),
+        refused("runtime", "the launcher is the only runtime", "use `x-casemate: backend: native`"),
+        unless(refused("scale", NOT_YET, "write one service for each agent"), &["1"]),
+        limited("secrets", "mode 0400, owned by the agent's user"),
+        limited("security_opt", "`no-new-privileges:true`"),
+        honoured("shm_size"),
+        unless(refused("stdin_open", NOT_YET, "remove it: agents read nothing from a terminal"), FALSE),
+        honoured("stop_grace_period"),
+        honoured("stop_signal"),
+        refused("storage_opt", "the root is read-only", "limit each `tmpfs` by `size`"),
+        refused("sysctls", NOT_YET, "remove it; ports below 1024 are open to every agent"),
+        limited("tmpfs", "options `size` and `mode`"),
+        unless(refused("tty", NOT_YET, "remove it: agents have no terminal"), FALSE),
+        limited("ulimits", "without core dumps, real-time and raised priority"),
+        unless(
+            refused("use_api_socket", "the container engine's socket is power over the host", "remove it"),
+            FALSE,
+        ),
+        limited("user", "numeric"),
+        refused("userns_mode", "each agent has a user namespace of its own", "remove it"),
+        refused("uts", "each agent has a host name of its own", "use `hostname`"),
+        limited("volumes", "named volumes and tmpfs"),
+        refused(
+            "volumes_from",
+            "it shares all files of another agent",
+            "name the volume under `volumes` of both",
+        ),
+        honoured("working_dir"),
+        honoured("x-casemate"),
+    ],
+};
+
+/// Ours, in a service.
+pub const X_CASEMATE: Table = Table {
+    of: "x-casemate",
+    path: "services.NAME.x-casemate",
+    extensions: Extensions::Unknown,
+    keys: &[
+        honoured("talks-to"),
+        honoured("egress"),
+        limited("backend", "`native`"),
+        limited(
+            "trust",
+            "the name of a trust group, the agent's own by default; measured, for policies to read",
+        ),
+        refused("share", NOT_YET, "remove it: nothing is shared"),
+        limited("partition", "`compartment`"),
+        limited("secrets", "`file`: below /run/secrets"),
+    ],
+};
+
+/// One dependency of `depends_on` in its long form.
+pub const DEPENDENCY: Table = Table {
+    of: "depends_on",
+    path: "services.NAME.depends_on.NAME",
+    extensions: Extensions::Allowed,
+    keys: &[
+        honoured("condition"),
+        unless(refused("restart", NOT_YET, "remove it: the dependent agent is not restarted"), FALSE),
+        honoured("required"),
+    ],
+};
+
+const NO_ADDRESS: &str = "agents have no addresses of their own";
+const BY_NAME: &str = "call the agent by its service name";
+const NO_CARD: &str = "an agent has no network card";
+
+/// A network of a service in its long form.
+pub const SERVICE_NETWORK: Table = Table {
+    of: "network of a service",
+    path: "services.NAME.networks.NAME",
+    extensions: Extensions::Allowed,
+    keys: &[
+        limited("aliases", "names under which the agents that declare `talks-to` may call it"),
+        ignored("interface_name", NO_CARD),
+        refused("ipv4_address", NO_ADDRESS, BY_NAME),
+        refused("ipv6_address", NO_ADDRESS, BY_NAME),
+        refused("link_local_ips", NO_ADDRESS, "remove it"),
+        ignored("mac_address", NO_CARD),
+        refused("driver_opts", "there is no network driver", "remove it"),
+        ignored("priority", NO_CARD),
+        ignored("gw_priority", NO_CARD),
+    ],
+};
