@@ -51,7 +51,7 @@ pub(crate) struct Global {
     /// Project name [default: COMPOSE_PROJECT_NAME, else `name:` of the Compose file, else its folder]
     #[arg(short, long, value_name = "NAME", global = true)]
     pub(crate) project: Option<String>,
-    /// Answer in JSON: config, lock, image ls, image import, image pull, up, down, ps, logs, verify, ear verify, bundle, why, events; evidence is JSON always
+    /// Answer in JSON: config, lock, image, up, down, ps, logs, verify, ear verify, bundle, why, events; evidence is JSON always
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -68,7 +68,7 @@ enum Command {
     Policy(policy::PolicyArgs),
     /// Put, list and remove secrets at the project's broker
     Secret(secret::SecretArgs),
-    /// Pull, import, list and remove images
+    /// Pull, import, list, inspect and remove images
     Image(image::ImageArgs),
     /// Start all agents and show how
     Up(up::UpArgs),

@@ -111,13 +111,6 @@ impl Layout {
         self.persist(file, path)
     }
 
-    /// Stores a document and returns its digest.
-    pub(crate) fn write_document(&self, bytes: &[u8]) -> Result<Sha256, ImageError> {
-        let digest = Sha256::of(bytes);
-        self.write(&self.blob(&digest), bytes)?;
-        Ok(digest)
-    }
-
     /// Reads a small blob and compares its digest under `rule`.
     pub(crate) fn read_document(
         &self,

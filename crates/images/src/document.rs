@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::accounts::Accounts;
 use crate::compression::Compression;
 use crate::error::ImageError;
+use crate::json;
 
 pub(crate) const MEDIA_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Docker's names for the same (distribution project, image manifest version 2, schema 2).
@@ -138,6 +139,10 @@ pub(crate) struct Manifest {
 pub(crate) struct Config {
     pub(crate) architecture: String,
     pub(crate) os: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) variant: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) created: Option<String>,
     #[serde(default)]
     pub(crate) config: Execution,
     pub(crate) rootfs: Rootfs,
@@ -157,6 +162,8 @@ pub(crate) struct Execution {
     pub(crate) working_dir: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) labels: Option<BTreeMap<String, String>>,
 }
 
 /// The layers by the digests of their unpacked bytes.
@@ -174,9 +181,10 @@ fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<
 
 /// Reads a document of kind `what`.
 pub(crate) fn parse<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, ImageError> {
-    serde_json::from_slice(bytes).map_err(|error| ImageError::Malformed {
+    let parsed = json::require_unique(bytes).and_then(|()| serde_json::from_slice(bytes));
+    parsed.map_err(|error| ImageError::Malformed {
         what,
-        problem: error.to_string().chars().take(200).collect(),
+        problem: error.to_string().chars().filter(|c| !c.is_control()).take(200).collect(),
     })
 }
 
@@ -223,7 +231,7 @@ fn is_ours(platform: &Platform) -> bool {
         && platform.variant.as_deref().is_none_or(|variant| variant.is_empty() || variant == first)
 }
 
-fn name_of(platform: &Platform) -> String {
+pub(crate) fn name_of(platform: &Platform) -> String {
     let variant = platform.variant.as_deref().filter(|variant| !variant.is_empty());
     let variant = variant.map(|variant| format!("/{variant}")).unwrap_or_default();
     format!("{}/{}{variant}", platform.os, platform.architecture)

@@ -79,7 +79,6 @@ impl Store {
         request: &ImportRequest,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Imported, ImageError> {
-        let _use = self.start_use()?;
         let files = self.open_source(source, progress)?;
         let format = match request.format {
             Some(format) => format,

@@ -4,7 +4,7 @@
 //! unpacked: an ingest that fails or is dropped leaves nothing. Every byte is compared with the
 //! digest that the caller or a verified document names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -21,13 +21,13 @@ use crate::hash::{Hashing, hash_file};
 use crate::lockfile::Held;
 use crate::progress::{Meter, Progress, Step};
 use crate::reference::parse_reference;
-use crate::rootfs;
+use crate::rootfs::{self, BuiltRootfs};
 use crate::store::{ImageInfo, Store};
 use crate::unpack::{self, Guard, Layer};
 
 /// Annotations of a named image: where it came from, when, and through which indexes.
-const NOTE_ORIGIN: &str = "dev.casemate.image.origin";
-const NOTE_TIME: &str = "dev.casemate.image.stored";
+pub(crate) const NOTE_ORIGIN: &str = "dev.casemate.image.origin";
+pub(crate) const NOTE_TIME: &str = "dev.casemate.image.stored";
 const NOTE_INDEXES: &str = "dev.casemate.image.indexes";
 /// Longest description of where an image came from, in bytes.
 const ORIGIN_BYTES_MAX: usize = 512;
@@ -167,19 +167,62 @@ impl Ingest<'_> {
         let layers = self.layers(&document, &config)?;
         let Store { layout, limits } = self.store;
         // Whatever would refuse the image later refuses it before anything is kept.
-        if let Some(build) = self.store.built_file(&key)? {
-            document::parse_run(config.config, &build.accounts)?;
-            check_layers(layers, limits, progress)?;
-            self.keep_blobs(manifest, &document)?;
-        } else {
-            let built = rootfs::build(layers, &layout.tmp(), limits, progress)?;
-            document::parse_run(config.config, &built.accounts)?;
-            self.keep_blobs(manifest, &document)?;
-            self.store.keep_rootfs(&key, built)?;
+        let built = match self.store.built_whole(&key)? {
+            Some(build) => {
+                check_layers(layers, limits, progress)?;
+                document::parse_run(config.config, &build.accounts)?;
+                None
+            }
+            None => {
+                let built = rootfs::build(layers, &layout.tmp(), limits, progress)?;
+                document::parse_run(config.config, &built.accounts)?;
+                Some(built)
+            }
+        };
+        let mut placed = BTreeSet::new();
+        let kept = self.keep(reference, manifest, &document, (&key, built), &mut placed);
+        if kept.is_err() {
+            // The disk is full, say. The lock goes first: only a store that nobody uses is cleaned.
+            let Self { store, dir, _use, .. } = self;
+            drop((dir, _use));
+            store.take_back(&placed);
         }
-        let info = self.store.describe(manifest, progress)?;
-        let size = fs::metadata(layout.blob(manifest)).map_or(0, |metadata| metadata.len());
-        self.store.name_image(reference, manifest, size, notes(&self.origin, &self.indexes))?;
+        kept
+    }
+
+    /// Moves everything to its place and gives it its name; notes in `placed` what is new there.
+    fn keep(
+        &self,
+        reference: &str,
+        digest: &Sha256,
+        manifest: &Manifest,
+        (key, built): (&Sha256, Option<BuiltRootfs>),
+        placed: &mut BTreeSet<PathBuf>,
+    ) -> Result<ImageInfo, ImageError> {
+        let layout = &self.store.layout;
+        let mut note = |path: PathBuf| {
+            if !path.exists() {
+                placed.insert(path);
+            }
+        };
+        if let Some(built) = &built {
+            note(layout.erofs_file(&built.digest));
+            note(layout.build(key));
+        }
+        let layers = manifest.layers.iter().map(|layer| &layer.digest);
+        for digest in layers.chain([&manifest.config.digest, digest]).chain(&self.indexes) {
+            let staged = self.staged(digest);
+            if staged.exists() {
+                note(layout.blob(digest));
+                layout.rename(&staged, &layout.blob(digest))?;
+            }
+        }
+        if let Some(built) = built {
+            self.store.keep_rootfs(key, built)?;
+        }
+        let info = self.store.describe(digest, &mut |_| {})?;
+        let size = fs::metadata(layout.blob(digest)).map_or(0, |metadata| metadata.len());
+        self.store.name_image(reference, digest, size, notes(&self.origin, &self.indexes))?;
         Ok(info)
     }
 
@@ -217,19 +260,6 @@ impl Ingest<'_> {
             Ok(found) => descriptor.require_size(found.len()),
             Err(_) => Err(ImageError::NotFound { what: descriptor.digest.to_string() }),
         }
-    }
-
-    /// Moves what arrived to its place.
-    fn keep_blobs(&self, digest: &Sha256, manifest: &Manifest) -> Result<(), ImageError> {
-        let layers = manifest.layers.iter().map(|layer| &layer.digest);
-        let all = layers.chain([&manifest.config.digest, digest]).chain(&self.indexes);
-        for digest in all {
-            let staged = self.staged(digest);
-            if staged.exists() {
-                self.store.layout.rename(&staged, &self.store.layout.blob(digest))?;
-            }
-        }
-        Ok(())
     }
 
     fn staged(&self, digest: &Sha256) -> PathBuf {

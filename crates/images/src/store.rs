@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use casemate_canon::Sha256;
 use casemate_composition::lock::User;
@@ -15,6 +15,7 @@ use crate::document::{
     self, ANNOTATION_NAME, Config, Descriptor, Index, MEDIA_INDEX, MEDIA_MANIFEST, Manifest,
 };
 use crate::error::ImageError;
+use crate::hash::hash_file;
 use crate::ingest;
 use crate::limits::{BUILD_RECORD_BYTES_MAX, IMAGES_MAX, LOCK_WAIT_MS_MAX, Limits};
 use crate::lockfile::{self, Held, Sharing};
@@ -62,15 +63,6 @@ pub(crate) struct Build {
     pub(crate) accounts: Accounts,
 }
 
-/// One image of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedImage {
-    /// Its name.
-    pub reference: String,
-    /// Digest of its manifest.
-    pub manifest: Sha256,
-}
-
 /// What a collection removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GcReport {
@@ -96,7 +88,7 @@ impl Store {
             store.layout.mark()?;
         }
         if let Ok(_alone) = lockfile::take(&store.layout.use_lock(), Sharing::Exclusive, 0) {
-            store.remove_unfinished(&mut GcReport::default())?;
+            find_others(&store.layout.tmp(), &BTreeSet::new(), &|_| Found::Remove, &mut GcReport::default())?;
         }
         Ok(store)
     }
@@ -113,26 +105,16 @@ impl Store {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<ImageInfo, ImageError> {
         let _use = self.start_use()?;
-        let digest = match reference_or_digest.parse::<Sha256>() {
-            Ok(digest) => self.chosen_from(&digest)?.unwrap_or(digest),
-            Err(_) => self.find(parse_reference(reference_or_digest)?)?,
-        };
+        let digest = self.resolve(reference_or_digest)?;
         self.describe(&digest, progress)
     }
 
-    /// All images with a name, in the order of names.
-    pub fn list(&self) -> Result<Vec<ListedImage>, ImageError> {
-        let index = self.read_index()?;
-        let mut images: Vec<_> = index
-            .manifests
-            .into_iter()
-            .filter_map(|entry| {
-                let reference = entry.annotations.get(ANNOTATION_NAME)?.clone();
-                Some(ListedImage { reference, manifest: entry.digest })
-            })
-            .collect();
-        images.sort_by(|a, b| a.reference.cmp(&b.reference));
-        Ok(images)
+    /// The manifest that is meant.
+    pub(crate) fn resolve(&self, reference_or_digest: &str) -> Result<Sha256, ImageError> {
+        match reference_or_digest.parse::<Sha256>() {
+            Ok(digest) => Ok(self.chosen_from(&digest)?.unwrap_or(digest)),
+            Err(_) => self.find(parse_reference(reference_or_digest)?),
+        }
     }
 
     /// Takes a name away. Its content stays until [`Store::gc`].
@@ -152,7 +134,23 @@ impl Store {
     /// Removes all content that no named image needs. Waits until nobody else uses the store.
     /// An EROFS file that is mounted stays readable there.
     pub fn gc(&self) -> Result<GcReport, ImageError> {
-        let _alone = lockfile::take(&self.layout.use_lock(), Sharing::Exclusive, LOCK_WAIT_MS_MAX)?;
+        self.collect(LOCK_WAIT_MS_MAX, &|_| Found::Remove)
+    }
+
+    /// What [`Store::gc`] would remove now.
+    pub fn gc_preview(&self) -> Result<GcReport, ImageError> {
+        self.collect(LOCK_WAIT_MS_MAX, &|_| Found::Count)
+    }
+
+    /// Removes those of the files that no named image needs, if nobody else uses the store now;
+    /// otherwise they stay for a collection.
+    pub(crate) fn take_back(&self, placed: &BTreeSet<PathBuf>) {
+        let found = |path: &Path| if placed.contains(path) { Found::Remove } else { Found::Count };
+        let _ = self.collect(0, &found);
+    }
+
+    fn collect(&self, wait_ms_max: u64, found: &dyn Fn(&Path) -> Found) -> Result<GcReport, ImageError> {
+        let _alone = lockfile::take(&self.layout.use_lock(), Sharing::Exclusive, wait_ms_max)?;
         let mut blobs = BTreeSet::new();
         let mut builds = BTreeSet::new();
         let mut erofs = BTreeSet::from([OsString::from("builds")]);
@@ -168,10 +166,14 @@ impl Store {
             }
         }
         let mut report = GcReport::default();
-        remove_others(&self.layout.blobs(), &blobs, &mut report)?;
-        remove_others(&self.layout.builds(), &builds, &mut report)?;
-        remove_others(&self.layout.erofs(), &erofs, &mut report)?;
-        self.remove_unfinished(&mut report)?;
+        for (directory, keep) in [
+            (self.layout.blobs(), blobs),
+            (self.layout.builds(), builds),
+            (self.layout.erofs(), erofs),
+            (self.layout.tmp(), BTreeSet::new()),
+        ] {
+            find_others(&directory, &keep, found, &mut report)?;
+        }
         Ok(report)
     }
 
@@ -258,6 +260,15 @@ impl Store {
         Ok(self.built(key)?.filter(|build| self.layout.erofs_file(&build.rootfs).exists()))
     }
 
+    /// The same, if the file is what it was: a damaged one is built again.
+    pub(crate) fn built_whole(&self, key: &Sha256) -> Result<Option<Build>, ImageError> {
+        let Some(build) = self.built(key)? else { return Ok(None) };
+        let path = self.layout.erofs_file(&build.rootfs);
+        let Some(mut file) = blob::open(&path)? else { return Ok(None) };
+        let whole = hash_file(&mut file, &path, &mut |_| {})? == build.rootfs;
+        Ok(Some(build).filter(|_| whole))
+    }
+
     /// What was built under this key. A record that does not parse is none: it is built again.
     fn built(&self, key: &Sha256) -> Result<Option<Build>, ImageError> {
         let bytes = blob::read_bounded(&self.layout.build(key), BUILD_RECORD_BYTES_MAX)?;
@@ -302,7 +313,7 @@ impl Store {
         Ok(entries.find(|entry| ingest::indexes_of(entry).any(|index| index == *digest)).map(|e| e.digest))
     }
 
-    fn read_index(&self) -> Result<Index, ImageError> {
+    pub(crate) fn read_index(&self) -> Result<Index, ImageError> {
         match blob::read_bounded(&self.layout.index(), self.limits.document_bytes_max)? {
             Some(bytes) => document::parse("image index", &bytes),
             None => Ok(Index::empty()),
@@ -319,20 +330,24 @@ impl Store {
         change(&mut index)?;
         self.layout.write(&self.layout.index(), &document::to_bytes("image index", &index)?)
     }
-
-    fn remove_unfinished(&self, report: &mut GcReport) -> Result<(), ImageError> {
-        remove_others(&self.layout.tmp(), &BTreeSet::new(), report)
-    }
 }
 
 fn is_named(entry: &Descriptor, reference: &str) -> bool {
     entry.annotations.get(ANNOTATION_NAME).is_some_and(|name| name == reference)
 }
 
-/// Removes everything in `directory` that is not in `keep`.
-fn remove_others(
+/// What is done with what nobody needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Remove,
+    Count,
+}
+
+/// Finds everything in `directory` that is not in `keep`.
+fn find_others(
     directory: &Path,
     keep: &BTreeSet<OsString>,
+    found: &dyn Fn(&Path) -> Found,
     report: &mut GcReport,
 ) -> Result<(), ImageError> {
     let failed = |error| ImageError::io("clear", directory, &error);
@@ -342,10 +357,10 @@ fn remove_others(
             continue;
         }
         let metadata = entry.metadata().map_err(failed)?;
-        if metadata.is_dir() {
-            fs::remove_dir_all(entry.path()).map_err(failed)?;
-        } else {
-            fs::remove_file(entry.path()).map_err(failed)?;
+        match (found(&entry.path()), metadata.is_dir()) {
+            (Found::Count, _) => {}
+            (Found::Remove, true) => fs::remove_dir_all(entry.path()).map_err(failed)?,
+            (Found::Remove, false) => fs::remove_file(entry.path()).map_err(failed)?,
         }
         report.files = report.files.saturating_add(1);
         report.bytes = report.bytes.saturating_add(metadata.len());

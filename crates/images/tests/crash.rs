@@ -4,14 +4,15 @@
 mod common;
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use casemate_canon::Sha256;
 use casemate_images::{ImageError, Store};
-use common::{append, files_below, import, small_tar};
+use common::{LAYER_GZIP, LAYER_TAR, Parts, append, files_below, import, ingest, small_tar};
 use rustix::mount::MountFlags;
 
 /// Tells the child below which store to import into.
@@ -37,8 +38,12 @@ fn long_tar() -> Vec<u8> {
 
 /// Runs the ignored test below in a process of its own.
 fn start_import(store: &Path, name: &str) -> Child {
+    start("child_that_imports", store, name)
+}
+
+fn start(test: &str, store: &Path, name: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "child_that_imports"])
+        .args(["--ignored", "--exact", test])
         .env(STORE, store)
         .env(NAME, name)
         .stdin(Stdio::null())
@@ -70,6 +75,88 @@ fn child_that_imports() {
     let Some(store) = std::env::var_os(STORE) else { return };
     let store = Store::open(Path::new(&store)).unwrap();
     import(&store, &std::env::var(NAME).unwrap(), &long_tar()).unwrap();
+}
+
+/// An image of three layers, each of some megabytes, and two of them compressed.
+fn layered() -> Parts {
+    let layer = |number: u8, compress: bool| {
+        let mut tar = tar::Builder::new(Vec::new());
+        for file in 0..200_u32 {
+            let path = format!("l{number}/f{file}");
+            append(&mut tar, tar::EntryType::Regular, &path, "", &file.to_le_bytes());
+        }
+        append(&mut tar, tar::EntryType::Regular, &format!("l{number}/large"), "", &vec![number; 3 << 20]);
+        let tar = tar.into_inner().unwrap();
+        let diff_id = Sha256::of(&tar);
+        if !compress {
+            return (LAYER_TAR, tar, diff_id);
+        }
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&tar).unwrap();
+        (LAYER_GZIP, encoder.finish().unwrap(), diff_id)
+    };
+    Parts::new(&[layer(1, true), layer(2, false), layer(3, true)])
+}
+
+#[test]
+#[ignore = "run by the other tests of this file, in a process of its own"]
+fn child_that_ingests() {
+    let Some(store) = std::env::var_os(STORE) else { return };
+    let store = Store::open(Path::new(&store)).unwrap();
+    ingest(&store, &std::env::var(NAME).unwrap(), &layered()).unwrap();
+}
+
+#[test]
+fn concurrent_ingests_of_one_image_all_arrive_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let children: Vec<Child> = (0..4).map(|_| start("child_that_ingests", dir.path(), "app:1")).collect();
+    children.into_iter().for_each(finish);
+    let store = Store::open(dir.path()).unwrap();
+    let info = store.info("app:1").unwrap();
+    store.verified_rootfs(&info.manifest, &info.config, &info.rootfs, &mut |_| {}).unwrap();
+    let files = files_below(dir.path());
+    // Five blobs, one root file system with its record, the index, the marker: nothing twice.
+    assert_eq!(files.len(), 9, "{files:?}");
+    assert_eq!(store.gc().unwrap().files, 0);
+}
+
+#[test]
+fn ingests_killed_at_any_moment_leave_nothing_and_the_next_one_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let began = Instant::now();
+    finish(start("child_that_ingests", dir.path(), "app:1"));
+    let whole_ms = u64::try_from(began.elapsed().as_millis()).unwrap();
+    let after = files_below(dir.path());
+    store.remove("app:1").unwrap();
+    store.gc().unwrap();
+    let before = files_below(dir.path());
+
+    let (mut interrupted, mut finished) = (0, 0);
+    // Moments spread over the whole run, in another order each time than the run's own steps.
+    for round in 0..24_u64 {
+        let mut child = start("child_that_ingests", dir.path(), "app:1");
+        thread::sleep(Duration::from_millis(whole_ms * ((round * 7) % 24) / 22));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // The build tool ends with its parent, but not at the same instant.
+        thread::sleep(Duration::from_millis(20));
+        let store = Store::open(dir.path()).unwrap();
+        assert!(fs::read_dir(dir.path().join("tmp")).unwrap().next().is_none());
+        // What has a name is whole.
+        for image in store.list().unwrap() {
+            let info = store.info(&image.reference).unwrap();
+            store.verified_rootfs(&info.manifest, &info.config, &info.rootfs, &mut |_| {}).unwrap();
+            store.remove(&image.reference).unwrap();
+            finished += 1;
+        }
+        interrupted += u32::from(files_below(dir.path()).len() < after.len());
+        store.gc().unwrap();
+        assert_eq!(files_below(dir.path()), before);
+    }
+    assert!(interrupted >= 8, "{interrupted} interrupted, {finished} finished");
+    finish(start("child_that_ingests", dir.path(), "app:1"));
+    assert_eq!(files_below(dir.path()), after);
 }
 
 #[test]

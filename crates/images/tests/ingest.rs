@@ -209,6 +209,69 @@ fn chooses_this_machines_platform_and_keeps_the_index() {
 }
 
 #[test]
+fn tells_all_about_an_image_and_finds_it_by_its_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut parts = Parts::new(&[
+        (LAYER_TAR, small_tar(), Sha256::of(&small_tar())),
+        (LAYER_GZIP, gzip(&small_tar()), Sha256::of(&small_tar())),
+    ]);
+    let mut config: Value = serde_json::from_slice(&parts.config).unwrap();
+    config["config"]["Labels"] = json!({"one": "1"});
+    config["created"] = json!("2026-01-02T03:04:05Z");
+    config["variant"] = json!("v1");
+    parts.config = serde_json::to_vec(&config).unwrap();
+    let mut manifest: Value = serde_json::from_slice(&parts.manifest).unwrap();
+    manifest["config"] = descriptor("application/vnd.oci.image.config.v1+json", &parts.config);
+    parts.manifest = serde_json::to_vec(&manifest).unwrap();
+    let index = index_of(&[entry(MANIFEST, &parts.manifest, "linux", "amd64", None)]);
+
+    let mut taken = store.ingest("a registry\u{7} somewhere").unwrap();
+    give(&mut taken, &index).unwrap();
+    give(&mut taken, &parts.manifest).unwrap();
+    for bytes in [&parts.config, &parts.layers[0], &parts.layers[1]] {
+        write_blob(&taken, bytes).unwrap();
+    }
+    let info = taken.finish("app:1", &parts.digest(), &mut |_| {}).unwrap();
+
+    let found = store.inspect(&Sha256::of(&index).to_string(), &mut |_| {}).unwrap();
+    assert_eq!(found, store.inspect("app:1", &mut |_| {}).unwrap());
+    assert_eq!(found.info, info);
+    assert_eq!(store.info(&Sha256::of(&index).to_string()), Ok(info.clone()));
+    assert_eq!(found.references, ["app:1"]);
+    assert_eq!(found.platform, "linux/amd64/v1");
+    assert_eq!(found.created.as_deref(), Some("2026-01-02T03:04:05Z"));
+    assert_eq!(found.labels["one"], "1");
+    assert_eq!(found.source.origin.as_deref(), Some("a registry\u{fffd} somewhere"));
+    assert_eq!(found.source.indexes, [Sha256::of(&index)]);
+    let layers: Vec<_> =
+        found.layers.iter().map(|layer| (layer.digest, layer.diff_id, layer.bytes)).collect();
+    let of = |stored: &[u8]| (Sha256::of(stored), Sha256::of(&small_tar()), stored.len() as u64);
+    assert_eq!(layers, [of(&parts.layers[0]), of(&parts.layers[1])]);
+
+    let listed = store.list().unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].layers_bytes, Some(info.layers_bytes));
+    assert_eq!(listed[0].rootfs_bytes, Some(info.rootfs_bytes));
+    assert!(listed[0].source.stored_seconds.unwrap() > 1_700_000_000);
+}
+
+#[test]
+fn a_preview_of_a_collection_removes_nothing_and_is_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    ingest(&store, "one", &Parts::plain(&small_tar())).unwrap();
+    assert_eq!(store.gc_preview().unwrap().files, 0);
+    store.remove("one").unwrap();
+    let before = files_below(dir.path());
+    let preview = store.gc_preview().unwrap();
+    assert_eq!(files_below(dir.path()), before);
+    assert_eq!(preview.files, 5);
+    assert_eq!(store.gc().unwrap(), preview);
+    assert_eq!(files_below(dir.path()), ["index.json", "oci-layout"]);
+}
+
+#[test]
 fn refuses_an_index_without_this_machines_platform_and_says_what_there_is() {
     let entries = [
         entry(MANIFEST, b"one", "linux", "arm64", Some("v8")),

@@ -31,11 +31,24 @@ enum ImageCommand {
     /// List the images
     #[command(before_help = "Example: casemate image ls")]
     Ls,
-    /// Remove an image
+    /// Show all about an image: what pins it, how it runs, its layers, where it came from
+    #[command(before_help = "Example: casemate image inspect demo/python:1")]
+    Inspect {
+        /// Image name, or digest of its manifest or index
+        reference: String,
+    },
+    /// Take the name of an image away; `image gc` then frees the space
     #[command(before_help = "Example: casemate image rm demo/python:1")]
     Rm {
         /// Image name
         reference: String,
+    },
+    /// Remove what no named image needs
+    #[command(before_help = "Example: casemate image gc --dry-run")]
+    Gc {
+        /// Say what would be removed, and remove nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -82,11 +95,17 @@ pub(crate) fn run(global: &Global, args: ImageArgs) -> Outcome {
         ImageCommand::Import(args) => inputs::import_image(global, &store, &args),
         ImageCommand::Pull(args) => pull::run(global, &store, &args),
         ImageCommand::Ls => list(global, &store),
+        ImageCommand::Inspect { reference } => inputs::inspect_image(global, &store, &reference),
         ImageCommand::Rm { reference } => {
             store.remove(&reference).map_err(|error| inputs::image_failure(&error))?;
-            lines::print(format!("removed {reference}"));
+            if global.json {
+                lines::print(serde_json::json!({ "removed": reference }));
+            } else {
+                lines::print(format!("removed {reference}"));
+            }
             Ok(0)
         }
+        ImageCommand::Gc { dry_run } => collect(global, &store, dry_run),
     }
 }
 
@@ -102,6 +121,20 @@ fn list(global: &Global, store: &casemate_images::Store) -> Outcome {
     }
     for image in &images {
         lines::print(inputs::image_line(image));
+    }
+    Ok(0)
+}
+
+fn collect(global: &Global, store: &casemate_images::Store, dry_run: bool) -> Outcome {
+    let report = if dry_run { store.gc_preview() } else { store.gc() };
+    let report = report.map_err(|error| inputs::image_failure(&error))?;
+    if global.json {
+        lines::print(serde_json::json!({
+            "removed": !dry_run, "files": report.files, "bytes": report.bytes,
+        }));
+    } else {
+        let what = if dry_run { "would remove" } else { "removed" };
+        lines::print(format!("{what} {} files, {}", report.files, inputs::bytes_text(report.bytes)));
     }
     Ok(0)
 }
