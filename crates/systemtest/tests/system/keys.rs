@@ -45,8 +45,8 @@ fn what_the_compose_file_asks_for_holds_in_the_box() {
         "name: keys\nservices:\n{server}{named}{gives_up}{caller}configs:\n  conf: {{ content: setting-one }}\n"
     );
     fs::write(project.file("compose.yaml"), text).unwrap();
-    project.write_policy(&[]);
     crate::image::link_into(&project.home());
+    project.write_policy(&[]);
     let began = Instant::now();
     project.up();
 
