@@ -181,7 +181,7 @@ fn read_variables(
     let listed = shell.get("COMPOSE_ENV_FILES").map_or("", String::as_str);
     let disabled =
         shell.get("COMPOSE_DISABLE_ENV_FILE").is_some_and(|value| matches!(value.as_str(), "1" | "true"));
-    let default = here.join(".env");
+    let default = if here == Path::new(".") { PathBuf::from(".env") } else { here.join(".env") };
     let paths: Vec<PathBuf> = if !global.env_file.is_empty() {
         global.env_file.clone()
     } else if !listed.is_empty() {

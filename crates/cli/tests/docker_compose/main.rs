@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod program;
+mod same;
 
 use std::fs;
 use std::path::{Path, PathBuf};
