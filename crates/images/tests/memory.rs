@@ -36,7 +36,9 @@ fn write_tar(out: impl Write, mib: u64) {
     header.set_path("large").unwrap();
     header.set_size(mib << 20);
     header.set_mode(0o644);
-    (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header.set_cksum();
     tar.append(&header, std::io::Read::take(std::io::repeat(0x5a), mib << 20)).unwrap();
     tar.into_inner().unwrap().flush().unwrap();
