@@ -8,10 +8,10 @@ use std::io::{ErrorKind, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use casemate_composition::Problems;
 use casemate_composition::compose::{self, RelyingParty};
 use casemate_composition::load::{self, Files, Interpolation, Loaded, ReadError, Request, Text};
 use casemate_composition::problem::Problem;
+use casemate_composition::{Problems, suggest};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
@@ -133,7 +133,27 @@ impl ComposeFile {
 
     /// Loads the composition. `Err(Ok(…))` has what is wrong with it.
     pub(crate) fn load(&self, interpolation: Interpolation) -> Result<Loaded, Result<Problems, Failure>> {
-        let directory = canonical(&self.directory).map_err(Err)?;
+        self.requested(interpolation, |request, files| load::load(request, files)).map_err(Err)?.map_err(Ok)
+    }
+
+    /// An override that makes it strict, where there is something to change.
+    pub(crate) fn suggest(&self) -> Outcome<Option<String>> {
+        self.requested(Interpolation::Done, |request, files| suggest::overrides(request, files))
+    }
+
+    /// The same with one more file over it.
+    pub(crate) fn with(mut self, path: &Path, text: &str) -> Self {
+        self.files.push((path.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Calls `take` with what is to be loaded and the folder that it is loaded from.
+    fn requested<T>(
+        &self,
+        interpolation: Interpolation,
+        take: impl FnOnce(&Request<'_>, &mut Folder) -> T,
+    ) -> Outcome<T> {
+        let directory = canonical(&self.directory)?;
         let shown: Vec<String> = self.files.iter().map(|(path, _)| path.display().to_string()).collect();
         let files = shown.iter().zip(&self.files).map(|(name, (_, text))| Text { name, text }).collect();
         let prefix = match self.directory.to_str() {
@@ -151,8 +171,7 @@ impl ComposeFile {
             project_default: default.filter(|name| !name.is_empty()),
             interpolation,
         };
-        let mut files = Folder::open(&directory).map_err(Err)?;
-        load::load(&request, &mut files).map_err(Ok)
+        Ok(take(&request, &mut Folder::open(&directory)?))
     }
 }
 

@@ -60,7 +60,7 @@ fn without_terminal_and_flags_it_names_the_flags_and_writes_nothing() {
 #[test]
 fn on_a_terminal_it_asks_two_questions_and_takes_the_answers() {
     let (_keep, dir) = folder("My Desk");
-    let output = on_a_terminal(&dir, "init", "3\n2\nshell\n");
+    let output = on_a_terminal(&dir, "init", "4\n2\nshell\n");
     assert_eq!(output.code, 0, "{}", output.stdout);
     assert_eq!(output.stdout.matches("What are your agents").count(), 2, "{}", output.stdout);
     assert_eq!(output.stdout.matches("What do they run").count(), 1, "{}", output.stdout);
@@ -93,7 +93,7 @@ fn it_says_three_commands_that_come_next() {
     assert_eq!(output.code, 0, "{}", output.stderr);
     assert_eq!(
         output.stdout,
-        "wrote b.yaml; next:\n  casemate image import demo/a:1 --tar FILE\n  \
+        "wrote b.yaml; next:\n  casemate image pull demo/a:1\n  \
          head -c 32 /dev/urandom | casemate -f b.yaml secret put signing_key\n  \
          casemate -f b.yaml policy write && casemate -f b.yaml up\n"
     );
@@ -130,4 +130,81 @@ fn names_that_would_mean_something_else_in_the_file_are_refused() {
         assert_eq!(output.code, 2, "{args:?}");
         assert!(!dir.join("compose.yaml").exists(), "{args:?}");
     }
+}
+
+/// A folder with the files of an example.
+fn example(name: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+    let (keep, dir) = folder(name);
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/corpus").join(name);
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        if !matches!(entry.file_name().to_str().unwrap(), "strict.yaml" | "override.yaml" | "problems.txt") {
+            fs::copy(entry.path(), dir.join(entry.file_name())).unwrap();
+        }
+    }
+    (keep, dir)
+}
+
+#[test]
+fn of_an_existing_file_it_says_what_is_refused_and_writes_an_override_that_makes_it_strict() {
+    let (_keep, dir) = example("web-postgres");
+    let before = fs::read(dir.join("compose.yaml")).unwrap();
+    let output = casemate(&dir, &["init", "--template", "existing"]);
+    assert_eq!(output.code, 0, "{}{}", output.stdout, output.stderr);
+    assert!(output.stderr.contains("error: compose.yaml:5:5: `ports`"), "{}", output.stderr);
+    assert!(output.stderr.contains("  5 |     ports:\n"), "{}", output.stderr);
+    assert!(
+        output.stdout.contains("casemate -f compose.yaml -f compose.casemate.yaml up"),
+        "{}",
+        output.stdout
+    );
+    assert_eq!(fs::read(dir.join("compose.yaml")).unwrap(), before);
+    let over = fs::read_to_string(dir.join("compose.casemate.yaml")).unwrap();
+    assert!(over.contains("talks-to: [\"db:5432\"]"), "{over}");
+    let both = ["-f", "compose.yaml", "-f", "compose.casemate.yaml", "config", "--quiet"];
+    let accepted = casemate(&dir, &both);
+    assert_eq!(accepted.code, 0, "{}", accepted.stderr);
+
+    let again = casemate(&dir, &["init", "--template", "existing"]);
+    assert_eq!(again.code, 2);
+    assert!(again.stderr.contains("compose.casemate.yaml: there is a file already"), "{}", again.stderr);
+    assert_eq!(casemate(&dir, &["init", "--template", "existing", "--force"]).code, 0);
+}
+
+#[test]
+fn what_no_override_can_decide_is_left_and_the_exit_code_says_so() {
+    let (_keep, dir) = example("workflow-queue");
+    let output = casemate(&dir, &["init", "--template", "existing"]);
+    assert_eq!(output.code, 2, "{}", output.stderr);
+    assert!(output.stdout.contains("left to you"), "{}", output.stdout);
+    assert_eq!(output.stderr.matches("`SECURE_COOKIE` is plain `no`").count(), 2, "{}", output.stderr);
+    assert_eq!(output.stderr.matches("`ports` is not supported yet").count(), 1, "{}", output.stderr);
+    assert!(dir.join("compose.casemate.yaml").exists());
+}
+
+#[test]
+fn a_file_that_is_accepted_gets_no_override() {
+    let (_keep, dir) = example("cron-job");
+    let output = casemate(&dir, &["init", "--template", "existing"]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert!(output.stdout.starts_with("accepted as it is"), "{}", output.stdout);
+    assert!(output.stderr.contains("warning: compose.yaml:"), "{}", output.stderr);
+    assert!(!dir.join("compose.casemate.yaml").exists());
+}
+
+#[test]
+fn on_a_terminal_the_second_question_is_which_file() {
+    let (_keep, dir) = example("web-postgres");
+    fs::rename(dir.join("compose.yaml"), dir.join("site.yaml")).unwrap();
+    let output = on_a_terminal(&dir, "init", "3\nnone.yaml\nsite.yaml\n");
+    assert_eq!(output.code, 0, "{}", output.stdout);
+    assert!(output.stdout.contains("none.yaml is not there"), "{}", output.stdout);
+    assert!(output.stdout.contains("casemate -f site.yaml -f compose.casemate.yaml up"), "{}", output.stdout);
+}
+
+#[test]
+fn flags_that_say_nothing_about_an_existing_file_are_refused() {
+    let (_keep, dir) = example("web-postgres");
+    let output = casemate(&dir, &["init", "--template", "existing", "--image", "shell"]);
+    assert_eq!(output.code, 2);
+    assert!(!dir.join("compose.casemate.yaml").exists());
 }

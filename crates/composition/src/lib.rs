@@ -18,6 +18,7 @@ pub mod problem;
 pub mod resolve;
 pub mod rules;
 mod source;
+pub mod suggest;
 mod units;
 mod yaml;
 

@@ -107,15 +107,7 @@ pub struct Loaded {
 /// # Errors
 /// [`Problems`]: everything that is wrong, each with file, line and column.
 pub fn load(request: &Request<'_>, files: &mut dyn Files) -> Result<Loaded, Problems> {
-    let mut loader = Loader {
-        request,
-        resources: Resources::new(files, request),
-        findings: Findings::default(),
-        interpolator: Interpolator::new(),
-        left_out: LeftOut::default(),
-        profiles: BTreeSet::new(),
-        nodes_left: NODES_MAX,
-    };
+    let mut loader = Loader::new(request, files);
     let root = loader.main();
     let Loader { mut findings, profiles, .. } = loader;
     let interpolation = request.interpolation;
@@ -128,6 +120,11 @@ pub fn load(request: &Request<'_>, files: &mut dyn Files) -> Result<Loaded, Prob
     let ((root, compose), warnings) = findings.finish(read)?;
     let compose = compose.map(|compose| Compose { warnings: warnings.clone(), ..compose });
     Ok(Loaded { root, compose, warnings, profiles, interpolation })
+}
+
+/// The tree alone, whatever is wrong with what it says; none where it cannot be read or merged.
+pub(crate) fn tree(request: &Request<'_>, files: &mut dyn Files) -> Option<Node> {
+    Loader::new(request, files).main().map(|(root, _)| root)
 }
 
 impl Loaded {
@@ -188,7 +185,19 @@ struct Loader<'r, 'f, 'x> {
     nodes_left: usize,
 }
 
-impl Loader<'_, '_, '_> {
+impl<'r, 'f> Loader<'r, 'f, '_> {
+    fn new(request: &'r Request<'r>, files: &'f mut dyn Files) -> Self {
+        Self {
+            request,
+            resources: Resources::new(files, request),
+            findings: Findings::default(),
+            interpolator: Interpolator::new(),
+            left_out: LeftOut::default(),
+            profiles: BTreeSet::new(),
+            nodes_left: NODES_MAX,
+        }
+    }
+
     fn main(&mut self) -> Option<(Node, BTreeMap<String, String>)> {
         let mut trees = Vec::new();
         for Text { name, text } in &self.request.files {

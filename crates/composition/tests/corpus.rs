@@ -2,7 +2,7 @@
 //!
 //! `problems.txt` beside each holds the messages; with `UPDATE_GOLDEN=1` the test writes them anew, for review.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,9 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use casemate_canon::Sha256;
-use casemate_composition::load::{Files, ReadError, Request, load};
+use casemate_composition::load::{Files, ReadError, Request, Text, load, variables};
 use casemate_composition::lock::{ImagePin, Lock, User};
-use casemate_composition::{Compose, ImageFacts, Problems};
+use casemate_composition::{Compose, ImageFacts, Problems, suggest};
 
 fn folders() -> Vec<PathBuf> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/corpus");
@@ -36,11 +36,25 @@ impl Files for Beside<'_> {
     }
 }
 
+/// What these files together say, whatever is active.
+fn read_all(folder: &Path, files: &[(&str, &str)]) -> Result<Compose, Problems> {
+    with_request(folder, files, |request| Ok(load(request, &mut Beside(folder))?.into_compose().unwrap()))
+}
+
 fn read(folder: &Path, file: &str) -> Result<Compose, Problems> {
-    let text = fs::read_to_string(folder.join(file)).unwrap();
-    let project_default = Some(name(folder).to_owned());
-    let request = Request { project_default, ..Request::of(file, &text, BTreeMap::new()) };
-    Ok(load(&request, &mut Beside(folder))?.into_compose().unwrap())
+    read_all(folder, &[(file, &fs::read_to_string(folder.join(file)).unwrap())])
+}
+
+fn with_request<T>(folder: &Path, files: &[(&str, &str)], use_it: impl FnOnce(&Request<'_>) -> T) -> T {
+    let env = fs::read_to_string(folder.join(".env")).unwrap_or_default();
+    let (variables, _) = variables(&BTreeMap::new(), &[Text { name: ".env", text: &env }]).unwrap();
+    let (name, text) = files[0];
+    use_it(&Request {
+        files: files.iter().map(|(name, text)| Text { name, text }).collect(),
+        project_default: Some(self::name(folder).to_owned()),
+        profiles: ["*".to_owned()].into(),
+        ..Request::of(name, text, variables)
+    })
 }
 
 /// The messages as a person reads them.
@@ -103,5 +117,42 @@ fn each_refused_file_has_a_strict_form_that_resolves_without_a_warning() {
         let images = compose.images().into_iter().map(|image| (image.to_owned(), facts())).collect();
         let lock = compose.resolve(&images).unwrap();
         assert_eq!(Lock::from_json(&lock.to_json().unwrap()), Ok(lock));
+    }
+}
+
+/// What no override can decide.
+const LEFT_TO_PEOPLE: [(&str, &str); 2] = [
+    ("llm-gpu", "variable `HF_TOKEN` has no value here, and none is set outside"),
+    ("workflow-queue", "`SECURE_COOKIE` is plain `no`, which YAML readers turn into different values"),
+];
+
+#[test]
+fn the_suggested_override_leaves_only_what_a_person_must_decide() {
+    for folder in folders() {
+        let text = fs::read_to_string(folder.join("compose.yaml")).unwrap();
+        let file = ("compose.yaml", text.as_str());
+        let over =
+            with_request(&folder, &[file], |request| suggest::overrides(request, &mut Beside(&folder)));
+        let golden = folder.join("override.yaml");
+        let Some(over) = over else {
+            assert!(!golden.exists() && read(&folder, "compose.yaml").is_ok(), "{}", name(&folder));
+            continue;
+        };
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&golden, &over).unwrap();
+        }
+        assert_eq!(
+            over,
+            fs::read_to_string(golden).unwrap_or_default(),
+            "UPDATE_GOLDEN=1 takes what was found"
+        );
+        let left = read_all(&folder, &[file, ("compose.casemate.yaml", &over)]).err();
+        let left: Vec<(&str, String)> = left
+            .into_iter()
+            .flat_map(|problems| problems.into_iter().map(|problem| (name(&folder), problem.what)))
+            .collect();
+        let expected = LEFT_TO_PEOPLE.iter().filter(|(of, _)| *of == name(&folder));
+        let expected: Vec<(&str, String)> = expected.map(|(of, what)| (*of, (*what).to_owned())).collect();
+        assert_eq!(left, expected, "{over}");
     }
 }

@@ -2,6 +2,7 @@
 
 mod ask;
 mod example;
+mod existing;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -18,13 +19,24 @@ use crate::lines;
 use ask::ask;
 use example::{Program, Template};
 
+/// What the agents are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Choice {
+    /// One agent
+    Agent,
+    /// Two agents, an edge between them, and a secret of one
+    Team,
+    /// Those of a Compose file that is there: say what is refused in it, and write an override to begin with
+    Existing,
+}
+
 /// What `init` takes. What is not given is asked for on a terminal.
 #[derive(Args, Debug)]
 #[command(before_help = "Example: casemate init --template agent --image python")]
 pub(crate) struct InitArgs {
     /// What the agents are
     #[arg(long, value_enum)]
-    template: Option<Template>,
+    template: Option<Choice>,
     /// What they run: python, shell, or the name of an image with its own command [default: python]
     #[arg(long, value_name = "IMAGE", value_parser = Program::parse)]
     image: Option<Program>,
@@ -41,6 +53,24 @@ pub(crate) struct InitArgs {
 
 /// Writes the example, but over no file unless told so.
 pub(crate) fn run(global: &Global, args: &InitArgs) -> Outcome {
+    let asks = !args.yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    let choice = match args.template {
+        Some(choice) => choice,
+        None if asks => ask(QUESTION, "1", which)?,
+        None if args.yes => Choice::Agent,
+        None => {
+            return Err(Failure::input(
+                "no terminal to ask on",
+                "say it with flags: `casemate init --template agent|team --image python|shell|IMAGE`, \
+                 `--template existing`, or `--yes`",
+            ));
+        }
+    };
+    let template = match choice {
+        Choice::Agent => Template::Agent,
+        Choice::Team => Template::Team,
+        Choice::Existing => return existing(global, args, asks),
+    };
     let path = match global.file.as_slice() {
         [] => PathBuf::from("compose.yaml"),
         [path] => path.clone(),
@@ -49,18 +79,6 @@ pub(crate) fn run(global: &Global, args: &InitArgs) -> Outcome {
     if !args.force {
         refuse_to_overwrite(global, &path)?;
     }
-    let asks = !args.yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if !asks && !args.yes && args.template.is_none() {
-        return Err(Failure::input(
-            "no terminal to ask on",
-            "say it with flags: `casemate init --template agent|team --image python|shell|IMAGE`, or `--yes`",
-        ));
-    }
-    let template = match args.template {
-        Some(template) => template,
-        None if asks => ask("What are your agents: 1 one agent, 2 several agents that talk?", "1", which)?,
-        None => Template::Agent,
-    };
     let program = match &args.image {
         Some(program) => program.clone(),
         None if asks => {
@@ -74,7 +92,7 @@ pub(crate) fn run(global: &Global, args: &InitArgs) -> Outcome {
     };
     let text = example::text(template, &program, name.as_str());
     inputs::write_file(&path, text.as_bytes())?;
-    let flag = global.file.first().map_or_else(String::new, |file| format!(" -f {}", file.display()));
+    let flag = if global.file.is_empty() { String::new() } else { format!(" -f {}", path.display()) };
     lines::print(format!("wrote {}; next:", path.display()));
     for next in example::next_commands(template, &program, &flag) {
         lines::print(format!("  {next}"));
@@ -82,11 +100,39 @@ pub(crate) fn run(global: &Global, args: &InitArgs) -> Outcome {
     Ok(0)
 }
 
-fn which(answer: &str) -> Result<Template, String> {
+const QUESTION: &str =
+    "What are your agents: 1 one agent, 2 several agents that talk, 3 those of a Compose file?";
+
+fn existing(global: &Global, args: &InitArgs, asks: bool) -> Outcome {
+    if args.image.is_some() || args.name.is_some() {
+        return Err(Failure::input(
+            "`--image` and `--name` are those of the file that is there",
+            "leave them out, or choose `--template agent` or `team`",
+        ));
+    }
+    let mut global = global.clone();
+    let found = COMPOSE_NAMES.iter().find(|name| Path::new(name).exists());
+    if asks && global.file.is_empty() {
+        let default = found.copied().unwrap_or("compose.yaml");
+        let read = |answer: &str| {
+            let path = PathBuf::from(answer);
+            if path.is_file() { Ok(path) } else { Err(format!("{answer} is not there")) }
+        };
+        let path = ask("Which file?", default, read)?;
+        // The usual name is left to be found, with what is laid over it.
+        if found.is_none_or(|found| path != Path::new(found)) {
+            global.file = vec![path];
+        }
+    }
+    existing::run(&global, args.force)
+}
+
+fn which(answer: &str) -> Result<Choice, String> {
     match answer {
-        "1" | "agent" | "one" => Ok(Template::Agent),
-        "2" | "team" | "several" => Ok(Template::Team),
-        _ => Err("answer 1 or 2".into()),
+        "1" | "agent" | "one" => Ok(Choice::Agent),
+        "2" | "team" | "several" => Ok(Choice::Team),
+        "3" | "existing" | "file" => Ok(Choice::Existing),
+        _ => Err("answer 1, 2 or 3".into()),
     }
 }
 

@@ -132,7 +132,11 @@ fn refuse_bind(source: &str, place: Place, f: &mut Findings<'_>) {
     if source.ends_with(".sock") {
         let what =
             format!("socket `{}` of the host is refused: it is power over the host", printable(source));
-        f.problem(place, what, "remove it");
+        f.problem(
+            place,
+            what,
+            "remove it: an agent neither starts nor sees containers; write services here instead",
+        );
     } else {
         let what = format!("bind mount of `{}` is refused: unmeasured files of the host", printable(source));
         f.problem(place, what, keys::INSTEAD_OF_BIND);

@@ -93,7 +93,8 @@ pub(crate) fn service(
     limits::cross_check(&mut service.limits, f);
     mounts::cross_check(&service.configs, &service.mounts, f);
     let names_image = match &member.node.value {
-        Value::Map(members) => members.iter().any(|member| member.key == "image"),
+        // `build` has its own problem, which says the same.
+        Value::Map(members) => members.iter().any(|member| matches!(member.key.as_str(), "image" | "build")),
         _ => true,
     };
     if !names_image {

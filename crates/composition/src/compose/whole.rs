@@ -47,8 +47,29 @@ pub(super) fn cross_check(compose: &Compose, f: &mut Findings<'_>) {
         }
     }
     check_sharing(compose, f);
+    check_reach(compose, f);
     check_aliases(compose, f);
     check_cycle(compose, f);
+}
+
+/// Files of container engines join all services by networks. Read here, their agents would wait for each other and
+/// then not find each other: whoever has declared no edge at all is told once.
+fn check_reach(compose: &Compose, f: &mut Findings<'_>) {
+    if compose.services.values().any(|service| !service.extension.talks_to.is_empty()) {
+        return;
+    }
+    let waits = compose.services.iter().find_map(|(name, service)| {
+        let mut needs = service.depends_on.iter();
+        let (to, at) = needs.find(|(_, at)| at.value.condition != Condition::ServiceCompletedSuccessfully)?;
+        Some((name, to, at.place))
+    });
+    if let Some((name, to, place)) = waits {
+        let what = format!("`{name}` waits for `{to}` and may not call it: no service declares an edge");
+        let todo = format!(
+            "write x-casemate: {{ talks-to: [\"{to}:PORT\"] }} in `{name}`, and expose: [\"PORT\"] in `{to}`"
+        );
+        f.warning(place, what, todo);
+    }
 }
 
 /// A name means one agent: its own name and its aliases are nobody else's, nor an outside host's.

@@ -13,9 +13,17 @@ pub const SERVICE: Table = Table {
     keys: &[
         no_effect("annotations", DESCRIBES),
         ignored("attach", "`up` shows progress of all agents, `logs` their output"),
-        refused("build", NOT_YET, "build the image first, import it, and name it under `image`"),
+        refused(
+            "build",
+            NOT_YET,
+            "build it with another tool, import it with `casemate image import`, and name it under `image`",
+        ),
         ignored("blkio_config", "no block device belongs to one agent"),
-        refused("cap_add", "an agent holds no capability", "remove it; ports below 1024 work without one"),
+        refused(
+            "cap_add",
+            "an agent holds no capability",
+            "remove it; ports below 1024 work without one, and files of the image can belong to `user`",
+        ),
         limited("cap_drop", "accepted: all capabilities are dropped anyway"),
         unless(
             refused("cgroup", "sharing the control group tree shows one agent to another", "remove it"),
@@ -97,14 +105,18 @@ pub const SERVICE: Table = Table {
         refused("pid", "seeing processes of another joins two agents", "remove it: each agent has its own"),
         honoured("pids_limit"),
         limited("platform", "`linux/amd64`; a variant is not checked against the processor"),
-        refused("ports", NOT_YET, "use `expose` and `x-casemate: talks-to` between agents"),
+        refused(
+            "ports",
+            NOT_YET,
+            "between agents, use `expose` and the caller's `x-casemate: talks-to`; nothing outside the box can call an agent",
+        ),
         refused("post_start", NOT_YET, "do it at the start of `command`"),
         refused("pre_stop", NOT_YET, "do it when SIGTERM arrives"),
         unless(
             refused(
                 "privileged",
                 "it removes the boundary around the agent",
-                "remove it and say what it was for",
+                "remove it; what a program needs it for, such as a device or a mount of the host, is refused as well",
             ),
             FALSE,
         ),

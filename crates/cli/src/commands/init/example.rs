@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What to write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Template {
     /// One agent
     Agent,
@@ -104,7 +104,10 @@ pub(crate) fn text(template: Template, program: &Program, name: &str) -> String 
 
 /// What to do next, in order.
 pub(crate) fn next_commands(template: Template, program: &Program, flag: &str) -> [String; 3] {
-    let import = format!("casemate image import {} --tar FILE", program.image());
+    let import = match program {
+        Program::Image(image) => format!("casemate image pull {image}"),
+        _ => format!("casemate image import {} --tar FILE", program.image()),
+    };
     let policy = format!("casemate{flag} policy write");
     let up = format!("casemate{flag} up");
     match template {
