@@ -6,8 +6,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    attest, bundle, completions, config, down, ear, events, image, init, lock, logs, policy, ps, secret, up,
-    verify, why,
+    attest, bundle, completions, config, down, ear, events, image, init, lock, logs, plan, policy, ps,
+    secret, up, verify, why,
 };
 use crate::failure::{EXIT_CODES, Failure, Outcome};
 use crate::supervisor;
@@ -51,7 +51,7 @@ pub(crate) struct Global {
     /// Project name [default: COMPOSE_PROJECT_NAME, else `name:` of the Compose file, else its folder]
     #[arg(short, long, value_name = "NAME", global = true)]
     pub(crate) project: Option<String>,
-    /// Answer in JSON: config, lock, image, up, down, ps, logs, verify, ear verify, bundle, why, events; evidence is JSON always
+    /// Answer in JSON: config, lock, plan, image, up, down, ps, logs, verify, ear verify, bundle, why, events; evidence is JSON always
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -64,6 +64,8 @@ enum Command {
     Config(config::ConfigArgs),
     /// Resolve the Compose file into `compose.lock`
     Lock(lock::LockArgs),
+    /// Show what `up` would change, and what the policy would say to it
+    Plan(plan::PlanArgs),
     /// Write the appraisal policy
     Policy(policy::PolicyArgs),
     /// Put, list and remove secrets at the project's broker
@@ -113,6 +115,7 @@ pub(crate) fn run() -> Outcome {
         Command::Init(args) => init::run(&global, &args),
         Command::Config(args) => config::run(&global, &args),
         Command::Lock(args) => lock::run(&global, &args),
+        Command::Plan(args) => plan::run(&global, &args),
         Command::Policy(args) => policy::run(&global, args),
         Command::Secret(args) => secret::run(&global, args),
         Command::Image(args) => image::run(&global, args),

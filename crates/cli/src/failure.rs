@@ -41,8 +41,8 @@ Exit codes:
   0    done
   1    refused: a rule did not hold; it is printed with what was expected and found
   2    unusable input, or `up --locked` found that the lock would change
-  3    the machine or another program did not do its part; of `lock --check` alone: the lock would change
-       (where the machine fails it, it ends with 2)
+  3    the machine or another program did not do its part; of `lock --check` and `plan` alone: something
+       changes (where the machine fails these, they end with 2)
   130  interrupted; all that was started is stopped";
 
 /// A command failed.

@@ -11,6 +11,7 @@ pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod lock;
 pub(crate) mod logs;
+pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod ps;
 pub(crate) mod pull;

@@ -14,6 +14,7 @@ mod interrupts;
 mod keys;
 mod limits;
 mod offline;
+mod plan;
 mod platform;
 mod project;
 mod quickstart;
