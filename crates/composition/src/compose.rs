@@ -92,6 +92,17 @@ pub fn relying_party(
     Ok(findings.finish(read)?.0)
 }
 
+/// When an image is got from its registry (`pull_policy`), from the rarest on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PullPolicy {
+    /// Not at all.
+    Never,
+    /// Where it is not in the store.
+    Missing,
+    /// Every time, so that a tag is looked up again.
+    Always,
+}
+
 impl Compose {
     /// The project's name.
     #[must_use]
@@ -108,6 +119,20 @@ impl Compose {
     /// The agents' names.
     pub fn agents(&self) -> impl Iterator<Item = &AgentName> {
         self.services.keys()
+    }
+
+    /// The images, and when `casemate image pull` gets each. Of two services that differ about one, the one that pulls
+    /// more often counts; without `pull_policy` it is always.
+    #[must_use]
+    pub fn pull_policies(&self) -> BTreeMap<&str, PullPolicy> {
+        let mut policies = BTreeMap::new();
+        for service in self.services.values() {
+            let Some(image) = &service.image else { continue };
+            let own = service.pull_policy.unwrap_or(PullPolicy::Always);
+            let policy = policies.entry(image.value.as_str()).or_insert(own);
+            *policy = own.max(*policy);
+        }
+        policies
     }
 
     /// The image references as written.

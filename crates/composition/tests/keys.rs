@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use casemate_composition::compose;
+use casemate_composition::compose::{self, PullPolicy};
 use casemate_composition::keys::{self, Disposition, Table};
 
 /// The service keys of the Compose specification's schema (June 2026).
@@ -224,4 +224,30 @@ fn values_that_ask_for_what_is_so_anyway_are_accepted() {
         }
     }
     assert!(seen > 5);
+}
+
+#[test]
+fn of_two_pull_policies_for_one_image_the_more_frequent_counts() {
+    let service = |name: &str, image: &str, policy: &str| {
+        let policy = if policy.is_empty() { String::new() } else { format!("    pull_policy: {policy}\n") };
+        format!("  {name}:\n    image: {image}\n{policy}")
+    };
+    let read = |services: &str| {
+        compose::parse("c.yaml", &format!("name: t\nservices:\n{services}"), &BTreeMap::new())
+    };
+    let services = [
+        service("a", "one:1", "never"),
+        service("b", "one:1", "if_not_present"),
+        service("c", "two:1", "never"),
+        service("d", "three:1", ""),
+    ];
+    let found = read(&services.concat()).unwrap();
+    let expected =
+        [("one:1", PullPolicy::Missing), ("three:1", PullPolicy::Always), ("two:1", PullPolicy::Never)];
+    assert_eq!(found.pull_policies(), expected.into());
+    for bad in ["build", "daily", "every_2h", "true", "Always"] {
+        let problems = read(&service("a", "one:1", bad)).unwrap_err();
+        let expected = format!("`pull_policy` is `{bad}`");
+        assert!(problems.as_slice().iter().any(|problem| problem.what == expected), "{problems}");
+    }
 }

@@ -32,7 +32,8 @@ pub(crate) fn run(global: &Global, store: &Store, args: &PullArgs) -> Outcome {
     if let Some(platform) = &args.platform {
         check_platform(platform)?;
     }
-    let names = if args.references.is_empty() { of_composition(global)? } else { args.references.clone() };
+    let names =
+        if args.references.is_empty() { of_composition(global, store)? } else { args.references.clone() };
     let shown = if args.quiet || global.json { Shown::Problems } else { Shown::All };
     let puller = Puller::new(store, &args.registry, shown)?;
     let mut failures = Vec::new();
@@ -50,12 +51,12 @@ pub(crate) fn run(global: &Global, store: &Store, args: &PullArgs) -> Outcome {
     }
 }
 
-fn of_composition(global: &Global) -> Outcome<Vec<String>> {
+fn of_composition(global: &Global, store: &Store) -> Outcome<Vec<String>> {
     let file = ComposeFile::find(global).map_err(|failure| Failure {
         todo: format!("name an image, as in `casemate image pull python:3.12`, or {}", failure.todo),
         ..failure
     })?;
-    inputs::images_of(&file)
+    inputs::images_to_pull(&file, store)
 }
 
 fn show(global: &Global, pulled: &Pulled) {

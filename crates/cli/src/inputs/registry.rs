@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use casemate_canon::Sha256;
+use casemate_composition::compose::PullPolicy;
 use casemate_images::{ImageError, ImageInfo, Store};
 use casemate_registry::{
     Client, DockerConfig, Fetched, Limits, Mirror, Proxies, Reference, RegistryError, Settings, parse_host,
@@ -12,7 +13,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::Global;
 use crate::commands::up::interrupted;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, one_line};
 use crate::inputs;
 use crate::lines;
 use crate::project::{ComposeFile, Project};
@@ -172,25 +173,38 @@ pub(crate) fn pull_images(
     let store = inputs::open_store(&project.home)?;
     let shown = if global.json { Shown::Problems } else { Shown::All };
     let mut puller = None;
-    for name in images_of(file)? {
-        if options.pull == PullWhen::Missing && is_present(&store, &name)? {
+    for (name, policy) in inputs::parse(file)?.pull_policies() {
+        let missing_only = options.pull == PullWhen::Missing;
+        if policy == PullPolicy::Never || (missing_only && is_present(&store, name)?) {
             continue;
         }
         let puller = match &mut puller {
             Some(puller) => puller,
             none => none.insert(Puller::new(&store, &options.registry, shown)?),
         };
-        let pulled = puller.pull(&name)?;
+        let pulled = puller.pull(name)?;
         lines::note(format!("pulled {}", pulled.pinned));
         note_move(&pulled);
     }
     Ok(())
 }
 
-/// The images that a Compose file names, each once.
-pub(crate) fn images_of(file: &ComposeFile) -> Outcome<Vec<String>> {
-    let compose = inputs::parse(file)?;
-    Ok(compose.images().into_iter().map(str::to_owned).collect())
+/// The images of a Compose file that its `pull_policy` wants pulled, each once.
+pub(crate) fn images_to_pull(file: &ComposeFile, store: &Store) -> Outcome<Vec<String>> {
+    let mut names = Vec::new();
+    for (name, policy) in inputs::parse(file)?.pull_policies() {
+        let wanted = match policy {
+            PullPolicy::Never => false,
+            PullPolicy::Missing => !is_present(store, name)?,
+            PullPolicy::Always => true,
+        };
+        if wanted {
+            names.push(name.to_owned());
+        } else {
+            lines::note(format!("{}: left as it is, as `pull_policy` says", one_line(name)));
+        }
+    }
+    Ok(names)
 }
 
 /// A tag that means something else than before is nothing to miss.

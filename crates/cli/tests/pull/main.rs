@@ -94,6 +94,16 @@ fn a_composition_gets_its_images_when_it_says_so() {
     machine.succeeds(&["image", "rm", &name]);
     assert_eq!(machine.succeeds(&["image", "pull", "-q"]).stdout.lines().count(), 1);
 
+    // Services that need no registry.
+    for (policy, lines) in [("missing", 0), ("never", 0), ("always", 1)] {
+        let text = format!("name: t\nservices:\n  a:\n    image: {name}\n    pull_policy: {policy}\n");
+        machine.write("policy.yaml", &text);
+        let pulled = machine.succeeds(&["-f", "policy.yaml", "image", "pull", "-q"]);
+        assert_eq!(pulled.stdout.lines().count(), lines, "{policy}");
+        let left = pulled.stderr.ends_with(": left as it is, as `pull_policy` says\n");
+        assert_eq!(left, lines == 0, "{}", pulled.stderr);
+    }
+
     // What is there is not asked for; what is asked for is not always there.
     registry.stop();
     machine.succeeds(&["lock", "--pull", "missing"]);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::compose::PullPolicy;
 use crate::host::HostName;
 use crate::keys;
 use crate::lock::{AgentName, Dependency, Health, Mount, Restart, User};
@@ -25,6 +26,7 @@ const VARIABLES_MAX: usize = 1024;
 pub(crate) struct Service {
     pub(crate) place: Place,
     pub(crate) image: Option<At<String>>,
+    pub(crate) pull_policy: Option<PullPolicy>,
     pub(crate) entrypoint: Option<Vec<String>>,
     pub(crate) command: Option<Vec<String>>,
     pub(crate) environment: BTreeMap<String, At<String>>,
@@ -53,6 +55,7 @@ impl Service {
         Self {
             place,
             image: None,
+            pull_policy: None,
             entrypoint: None,
             command: None,
             environment: BTreeMap::new(),
@@ -116,6 +119,7 @@ fn files(service: &mut Service, key: &str, member: &Member, f: &mut Findings<'_>
     let node = &member.node;
     match key {
         "image" => service.image = image(member, f),
+        "pull_policy" => service.pull_policy = pull_policy(node, f),
         "tmpfs" => mounts::tmpfs(node, &mut service.mounts, f),
         "volumes" => mounts::volumes(node, &mut service.mounts, f),
         "secrets" => service.secrets = mounts::secrets(node, f),
@@ -169,7 +173,6 @@ fn running(
         "stop_grace_period" => service.stop_grace_ms = run::stop_grace(node, f),
         "init" => drop(read::truth(node, key, f)),
         "platform" => platform(node, f),
-        "pull_policy" => pull_policy(node, f),
         "logging" => logging(node, f),
         _ => return limits::limit(key, node, &mut service.limits, f),
     }
@@ -202,17 +205,23 @@ fn platform(node: &Node, f: &mut Findings<'_>) {
     }
 }
 
-fn pull_policy(node: &Node, f: &mut Findings<'_>) {
+fn pull_policy(node: &Node, f: &mut Findings<'_>) -> Option<PullPolicy> {
     let wanted = "missing, if_not_present, never or always: an agent runs what the lock names by digest";
     let read = read::parsed(node, "pull_policy", wanted, f, |text| match text {
-        "missing" | "if_not_present" | "never" => Some(false),
-        "always" => Some(true),
+        "missing" | "if_not_present" => Some(PullPolicy::Missing),
+        "never" => Some(PullPolicy::Never),
+        "always" => Some(PullPolicy::Always),
         _ => None,
-    });
-    if read.is_some_and(|always| always.value) {
+    })?;
+    if read.value == PullPolicy::Always {
         let what = "`pull_policy: always` has no effect: `up` runs the image that the lock names by digest";
-        f.warning(node.place, what, "import the newer image and make the lock anew");
+        f.warning(
+            node.place,
+            what,
+            "pull the newer image with `casemate image pull`, or give `--pull always`",
+        );
     }
+    Some(read.value)
 }
 
 fn logging(node: &Node, f: &mut Findings<'_>) {

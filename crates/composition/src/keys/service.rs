@@ -128,7 +128,7 @@ pub const SERVICE: Table = Table {
         ),
         limited(
             "pull_policy",
-            "`missing`, `if_not_present`, `never`, `always`: an agent runs what the lock names by digest",
+            "what `casemate image pull` does; `lock` and `up` pull only with `--pull`, and nothing that has `never`",
         ),
         ignored("pull_refresh_after", "images are pinned by digest"),
         limited("read_only", "true: the root is always read-only"),
