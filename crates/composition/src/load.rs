@@ -5,6 +5,7 @@
 //! below the project directory. Implements the Compose specification's chapters on merging, including, profiles,
 //! interpolation, `extends` and `env_file`; docs/compose-files.md says where it is stricter.
 
+mod configs;
 mod dotenv;
 mod environment;
 mod extends;
@@ -217,6 +218,7 @@ impl<'r, 'f> Loader<'r, 'f, '_> {
         if let (Some(name), Value::Map(members)) = (name, &mut root.value) {
             name_project(members, name);
         }
+        self.read_configs(&mut root);
         self.check_profiles(&mut root);
         self.interpolator.faults.report(&root, &mut self.findings);
         Some((root, scope.variables))

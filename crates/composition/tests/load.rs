@@ -565,3 +565,34 @@ fn the_order_of_keys_never_matters_and_the_output_reads_the_same() {
     let yaml = first.unwrap();
     assert!(yaml.contains("F: g") && yaml.contains("E: \"4\"") && !yaml.contains("i:4"), "{yaml}");
 }
+
+#[test]
+fn a_config_takes_the_text_of_its_file_as_it_is() {
+    let main = "services: {a: {image: 'i:1', configs: [{source: c, target: /run/c}]}}\nconfigs: {c: {file: ./c.conf}}\n";
+    let loaded = load(&[main], &[("c.conf", "price: $5 ${SET}\n")], &[]).unwrap();
+    assert!(loaded.to_yaml().contains("content: \"price: $$5 $${SET}\\n\""), "{}", loaded.to_yaml());
+    // Read back, it is the same.
+    let again = loaded.to_yaml();
+    assert_eq!(load(&[&again], &[], &[]).unwrap().to_yaml(), again);
+    let included = "include: [sub/compose.yaml]\nservices: {b: {image: 'i:1'}}\n";
+    let loaded = load(&[included], &[("sub/compose.yaml", main), ("sub/c.conf", "below")], &[]).unwrap();
+    assert!(loaded.to_yaml().contains("content: below"), "{}", loaded.to_yaml());
+}
+
+#[test]
+fn a_config_file_that_cannot_be_taken_is_a_problem() {
+    let main = |file: &str| format!("services: {{a: {{image: 'i:1'}}}}\nconfigs: {{c: {file}}}\n");
+    for (config, want) in [
+        ("{file: ./none}", "compose.yaml:2:21: `file` names `none`, which is not there"),
+        ("{file: ../c}", "compose.yaml:2:21: `file` names `../c`, which leaves the project directory"),
+        (
+            "{file: /etc/passwd}",
+            "compose.yaml:2:21: `file` names `/etc/passwd`, which leaves the project directory",
+        ),
+        ("{file: ./c, content: x}", "compose.yaml:2:11: config `c` has two contents"),
+        ("{file: ./large}", "compose.yaml:2:21: `content` is longer than 65536 bytes"),
+    ] {
+        let others = [("c", "text"), ("large", &*"x".repeat(65_537))];
+        assert_eq!(what(load(&[&main(config)], &others, &[])), want, "{config}");
+    }
+}

@@ -55,17 +55,15 @@ pub(super) fn configs(
                 }
                 _ => contents.push(from_environment(&member.node, key, environment, f)),
             });
-            refused = read::mapping(&member.node, "config", f)
-                .iter()
-                .any(|member| matches!(member.key.as_str(), "file" | "external"));
+            refused = read::mapping(&member.node, "config", f).iter().any(|member| member.key == "external");
         }
         let name = printable(&member.key);
         if contents.len() > 1 {
             let what = format!("config `{name}` has two contents");
-            f.problem(member.key_place, what, "keep one of `content` and `environment`");
+            f.problem(member.key_place, what, "keep one of `content`, `file` and `environment`");
         } else if contents.is_empty() && !refused {
             let what = format!("config `{name}` has no content");
-            f.problem(member.key_place, what, "write content: \"...\"");
+            f.problem(member.key_place, what, "write content: \"...\", or file: ./path");
         }
         if !is_plain_name(&member.key) {
             let what = format!("config name `{name}` is not 1 to 64 of a-z, A-Z, 0-9, `_`, `-` and `.`");

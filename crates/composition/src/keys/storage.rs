@@ -93,7 +93,7 @@ pub const CONFIG: Table = Table {
         no_effect("name", ENGINE_NAME),
         limited("content", "at most 64 KiB; it is in the lock, so measured, and not secret"),
         limited("environment", "the variable's value when the lock is made; in the lock, and not secret"),
-        refused("file", NOT_YET, "write the text under `content`"),
+        limited("file", "UTF-8 text of the project directory, at most 64 KiB; read when the lock is made"),
         unless(
             refused(
                 "external",

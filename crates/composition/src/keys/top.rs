@@ -16,7 +16,7 @@ pub const TOP: Table = Table {
         ignored("networks", "networks join nobody here, only `x-casemate: talks-to` does"),
         limited("volumes", "named volumes with the local driver"),
         limited("secrets", "external secrets only; `name` chooses the broker's name"),
-        limited("configs", "`content` and `environment`"),
+        limited("configs", "`content`, `file` and `environment`"),
         honoured("x-casemate"),
     ],
 };
