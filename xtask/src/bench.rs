@@ -1,10 +1,11 @@
 //! `cargo xtask bench`: measurements.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::process::{capture, cargo, run as run_command, target_dir};
-use crate::{dist, setup};
+use crate::process::{capture, cargo, root, run as run_command, target_dir};
+use crate::{demo_image, dist, setup};
 
 /// Time for building and for one run.
 const BOUND: Duration = Duration::from_secs(900);
@@ -21,7 +22,9 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
     match args {
         ["launch"] => launch(),
         ["verify"] => verify(),
-        _ => Err("the measurements are `cargo xtask bench launch` and `cargo xtask bench verify`".into()),
+        ["roots"] => roots(),
+        ["images"] => images(),
+        _ => Err("the measurements are `cargo xtask bench` with launch, verify, roots or images".into()),
     }
 }
 
@@ -42,6 +45,58 @@ fn verify() -> Result<(), String> {
     build(if has_openssl() { &["--no-default-features", "--features", "sev-openssl"] } else { &[] })?;
     run_command(Command::new(program("casemate-bench")).arg("verify"), BOUND)?;
     run_command(&mut Command::new(program("casemate-bench-memory")), BOUND)
+}
+
+/// Two agents with one image, in every way to give it to both.
+fn roots() -> Result<(), String> {
+    setup::run()?;
+    let tar = rootfs_tar()?;
+    build(&[])?;
+    // Mounts end with the namespace, whatever happens.
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private"]).arg(program("casemate-bench"));
+    run_command(command.arg("roots").arg(tar), BOUND)
+}
+
+/// An image of some 300 MB: Python, the compiler's own files and the headers, three layers with gzip.
+fn images() -> Result<(), String> {
+    setup::run()?;
+    let tar = rootfs_tar()?;
+    build(&[])?;
+    let layout = target_dir().join("bench/layout");
+    if !layout.join("complete").is_file() {
+        make_layout(&layout, &tar)?;
+    }
+    run_command(Command::new(program("casemate-bench")).arg("images").arg(layout), BOUND)
+}
+
+fn make_layout(layout: &Path, rootfs: &Path) -> Result<(), String> {
+    let _ = std::fs::remove_dir_all(layout);
+    let parent = layout.parent().unwrap_or(layout);
+    std::fs::create_dir_all(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
+    let image = format!("{}:bench", layout.display());
+    let umoci = |args: &[&str]| run_command(Command::new("umoci").args(args), BOUND);
+    umoci(&["init", "--layout", &layout.display().to_string()])?;
+    umoci(&["new", "--image", &image])?;
+    umoci(&["raw", "add-layer", "--image", &image, &rootfs.display().to_string()])?;
+    for folder in ["usr/lib/gcc", "usr/include"] {
+        let tar = parent.join("layer.tar");
+        let mut command = Command::new("tar");
+        command.args(["--sort=name", "--mtime=@0", "--numeric-owner", "--format=gnu", "-C", "/", "-cf"]);
+        run_command(command.arg(&tar).arg(folder), BOUND)?;
+        umoci(&["raw", "add-layer", "--image", &image, &tar.display().to_string()])?;
+        std::fs::remove_file(&tar).map_err(|error| format!("{}: {error}", tar.display()))?;
+    }
+    let complete = layout.join("complete");
+    std::fs::write(&complete, "").map_err(|error| format!("{}: {error}", complete.display()))
+}
+
+fn rootfs_tar() -> Result<PathBuf, String> {
+    let tar = target_dir().join("demo/rootfs.tar");
+    std::fs::create_dir_all(target_dir().join("demo"))
+        .map_err(|error| format!("{}: {error}", tar.display()))?;
+    demo_image::build_rootfs_tar(&tar, &root().join("examples/research-desk/agents"))?;
+    Ok(tar)
 }
 
 fn build(features: &[&str]) -> Result<(), String> {

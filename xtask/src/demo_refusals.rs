@@ -34,12 +34,12 @@ pub(crate) fn while_running(demo: &Demo) -> Result<(), String> {
 
 /// Refusals 1 and 2: the box does not start.
 pub(crate) fn at_start(demo: &Demo) -> Result<(), String> {
-    section("refusal 1: one byte of researcher's image layer is changed");
-    let layer = largest_file(&demo.home.join("images/blobs/sha256"))?;
-    flip_byte(&layer)?;
+    section("refusal 1: one byte of the agents' root file system is changed");
+    let rootfs = largest_file(&demo.home.join("images/erofs"))?;
+    flip_byte(&rootfs)?;
     let output = demo.casemate(&["up", "-d", "--progress", "plain"]);
-    flip_byte(&layer)?;
-    refused(&output?, "image.layer.digest")?;
+    flip_byte(&rootfs)?;
+    refused(&output?, "image.rootfs.digest")?;
 
     section("refusal 2: an argument is changed in the Compose file after the policy was written");
     let compose = demo.work.join("compose.yaml");

@@ -27,7 +27,8 @@ const TASKS: [(&str, &str); 9] = [
     ("dist", "build all programs into target/dist/bin"),
     (
         "bench",
-        "`bench launch`: time to the first instruction of an agent; `bench verify`: evidence, against peers",
+        "`bench launch`: time to the first instruction of an agent; `verify`: evidence, against peers; `roots`: what two \
+         agents of one image leak and cost; `images`: import, against peers",
     ),
     ("docs", "write the tables of docs/compose.md from the tables that the programs read"),
     ("verdicts", "write docs/verdicts.md, and the table of differences in docs/verification.md"),

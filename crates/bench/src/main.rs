@@ -3,9 +3,11 @@
 //! What it is: one interleaved run of the product and its peers on the same input, told as medians and ratios. What it
 //! is not: a test; no number here fails a build.
 
+mod images;
 mod launch;
 mod machine;
 mod measure;
+mod roots;
 mod statistics;
 mod verify;
 
@@ -17,7 +19,11 @@ fn main() -> ExitCode {
         ["launch", launcher] => launch::run(std::path::Path::new(launcher)),
         ["verify"] => verify::run().map_err(|error| error as _),
         ["repeat", case, count] => verify::repeat(case, count).map_err(|error| error as _),
-        _ => Err("usage: casemate-bench launch LAUNCHER, or casemate-bench verify".into()),
+        ["images", layout] => images::run(std::path::Path::new(layout)),
+        ["images-import", tar, store] => images::import(tar, store),
+        ["roots", tar] => roots::run(std::path::Path::new(tar)),
+        ["roots-send", channel, root, seed, begin] => roots::send(channel, root, seed, begin),
+        _ => Err("usage: casemate-bench launch LAUNCHER, roots TAR, images LAYOUT, or verify".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

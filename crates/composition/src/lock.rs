@@ -107,6 +107,9 @@ pub struct Agent {
     pub backend: Backend,
     /// Trust group: its own name where none is named. No boundary depends on it; policies may.
     pub trust: AgentName,
+    /// Group of agents among which those with the same root file system have one mount of it, and so see through the
+    /// page cache what the others read; none means a mount of its own.
+    pub share: Option<AgentName>,
     /// TCP ports on which the agent may be reached over an edge.
     pub expose: BTreeSet<u16>,
     /// Whom this agent may call.
@@ -415,6 +418,16 @@ impl Lock {
         Ok(merkle::path(&leaves, index).and_then(|path| {
             Some(Proof { index: index.try_into().ok()?, size: leaves.len().try_into().ok()?, path })
         }))
+    }
+
+    /// The agents that use one mount of the root with agent `name`: those of its group with the same root file system.
+    #[must_use]
+    pub fn shares_root_with(&self, name: &AgentName) -> Vec<AgentName> {
+        let key = |agent: &Agent| Some((agent.share.clone()?, agent.image.rootfs));
+        let Some(own) = self.agents.get(name).and_then(key) else { return Vec::new() };
+        let same =
+            |(other, agent): &(&AgentName, &Agent)| *other != name && key(agent).as_ref() == Some(&own);
+        self.agents.iter().filter(same).map(|(other, _)| other.clone()).collect()
     }
 
     /// The leaves of the Merkle tree: what is global, then the agents in the order of their names.

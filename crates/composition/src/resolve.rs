@@ -116,6 +116,7 @@ impl Compose {
             seccomp_rules: rules::seccomp_rules_digest(),
             landlock_rules: rules::landlock_rules_digest(),
             backend: service.extension.backend.unwrap_or(Backend::Native),
+            share: service.extension.share.as_ref().map(|at| at.value.clone()),
             trust: service.extension.trust.clone().unwrap_or_else(|| name.clone()),
             expose: service.expose.clone(),
             edges: service.extension.talks_to.iter().map(|at| at.value.clone()).collect(),

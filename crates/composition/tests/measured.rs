@@ -394,3 +394,20 @@ fn a_file_of_nothing_but_mistakes_is_answered_in_bounded_words() {
     assert_eq!(problems.as_slice().len(), 101);
     assert!(problems.to_string().len() < 32_000);
 }
+
+#[test]
+fn a_shared_root_is_measured_in_those_who_share_it_and_in_nobody_else() {
+    let file = |more: &str| {
+        let two = format!("image: i:1\n    x-casemate: {{ trust: t{more} }}");
+        format!("name: t\nservices:\n  a:\n    {two}\n  b:\n    {two}\n  c:\n    image: i:1\n")
+    };
+    let (without, with) = (lock(&file("")), lock(&file(", share: g")));
+    assert_ne!(without.digest(), with.digest());
+    let [a, b, c] = ["a", "b", "c"].map(|text| -> AgentName { text.parse().unwrap() });
+    for (agent, shares_with) in [(&a, vec![b.clone()]), (&b, vec![a.clone()]), (&c, vec![])] {
+        let measured = |lock: &Lock| lock.agents[agent].measurement().unwrap();
+        assert_eq!(measured(&without) != measured(&with), *agent != c, "{agent}");
+        assert_eq!(with.shares_root_with(agent), shares_with);
+        assert_eq!(without.shares_root_with(agent), []);
+    }
+}

@@ -59,6 +59,9 @@ fn refuses_a_changed_byte_in_a_layer_under_its_rule() {
     let info = import(&store, "demo", &small_tar()).unwrap();
     let layer = blob(dir.path(), &Sha256::of(&small_tar()));
     flip_byte(&layer, 3000);
+    // What runs is the EROFS file, which the lock pins: a start reads no layer.
+    verify(&store, &info).unwrap();
+    fs::remove_file(erofs(dir.path(), &info.rootfs)).unwrap();
     let expected = Sha256::of(&small_tar()).to_string();
     let found = Sha256::of(&fs::read(&layer).unwrap()).to_string();
     match verify(&store, &info) {
@@ -69,9 +72,6 @@ fn refuses_a_changed_byte_in_a_layer_under_its_rule() {
         }
         other => panic!("not refused: {other:?}"),
     }
-    // Without the EROFS file the layer would be unpacked: refused under the same rule.
-    fs::remove_file(erofs(dir.path(), &info.rootfs)).unwrap();
-    assert_eq!(rule(verify(&store, &info)), "image.layer.digest");
     assert_eq!(rule(store.info("demo").map(drop)), "image.layer.digest");
 }
 
@@ -90,6 +90,41 @@ fn refuses_a_changed_byte_in_every_other_part_under_its_rule() {
         flip_byte(&path, 100);
         verify(&store, &info).unwrap();
     }
+}
+
+#[test]
+fn a_change_in_place_is_seen_at_the_next_use_of_the_same_file() {
+    use std::os::unix::fs::FileExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let info = import(&store, "demo", &small_tar()).unwrap();
+    let verified = store.verified_rootfs(&info.manifest, &info.config, &info.rootfs, &mut |_| {}).unwrap();
+    // The path is renamed over: what is open stays what was verified.
+    let path = erofs(dir.path(), &info.rootfs);
+    fs::copy(&path, dir.path().join("other")).unwrap();
+    let other = fs::OpenOptions::new().write(true).open(dir.path().join("other")).unwrap();
+    other.write_all_at(b"other", 5000).unwrap();
+    let before = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    fs::rename(dir.path().join("other"), &path).unwrap();
+    verified.verify_again().unwrap();
+    assert_eq!(rule(verify(&store, &info)), "image.rootfs.digest");
+    // The file itself is written to.
+    before.write_all_at(b"other", 5000).unwrap();
+    assert_eq!(rule(verified.verify_again()), "image.rootfs.digest");
+}
+
+#[test]
+fn a_second_resolution_and_a_second_start_open_no_layer() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let info = import(&store, "demo", &small_tar()).unwrap();
+    // What is not there cannot be read.
+    let layer = blob(dir.path(), &Sha256::of(&small_tar()));
+    fs::rename(&layer, dir.path().join("tmp/away")).unwrap();
+    assert_eq!(store.info("demo"), Ok(info.clone()));
+    verify(&store, &info).unwrap();
+    fs::remove_file(erofs(dir.path(), &info.rootfs)).unwrap();
+    assert!(matches!(verify(&store, &info), Err(ImageError::NotFound { .. })));
 }
 
 #[test]

@@ -129,16 +129,12 @@ fn is_seen_confined_from_outside_before_the_agent_runs() {
     let root = root();
     let (launched, mut reader) = launch(&root, &spec(&root, &["echo", "ran"]));
     let launched = launched.unwrap();
+    let seen = observe(launched.first.pid(), UID_BASE);
     assert_eq!(
-        observe(launched.first.pid(), UID_BASE),
-        Observed {
-            ids_mapped: true,
-            namespaces_own: true,
-            root_private: true,
-            unprivileged: true,
-            filtered: true
-        }
+        Observed { root: None, ..seen.clone() },
+        Observed { ids_mapped: true, namespaces_own: true, root: None, unprivileged: true, filtered: true }
     );
+    assert!(seen.root.is_some_and(|root| root.past_the_cache));
     assert_eq!(launched.sockets.len(), 1 + 2 + 2);
     // Never released: the agent must not have run, and dropping leaves no process.
     let pid = launched.first.pid();

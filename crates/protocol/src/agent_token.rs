@@ -63,7 +63,8 @@ pub enum Control {
     UserNamespace,
     /// Own pid, mount, ipc, uts, net, cgroup and time namespaces.
     Namespaces,
-    /// Read-only root from a file mounted for this agent alone, with no page cache shared.
+    /// Read-only root from a file mounted for this agent alone, with no page of a file's content shared; for an agent
+    /// whose lock entry says `share`, mounted for its group alone.
     PrivateRoot,
     /// No capability in any set, and no new privileges.
     NoPrivileges,
@@ -110,6 +111,29 @@ impl Control {
             Self::CgroupCpu => "cgroup-cpu",
             Self::Keyring => "keyring",
             Self::AgentSocket => "agent-socket",
+        }
+    }
+
+    /// Whether a compartment can be built without it. Without the others there is none, whatever is allowed.
+    #[must_use]
+    pub const fn may_be_missing(self) -> bool {
+        !matches!(self, Self::UserNamespace | Self::Namespaces | Self::PrivateRoot | Self::NoPrivileges)
+    }
+
+    /// What to do where the control called `name` cannot be applied.
+    #[must_use]
+    pub fn remedy(name: &str) -> String {
+        match Self::from_name(name) {
+            Some(Self::PrivateRoot) => {
+                "use Linux 6.16 or later with EROFS, and keep the image store on ext4 or XFS; nothing else will do".into()
+            }
+            Some(control) if !control.may_be_missing() => {
+                "use Linux 6.16 or later; there is no compartment without it".into()
+            }
+            _ => format!(
+                "use a kernel that has it, or accept the gap with `casemate up --allow-weaker {name}`; evidence shows it \
+                 and the policy must allow it"
+            ),
         }
     }
 

@@ -147,6 +147,8 @@ pub struct AgentStatus {
     pub controls: BTreeMap<Control, ControlStatus>,
     /// Names of the secrets delivered.
     pub secrets: Vec<String>,
+    /// Agents that use one mount of the root with it (`share`): each can tell what the others read of it.
+    pub shares_root_with: Vec<AgentName>,
     /// Whether anything ran in it that the composition does not name.
     pub tainted: bool,
 }

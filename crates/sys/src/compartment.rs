@@ -81,7 +81,7 @@ fn run(control: &OwnedFd) -> Step<()> {
         return join::run(control, &spec, &object, not_applied);
     }
     let user_namespace = outside::user_namespace(&spec)?;
-    let root = outside::open_root(&user_namespace)?;
+    let root = outside::open_root(&spec, &object, &user_namespace)?;
     drop(object);
     let volumes = outside::open_volumes(&spec, &user_namespace)?;
     if outside::clone_first_process(control)? == outside::Role::FirstProcess {

@@ -11,12 +11,21 @@ pub struct Observed {
     pub ids_mapped: bool,
     /// All namespaces differ from the observer's.
     pub namespaces_own: bool,
-    /// The root is a read-only EROFS mount with `directio`.
-    pub root_private: bool,
+    /// The root, where it is a read-only EROFS mount without devices and set-id files.
+    pub root: Option<Root>,
     /// All capability sets are empty and `NoNewPrivs` is 1.
     pub unprivileged: bool,
     /// A system call filter is on.
     pub filtered: bool,
+}
+
+/// A root file system, as `/proc/PID/mountinfo` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// Number of the file system instance, `MAJOR:MINOR`: who has the same number shares inodes and cached pages.
+    pub device: String,
+    /// It reads past the page cache of its image file.
+    pub past_the_cache: bool,
 }
 
 /// The namespaces that a compartment has of its own.
@@ -49,24 +58,25 @@ pub fn observe(pid: i32, uid_base: u32) -> Observed {
     Observed {
         ids_mapped: map_ok("uid_map") && map_ok("gid_map"),
         namespaces_own: NAMESPACES.iter().all(own),
-        root_private: read("mountinfo").lines().any(is_private_root),
+        root: read("mountinfo").lines().find_map(root_in),
         unprivileged: no_capability && field("NoNewPrivs") == "1",
         filtered: field("Seccomp") == "2",
     }
 }
 
-/// A line of mountinfo (proc_pid_mountinfo(5)): `ID PARENT DEV ROOT MOUNTPOINT OPTIONS … - TYPE SOURCE SUPER`.
-fn is_private_root(line: &str) -> bool {
-    let Some((mount, super_block)) = line.split_once(" - ") else { return false };
-    let mut mount = mount.split(' ').skip(4);
-    let (target, options) = (mount.next(), mount.next().unwrap_or_default());
+/// The root that a line of mountinfo shows (proc_pid_mountinfo(5)):
+/// `ID PARENT DEV ROOT MOUNTPOINT OPTIONS … - TYPE SOURCE SUPER`.
+fn root_in(line: &str) -> Option<Root> {
+    let (mount, super_block) = line.split_once(" - ")?;
+    let mut mount = mount.split(' ').skip(2);
+    let (device, _, target, options) = (mount.next()?, mount.next()?, mount.next()?, mount.next()?);
     let mut super_block = super_block.split(' ');
-    let (kind, super_options) = (super_block.next(), super_block.nth(1).unwrap_or_default());
+    let (kind, super_options) = (super_block.next()?, super_block.nth(1).unwrap_or_default());
     let has = |options: &str, wanted: &str| options.split(',').any(|option| option == wanted);
-    target == Some("/")
-        && kind == Some("erofs")
-        && ["ro", "nosuid", "nodev"].iter().all(|wanted| has(options, wanted))
-        && has(super_options, "directio")
+    let good = target == "/"
+        && kind == "erofs"
+        && ["ro", "nosuid", "nodev"].iter().all(|wanted| has(options, wanted));
+    good.then(|| Root { device: device.to_owned(), past_the_cache: has(super_options, "directio") })
 }
 
 #[cfg(test)]
@@ -74,17 +84,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_a_private_root_from_others() {
+    fn knows_a_root_and_how_it_reads() {
         let good = "99 1 0:45 / / ro,nosuid,nodev,relatime idmapped - erofs /x ro,user_xattr,acl,cache_strategy=readaround,directio";
-        assert!(is_private_root(good));
+        let root = Root { device: "0:45".into(), past_the_cache: true };
+        assert_eq!(root_in(good), Some(root.clone()));
+        let buffered = good.replace(",directio", "");
+        assert_eq!(root_in(&buffered), Some(Root { past_the_cache: false, ..root }));
         for (from, to) in [
-            ("directio", "dax"),
             ("erofs", "ext4"),
             ("/ / ro,", "/ / rw,"),
             ("/ / ro", "/ /x ro"),
             ("nosuid,", ""),
+            ("nodev,", ""),
         ] {
-            assert!(!is_private_root(&good.replace(from, to)), "{from} -> {to}");
+            assert_eq!(root_in(&good.replace(from, to)), None, "{from} -> {to}");
         }
     }
 
@@ -96,7 +109,7 @@ mod tests {
             Observed {
                 ids_mapped: false,
                 namespaces_own: false,
-                root_private: false,
+                root: None,
                 unprivileged: false,
                 filtered: false
             }

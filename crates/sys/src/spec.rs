@@ -11,7 +11,7 @@ pub const SPEC_BYTES_MAX: usize = 8 << 20;
 pub const CONTROL_FD: i32 = 3;
 /// Descriptor number at which the launcher finds its specification.
 pub const SPEC_FD: i32 = 4;
-/// Descriptor number of the root image, or, to join, of the pidfd of the compartment's first process.
+/// Descriptor number of the root image or shared mount, or, to join, of the pidfd of the compartment's first process.
 pub const OBJECT_FD: i32 = 5;
 /// Ids of one compartment: inner ids 0 to 65535 stand for `uid_base` and up outside.
 pub const ID_RANGE: u32 = 65_536;
@@ -35,6 +35,8 @@ pub struct Spec {
     pub groups: Vec<u32>,
     /// 1 to run a command in the standing compartment behind [`OBJECT_FD`], 0 to build one from the image behind it.
     pub join: u8,
+    /// 1 where the object behind [`OBJECT_FD`] is a mount that is shared, 0 where it is the image file.
+    pub shared_root: u8,
     /// Any existing directory outside: the root is mounted over it for a moment.
     pub staging: String,
     /// Files of control groups into which `0` is written to join.
@@ -162,7 +164,7 @@ impl Spec {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        w.u8(self.join).u32(self.uid_base).u32(self.uid).u32(self.gid);
+        w.u8(self.join).u8(self.shared_root).u32(self.uid_base).u32(self.uid).u32(self.gid);
         count(&mut w, self.groups.len());
         for group in &self.groups {
             w.u32(*group);
@@ -205,8 +207,14 @@ impl Spec {
     /// [`FrameError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
         let mut r = Reader::new(bytes);
-        let mut spec =
-            Self { join: r.u8()?, uid_base: r.u32()?, uid: r.u32()?, gid: r.u32()?, ..Self::default() };
+        let mut spec = Self {
+            join: r.u8()?,
+            shared_root: r.u8()?,
+            uid_base: r.u32()?,
+            uid: r.u32()?,
+            gid: r.u32()?,
+            ..Self::default()
+        };
         for _ in 0..r.count(ITEMS_MAX)? {
             spec.groups.push(r.u32()?);
         }
@@ -332,6 +340,7 @@ mod tests {
             gid: 1000,
             groups: vec![7, 8],
             join: 0,
+            shared_root: 1,
             staging: "/b".into(),
             cgroup_join: vec!["/c".into()],
             hostname: "h".into(),

@@ -24,6 +24,7 @@ use crate::error::WardenError;
 use crate::evidence::Subject;
 use crate::launch::GroupSeen;
 use crate::progress::Steps;
+use crate::roots::Root;
 use crate::world::World;
 use crate::{agent_socket, health, launch, output, secrets};
 
@@ -63,6 +64,8 @@ pub(crate) struct Running {
     pub(crate) secrets: OwnedFd,
     pub(crate) spec: Spec,
     pub(crate) group: Group,
+    /// Number of the root's file system instance, as seen from outside.
+    pub(crate) root_device: Option<String>,
     key: RecipientKey,
 }
 
@@ -212,10 +215,10 @@ async fn start(
     wait_for_dependencies(world, agent, steps).await?;
 
     enter(Phase::Rootfs);
-    let image = world.root_image(agent).await?;
+    let root = world.roots.root(agent).await?;
 
     enter(Phase::Compartment);
-    let (running, standing) = build(world, name, agent, instance, image).await?;
+    let (running, standing) = build(world, name, agent, instance, &root).await?;
     let running = Rc::new(running);
     {
         let mut status = record.status.borrow_mut();
@@ -305,31 +308,32 @@ async fn build(
     name: &AgentName,
     agent: &Agent,
     instance: u32,
-    image: Rc<std::fs::File>,
+    root: &Root,
 ) -> Result<(Running, Standing), WardenError> {
     let limits = launch::group_limits(agent);
-    let group = Group::create(&world.box_name, name.as_str(), limits).map_err(|error| {
-        WardenError::Control { control: "cgroup-limits".into(), reason: error.to_string() }
-    })?;
-    let spec =
+    let group = Group::create(&world.box_name, name.as_str(), limits)
+        .map_err(|error| WardenError::control("cgroup-limits", error))?;
+    let mut spec =
         launch::spec(&world.lock, name, agent, &world.project_dir, &world.seccomp, &world.weaker, &group)?;
+    spec.shared_root = u8::from(matches!(root, Root::Shared(_)));
     let log = world.project_dir.join("logs").join(format!("{name}.log"));
     let (read, write) = output::pipe()?;
     let write_error = write.try_clone().map_err(WardenError::file("pipe"))?;
     output::copy(read, log);
     let starting =
-        spawn::start(&world.launcher, &spec, std::os::fd::AsFd::as_fd(&*image), write, write_error)
-            .map_err(explain_launch)?;
+        spawn::start(&world.launcher, &spec, root.object(), write, write_error).map_err(explain_launch)?;
     let Launched { first, agent_socket, secrets, sockets, not_applied, gate } =
         blocking(move || starting.collect()).await?.map_err(explain_launch)?;
     hand_over_sockets(world, name, sockets).await?;
     let seen = observe(first.pid(), spec.uid_base);
     let group_seen = GroupSeen::look(&group, limits, first.pid());
-    let controls = launch::controls(&seen, group_seen, &not_applied);
+    let root_alone = launch::is_root_alone(&world.lock, name, seen.root.as_ref(), &world.other_roots(name));
+    let controls = launch::controls(&seen, root_alone, group_seen, &not_applied);
+    let root_device = seen.root.map(|root| root.device);
     crate::secrets::require_memory(&secrets)?;
     let key = RecipientKey::generate().map_err(|e| WardenError::ours(&e))?;
     let subject = Subject { agent: name.clone(), instance, controls, tainted: false, key: key.jwk() };
-    Ok((Running { first, subject, secrets, spec, group, key }, Standing { gate, agent_socket }))
+    Ok((Running { first, subject, secrets, spec, group, root_device, key }, Standing { gate, agent_socket }))
 }
 
 /// Gives the sockets born inside to the gateway.
@@ -432,7 +436,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 fn explain_launch(error: LaunchError) -> WardenError {
     match error {
         LaunchError::Step { control, step, errno } if !control.is_empty() => {
-            WardenError::Control { control, reason: format!("{step}: {errno}") }
+            WardenError::control(&control, format!("{step}: {errno}"))
         }
         other => WardenError::Environment {
             what: other.to_string(),

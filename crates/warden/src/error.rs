@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use casemate_protocol::Refusal;
+use casemate_protocol::agent_token::Control;
 
 /// Why the warden, or one agent's start, cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -20,14 +21,6 @@ pub(crate) enum WardenError {
     /// A rule refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// A control of the boundary could not be applied.
-    #[error("control `{control}` cannot be applied: {reason}")]
-    Control {
-        /// Its name.
-        control: String,
-        /// What happened.
-        reason: String,
-    },
     /// The broker or the courier did not do its part.
     #[error("{what}")]
     Broker {
@@ -61,12 +54,11 @@ impl WardenError {
         match self {
             Self::Input { todo, .. } | Self::Environment { todo, .. } => (*todo).to_owned(),
             Self::Refused(refusal) if refusal.rule.starts_with("control.") => {
-                weaker_hint(&refusal.rule["control.".len()..])
+                Control::remedy(refusal.rule.trim_start_matches("control."))
             }
             Self::Refused(_) => {
                 "if the change is meant, write the policy again; else restore what was approved".into()
             }
-            Self::Control { control, .. } => weaker_hint(control),
             Self::Broker { .. } => {
                 "check that the broker runs and that the box reaches it, then `casemate up` again".into()
             }
@@ -96,6 +88,17 @@ impl WardenError {
         })
     }
 
+    /// A control that could not be applied.
+    pub(crate) fn control(name: &str, found: impl std::fmt::Display) -> Self {
+        let expected = match Control::from_name(name) {
+            Some(Control::PrivateRoot) => {
+                "the verified image file mounted as erofs, read past the page cache"
+            }
+            _ => "applied to the compartment",
+        };
+        Refusal::new(&format!("control.{name}"), expected, found).into()
+    }
+
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { path, source }
@@ -113,10 +116,4 @@ impl WardenError {
     pub(crate) fn ours(error: &dyn std::fmt::Display) -> Self {
         Self::Environment { what: error.to_string(), todo: "this is a defect of casemate: please report it" }
     }
-}
-
-fn weaker_hint(control: &str) -> String {
-    format!(
-        "use a kernel that has it, or accept the gap with `casemate up --allow-weaker {control}`; evidence shows it and the policy must allow it"
-    )
 }

@@ -11,7 +11,7 @@ use casemate_protocol::Refusal;
 use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_protocol::gateway;
 use casemate_sys::cgroup::{Group, GroupLimits};
-use casemate_sys::observe::Observed;
+use casemate_sys::observe::{Observed, Root};
 use casemate_sys::spec::{Config, Rlimit, Spec, Tmpfs, Volume};
 
 use crate::error::WardenError;
@@ -168,6 +168,23 @@ fn landlock_lines(writable: &[String]) -> Vec<String> {
     lines
 }
 
+/// Whether the root that is seen is the agent's alone or, where its lock entry says `share`, its group's alone.
+/// `others` are the roots of the other agents, by the number of the file system instance.
+pub(crate) fn is_root_alone(
+    lock: &Lock,
+    name: &AgentName,
+    seen: Option<&Root>,
+    others: &[(AgentName, String)],
+) -> bool {
+    let shares = lock.agents.get(name).is_some_and(|agent| agent.share.is_some());
+    let with = lock.shares_root_with(name);
+    seen.is_some_and(|root| {
+        let as_the_lock_says =
+            |(other, device): &(AgentName, String)| with.contains(other) == (*device == root.device);
+        root.past_the_cache != shares && others.iter().all(as_the_lock_says)
+    })
+}
+
 /// What is seen of an agent's control group: that it is in it, and what the kernel says the limits are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GroupSeen {
@@ -186,6 +203,7 @@ impl GroupSeen {
 /// the measured launcher reports.
 pub(crate) fn controls(
     seen: &Observed,
+    root_alone: bool,
     group: GroupSeen,
     not_applied: &[String],
 ) -> BTreeMap<Control, ControlStatus> {
@@ -195,7 +213,7 @@ pub(crate) fn controls(
             let in_force = match control {
                 Control::UserNamespace => seen.ids_mapped,
                 Control::Namespaces => seen.namespaces_own,
-                Control::PrivateRoot => seen.root_private,
+                Control::PrivateRoot => root_alone,
                 Control::NoPrivileges => seen.unprivileged,
                 Control::Seccomp => seen.filtered,
                 Control::CgroupLimits => group.limits,
@@ -243,16 +261,16 @@ mod tests {
         let all = Observed {
             ids_mapped: true,
             namespaces_own: true,
-            root_private: true,
+            root: None,
             unprivileged: true,
             filtered: true,
         };
         let group = GroupSeen { limits: true, cpu: true };
-        assert!(controls(&all, group, &[]).values().all(|status| *status == ControlStatus::Enforced));
+        assert!(controls(&all, true, group, &[]).values().all(|status| *status == ControlStatus::Enforced));
         let cases = [
             (Control::UserNamespace, Observed { ids_mapped: false, ..all.clone() }, group, vec![]),
             (Control::Namespaces, Observed { namespaces_own: false, ..all.clone() }, group, vec![]),
-            (Control::PrivateRoot, Observed { root_private: false, ..all.clone() }, group, vec![]),
+            (Control::PrivateRoot, all.clone(), group, vec![]),
             (Control::NoPrivileges, Observed { unprivileged: false, ..all.clone() }, group, vec![]),
             (Control::Seccomp, Observed { filtered: false, ..all.clone() }, group, vec![]),
             (Control::CgroupLimits, all.clone(), GroupSeen { limits: false, ..group }, vec![]),
@@ -263,7 +281,7 @@ mod tests {
         ];
         assert_eq!(cases.len(), Control::ALL.len());
         for (control, seen, group, not_applied) in cases {
-            let status = controls(&seen, group, &not_applied);
+            let status = controls(&seen, control != Control::PrivateRoot, group, &not_applied);
             assert_eq!(status.get(&control), Some(&ControlStatus::NotEnforced), "{control:?}");
             assert_eq!(
                 status.values().filter(|s| **s == ControlStatus::NotEnforced).count(),
@@ -273,6 +291,48 @@ mod tests {
             let refused = require(&status, &BTreeSet::new());
             assert!(matches!(refused, Err(WardenError::Refused(_))), "{control:?}");
         }
+    }
+
+    #[test]
+    fn a_root_is_the_agents_alone_or_its_groups_alone() {
+        let lock = lock_with_groups();
+        let name = |text: &str| -> AgentName { text.parse().unwrap() };
+        let root = |device: &str, past_the_cache| Root { device: device.into(), past_the_cache };
+        let alone = |who: &str, seen: Option<&Root>, others: &[(&str, &str)]| {
+            let others: Vec<_> =
+                others.iter().map(|(who, device)| (name(who), (*device).to_owned())).collect();
+            is_root_alone(&lock, &name(who), seen, &others)
+        };
+        let (own, common) = (root("0:1", true), root("0:1", false));
+        assert!(alone("single", Some(&own), &[("a", "0:2"), ("b", "0:2")]));
+        assert!(!alone("single", Some(&own), &[("a", "0:1")]), "an instance of another");
+        assert!(!alone("single", Some(&common), &[]), "read through the cache");
+        assert!(!alone("single", None, &[]));
+        assert!(alone("a", Some(&common), &[("b", "0:1"), ("single", "0:2")]));
+        assert!(!alone("a", Some(&common), &[("b", "0:2")]), "the group has two");
+        assert!(!alone("a", Some(&common), &[("single", "0:1")]), "somebody outside the group");
+        assert!(!alone("a", Some(&common), &[("other-image", "0:1")]), "another image in the group");
+        assert!(!alone("a", Some(&own), &[]), "not what the lock says");
+    }
+
+    /// `a` and `b` share, `other-image` is in their group, `single` is in none.
+    fn lock_with_groups() -> Lock {
+        use casemate_composition::{ImageFacts, compose};
+        let text = "name: t\nservices:\n  a: &a\n    image: i:1\n    x-casemate: { share: g, trust: t }\n  b: *a\n  other-image:\n    <<: *a\n    image: i:2\n  single:\n    image: i:1\n";
+        let facts = |tag: &str| ImageFacts {
+            pin: casemate_composition::lock::ImagePin {
+                manifest: casemate_canon::Sha256::of(tag.as_bytes()),
+                config: casemate_canon::Sha256::of(b"config"),
+                rootfs: casemate_canon::Sha256::of(tag.as_bytes()),
+            },
+            entrypoint: vec!["/entry".into()],
+            command: Vec::new(),
+            environment: BTreeMap::new(),
+            working_dir: "/".into(),
+            user: casemate_composition::lock::User { uid: 0, gid: 0 },
+        };
+        let images = ["i:1", "i:2"].map(|tag| (tag.to_owned(), facts(tag))).into();
+        compose::parse("c.yaml", text, &BTreeMap::new()).unwrap().resolve(&images).unwrap()
     }
 
     #[test]

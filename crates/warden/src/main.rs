@@ -18,6 +18,7 @@ mod launch;
 mod log;
 mod output;
 mod progress;
+mod roots;
 mod secrets;
 mod world;
 

@@ -5,14 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use casemate_attester::{Provider, RuntimeRegister, Tsm};
 use casemate_canon::Sha384;
-use casemate_composition::lock::{Agent, AgentName, ImagePin, Lock};
+use casemate_composition::lock::{Agent, AgentName, Lock};
 use casemate_composition::rules::{self, SECCOMP_RULES};
-use casemate_images::{ImageError, Store};
 use casemate_protocol::Refusal;
 use casemate_protocol::agent_token::Control;
 use casemate_protocol::control::{AgentStatus, Phase, Reply, StepState};
@@ -20,7 +18,7 @@ use casemate_protocol::event::Event;
 use casemate_protocol::gateway::{DESCRIPTORS_MAX, FromGateway, ToGateway};
 use casemate_sys::{cgroup, netns, seccomp};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 
 use crate::agent::{self, Record, Stage, blocking};
 use crate::arguments::Arguments;
@@ -31,6 +29,7 @@ use crate::evidence::Notary;
 use crate::gateway::Gateway;
 use crate::log::EventLog;
 use crate::progress::Journal;
+use crate::roots::Roots;
 
 /// Everything in the box. One thread owns it.
 pub(crate) struct World {
@@ -49,9 +48,7 @@ pub(crate) struct World {
     /// Some grace time, once asked to end: `Some(None)` is each agent's own.
     pub(crate) shutdown: watch::Sender<Option<Option<u64>>>,
     records: BTreeMap<AgentName, Record>,
-    images: Arc<Store>,
-    /// Images verified since the box began, by their pins.
-    verified: Mutex<Vec<(ImagePin, Rc<std::fs::File>)>>,
+    pub(crate) roots: Roots,
     done: watch::Sender<bool>,
     failed: RefCell<Option<WardenError>>,
 }
@@ -121,9 +118,10 @@ impl World {
             .allow_weaker
             .iter()
             .map(|name| {
-                Control::from_name(name).ok_or_else(|| WardenError::Input {
-                    what: format!("`{name}` is not a control"),
-                    todo: "see `casemate ps --controls` for the names",
+                let control = Control::from_name(name).filter(|control| control.may_be_missing());
+                control.ok_or_else(|| WardenError::Input {
+                    what: format!("`{name}` is not a control that may be weaker"),
+                    todo: "see `casemate up --allow-weaker help` for the names",
                 })
             })
             .collect::<Result<BTreeSet<_>, _>>()?;
@@ -150,7 +148,7 @@ impl World {
         let warden = env!("CARGO_PKG_VERSION").to_owned();
         notary.append(&Event::CompositionLoaded { composition, warden }).await?;
         let logs = arguments.project_dir.join("logs");
-        let records = lock.agents.iter().map(|(name, agent)| Ok((name.clone(), record(agent)?)));
+        let records = lock.agents.iter().map(|(name, agent)| Ok((name.clone(), record(&lock, name, agent)?)));
         Ok(Self {
             records: records.collect::<Result<_, WardenError>>()?,
             composition,
@@ -170,8 +168,7 @@ impl World {
             gateway: Gateway::start(&arguments.gateway, &logs.join("casemate-gateway.log")).await?,
             journal: Rc::new(Journal::default()),
             shutdown: watch::Sender::new(None),
-            images: Arc::new(Store::open(&arguments.images).map_err(image_error)?),
-            verified: Mutex::new(Vec::new()),
+            roots: Roots::of(&arguments.images)?,
             done: watch::Sender::new(false),
             failed: RefCell::new(None),
             lock,
@@ -183,23 +180,15 @@ impl World {
         Some((self.lock.agents.get(name)?, self.records.get(name)?))
     }
 
-    /// The verified root image of an agent. Each image is verified once in the life of a box.
-    pub(crate) async fn root_image(&self, agent: &Agent) -> Result<Rc<std::fs::File>, WardenError> {
-        let mut verified = self.verified.lock().await;
-        if let Some((_, file)) = verified.iter().find(|(pin, _)| *pin == agent.image) {
-            return Ok(Rc::clone(file));
-        }
-        let (images, pin) = (Arc::clone(&self.images), agent.image.clone());
-        let file = blocking(move || {
-            images
-                .verified_rootfs(&pin.manifest, &pin.config, &pin.rootfs, &mut |_| {})
-                .map(casemate_images::VerifiedRootfs::into_file)
-        })
-        .await?
-        .map_err(image_error)?;
-        let file = Rc::new(file);
-        verified.push((agent.image.clone(), Rc::clone(&file)));
-        Ok(file)
+    /// The device numbers of the roots that other agents have now, with their names.
+    pub(crate) fn other_roots(&self, name: &AgentName) -> Vec<(AgentName, String)> {
+        let others = self.records.iter().filter(|(other, _)| *other != name);
+        others
+            .filter_map(|(other, record)| {
+                let running = record.running.borrow();
+                Some((other.clone(), running.as_ref()?.root_device.clone()?))
+            })
+            .collect()
     }
 
     /// The state of the box, for `ps`.
@@ -260,7 +249,7 @@ fn same_rules(lock: &Lock) -> Result<(), WardenError> {
     Ok(())
 }
 
-fn record(agent: &Agent) -> Result<Record, WardenError> {
+fn record(lock: &Lock, name: &AgentName, agent: &Agent) -> Result<Record, WardenError> {
     Ok(Record {
         status: RefCell::new(AgentStatus {
             phase: Phase::Waiting,
@@ -273,6 +262,7 @@ fn record(agent: &Agent) -> Result<Record, WardenError> {
             measurement: agent.measurement().map_err(|e| WardenError::ours(&e))?,
             controls: BTreeMap::new(),
             secrets: Vec::new(),
+            shares_root_with: lock.shares_root_with(name),
             tainted: false,
         }),
         stage: watch::Sender::new(Stage::Before),
@@ -292,14 +282,6 @@ fn environment(error: &dyn std::fmt::Display) -> WardenError {
     WardenError::Environment {
         what: error.to_string(),
         todo: "run in a confidential VM with configfs-tsm, or use `casemate up`, which emulates one",
-    }
-}
-
-fn image_error(error: ImageError) -> WardenError {
-    let todo = error.todo();
-    match error {
-        ImageError::Refused(refusal) => WardenError::Refused(refusal),
-        other => WardenError::Environment { what: other.to_string(), todo },
     }
 }
 

@@ -216,6 +216,7 @@ fn entry(agent: &str, resource: &str) -> Agent {
         landlock_rules: Sha384::of(b"landlock"),
         backend: Backend::Native,
         trust: agent.parse().unwrap(),
+        share: None,
         expose: BTreeSet::new(),
         edges: BTreeSet::new(),
         names: BTreeMap::new(),

@@ -64,11 +64,12 @@ struct WriteArgs {
     output: Option<PathBuf>,
 }
 
-/// The control of this name, for the command line.
+/// The control of this name that may be weaker, for the command line.
 pub(crate) fn control_named(text: &str) -> Result<Control, String> {
-    Control::from_name(text).ok_or_else(|| {
-        let names: Vec<&str> = Control::ALL.into_iter().map(Control::name).collect();
-        format!("controls are {}", names.join(", "))
+    Control::from_name(text).filter(|control| control.may_be_missing()).ok_or_else(|| {
+        let may_be_missing = Control::ALL.into_iter().filter(|control| control.may_be_missing());
+        let names: Vec<&str> = may_be_missing.map(Control::name).collect();
+        format!("controls that may be weaker are {}", names.join(", "))
     })
 }
 

@@ -39,10 +39,23 @@ pub(crate) fn run(global: &Global, args: &PsArgs) -> Outcome {
         shortened(&composition.to_string())
     ));
     print_table(&agents);
+    for (name, agent) in &agents {
+        for line in sharing(name, &agent.shares_root_with) {
+            lines::print(line);
+        }
+    }
     if args.controls {
         print_controls(&agents);
     }
     Ok(0)
+}
+
+/// What an agent shares, once for each pair.
+fn sharing(name: &AgentName, with: &[AgentName]) -> Vec<String> {
+    let later = with.iter().filter(|other| *other > name);
+    later
+        .map(|other| format!("{name} and {other} share a root: each can tell what the other reads of it"))
+        .collect()
 }
 
 fn print_table(agents: &BTreeMap<AgentName, AgentStatus>) {
@@ -139,7 +152,7 @@ mod tests {
     fn an_agent_without_a_health_check_is_running_until_it_ended() {
         let mut agent: AgentStatus = serde_json::from_value(serde_json::json!({
             "phase": "healthy", "state": "done", "instance": 1, "pid": 7, "uptime_s": 3, "exit_status": null,
-            "health": null, "measurement": casemate_canon::Sha384::of(b"").to_string(), "controls": {}, "secrets": [],
+            "health": null, "measurement": casemate_canon::Sha384::of(b"").to_string(), "controls": {}, "secrets": [], "shares_root_with": [],
             "tainted": false,
         }))
         .unwrap();
@@ -148,5 +161,14 @@ mod tests {
         assert_eq!(state(&agent), "healthy");
         (agent.health, agent.pid, agent.exit_status) = (None, None, Some(3));
         assert_eq!(state(&agent), "exited (3)");
+    }
+
+    #[test]
+    fn each_pair_that_shares_is_told_once() {
+        let name = |text: &str| -> AgentName { text.parse().unwrap() };
+        let (a, b) = (name("a"), name("b"));
+        let line = "a and b share a root: each can tell what the other reads of it";
+        assert_eq!(sharing(&a, std::slice::from_ref(&b)), [line]);
+        assert!(sharing(&b, &[a]).is_empty());
     }
 }

@@ -294,9 +294,7 @@ impl Start<'_> {
 
     fn refused(&self, what: String, refusal: casemate_protocol::Refusal) -> Failure {
         let todo = match refusal.rule.strip_prefix("control.") {
-            Some(control) => {
-                format!("make the machine able to apply it, or accept less with `--allow-weaker {control}`")
-            }
+            Some(control) => Control::remedy(control),
             None => verify::todo(&refusal.rule).to_owned(),
         };
         Failure::refused(what, refusal.cleaned(), todo)

@@ -25,6 +25,7 @@ pub(crate) struct Extension {
     pub(crate) egress: Vec<At<(HostName, u16)>>,
     pub(crate) backend: Option<Backend>,
     pub(crate) trust: Option<AgentName>,
+    pub(crate) share: Option<At<AgentName>>,
 }
 
 /// `x-casemate` of a service.
@@ -33,6 +34,10 @@ pub(crate) fn extension(node: &Node, f: &mut Findings<'_>) -> Extension {
     walk(&keys::X_CASEMATE, node, f, |f, key, member| match key {
         "talks-to" => extension.talks_to = endpoints(&member.node, key, edge, f),
         "egress" => extension.egress = endpoints(&member.node, key, egress, f),
+        "share" => {
+            let wanted = "the name of a group: 1 to 63 of a-z, 0-9, `-` and `_`";
+            extension.share = parsed(&member.node, key, wanted, f, |name| name.parse().ok());
+        }
         "trust" => {
             let wanted = "the name of a trust group: 1 to 63 of a-z, 0-9, `-` and `_`";
             extension.trust =

@@ -46,7 +46,8 @@ pub(super) fn cross_check(compose: &Compose, f: &mut Findings<'_>) {
             }
         }
     }
-    check_sharing(compose, f);
+    check_shared_volumes(compose, f);
+    check_shared_roots(compose, f);
     check_reach(compose, f);
     check_aliases(compose, f);
     check_cycle(compose, f);
@@ -98,7 +99,7 @@ fn check_aliases(compose: &Compose, f: &mut Findings<'_>) {
 }
 
 /// A volume of two agents is a channel between them that no edge declares.
-fn check_sharing(compose: &Compose, f: &mut Findings<'_>) {
+fn check_shared_volumes(compose: &Compose, f: &mut Findings<'_>) {
     let mut first_user: BTreeMap<&AgentName, &AgentName> = BTreeMap::new();
     for (agent, service) in &compose.services {
         for mount in &service.mounts {
@@ -109,6 +110,46 @@ fn check_sharing(compose: &Compose, f: &mut Findings<'_>) {
                     format!("volume `{name}` is shared by `{first}` and `{agent}`: a channel between them");
                 f.warning(mount.place, what, "give each its own volume, or keep it if that is the purpose");
             }
+        }
+    }
+}
+
+/// A group shares the images that its agents have in common: who has none in common shares nothing. What they share
+/// leaks between them, so they must be of one trust group.
+fn check_shared_roots(compose: &Compose, f: &mut Findings<'_>) {
+    let sharing = || {
+        compose.services.values().filter_map(|service| {
+            let extension = &service.extension;
+            Some((extension.share.as_ref()?, &extension.trust, service.image.as_ref()?.value.as_str()))
+        })
+    };
+    let (mut members, mut users) = (BTreeMap::new(), BTreeMap::new());
+    for (At { value: group, .. }, trust, image) in sharing() {
+        let (count, first) = members.entry(group).or_insert((0_u32, trust));
+        *count = count.saturating_add(1);
+        if trust.is_none() || trust != *first {
+            *first = &None;
+        }
+        let users = users.entry((group, image)).or_insert(0_u32);
+        *users = users.saturating_add(1);
+    }
+    for (At { place, value: group }, _, image) in sharing() {
+        match members.get(group) {
+            Some((1, _)) => {
+                let what = format!("nobody else is in the group `{group}` of `share`");
+                let todo =
+                    format!("write `x-casemate: {{ share: {group} }}` in the others too, or remove it");
+                f.problem(*place, what, todo);
+            }
+            Some((_, None)) => {
+                let what = format!("agents of the group `{group}` of `share` are not of one trust group");
+                f.problem(*place, what, "write the same `trust` in all of them, or remove `share`");
+            }
+            _ if users.get(&(group, image)) == Some(&1) => {
+                let what = format!("nobody else in the group `{group}` has this image: nothing is shared");
+                f.warning(*place, what, "give two of the group the same image, or remove `share`");
+            }
+            _ => {}
         }
     }
 }

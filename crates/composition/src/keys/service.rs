@@ -177,7 +177,11 @@ pub const X_CASEMATE: Table = Table {
             "trust",
             "the name of a trust group, the agent's own by default; measured, for policies to read",
         ),
-        refused("share", NOT_YET, "remove it: nothing is shared"),
+        limited(
+            "share",
+            "the name of a group with one `trust`: its agents that have the same image use one mount of it, and each can \
+             tell what the others read of it",
+        ),
         limited("partition", "`compartment`"),
         limited("secrets", "`file`: below /run/secrets"),
     ],

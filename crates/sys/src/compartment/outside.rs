@@ -5,14 +5,12 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, open};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, open_tree,
-};
+use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
-use super::{Named, Step, unless_weaker};
+use super::{Failure, Named, Step, unless_weaker};
 use crate::descriptors::send_packet;
-use crate::spec::{Answer, ID_RANGE, OBJECT_FD, Spec};
+use crate::root;
+use crate::spec::{Answer, ID_RANGE, Spec};
 use crate::syscall::{self, Forked};
 
 /// Joins the control group, so that all that follows is charged to it.
@@ -78,24 +76,16 @@ fn map_ids(spec: &Spec, holder: i32, made: &OwnedFd) -> Step<OwnedFd> {
         .named(CONTROL, || "open the namespace".into())
 }
 
-/// The root image as a mount that is attached nowhere: read-only, a file system instance of this agent alone, read
-/// past the page cache of the image file (`directio`), ids mapped.
-pub(super) fn open_root(user_namespace: &OwnedFd) -> Step<OwnedFd> {
+/// The root as a mount that is attached nowhere, ids mapped: read-only, and a file system instance of this agent alone,
+/// unless the warden hands over one that is shared.
+pub(super) fn open_root(spec: &Spec, object: &OwnedFd, user_namespace: &OwnedFd) -> Step<OwnedFd> {
     const CONTROL: &str = "private-root";
-    // By descriptor, so that it is the very file that was verified.
-    let image = format!("/proc/self/fd/{OBJECT_FD}");
-    let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)
-        .named(CONTROL, || "open file system type erofs".into())?;
-    fsconfig_set_string(context.as_fd(), "source", image.as_str())
-        .and_then(|()| fsconfig_set_flag(context.as_fd(), "directio"))
-        .and_then(|()| fsconfig_set_flag(context.as_fd(), "ro"))
-        .and_then(|()| fsconfig_create(context.as_fd()))
-        .named(CONTROL, || "mount the root image as erofs with directio".into())?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOSUID;
-    let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .named(CONTROL, || "mount the root image".into())?;
+    let mount = match spec.shared_root {
+        0 => root::private(object.as_fd()),
+        _ => root::another(object.as_fd()),
+    };
+    let mount =
+        mount.map_err(|error| Failure { control: CONTROL, step: error.to_string(), errno: error.errno() })?;
     syscall::idmap_mount(mount.as_fd(), 0, user_namespace.as_fd())
         .named(CONTROL, || "map ids of the root image".into())?;
     Ok(mount)

@@ -19,6 +19,7 @@ mod platform;
 mod project;
 mod quickstart;
 mod refusals;
+mod roots;
 mod secrets;
 mod statements;
 mod weaker;

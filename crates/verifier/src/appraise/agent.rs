@@ -79,7 +79,7 @@ pub(super) fn appraise<'a>(
             format_args!("a proof that {} belongs to {}", token.sub, claims.composition),
             found,
         ),
-        require_config(ledger, token, config),
+        require_config(ledger, token, config, platform),
         require_key(ledger, token),
     ];
     let _recorded: Result<(), Failed> = results.into_iter().collect();
@@ -142,7 +142,12 @@ fn name_of<T: serde::Serialize>(value: &T) -> String {
 }
 
 /// The readable configuration is what was measured.
-fn require_config(ledger: &mut Ledger, token: &AgentToken, config: &[u8]) -> Result<(), Failed> {
+fn require_config(
+    ledger: &mut Ledger,
+    token: &AgentToken,
+    config: &[u8],
+    platform: &PlatformView,
+) -> Result<(), Failed> {
     const RULE: &str = "agent.config";
     const EXPECTED: &str = "the agent's lock entry in RFC 8785 form";
     if config.len() > CONFIG_BYTES_MAX {
@@ -155,6 +160,9 @@ fn require_config(ledger: &mut Ledger, token: &AgentToken, config: &[u8]) -> Res
         return Err(ledger.fail(RULE, EXPECTED, "the entry in another form"));
     }
     let measurement = ledger.accept(RULE, EXPECTED, agent.measurement())?;
+    if let Some(group) = &agent.share {
+        ledger.claim("agent", "share", group, platform.standing.runtime());
+    }
     ledger.require(
         RULE,
         measurement == token.measurement && agent.backend == token.backend,

@@ -96,6 +96,7 @@ pub(crate) fn agent(argument: &str) -> Agent {
         landlock_rules: Sha384::of(b"landlock"),
         backend: Backend::Native,
         trust: "agent".parse().unwrap(),
+        share: None,
         expose: BTreeSet::new(),
         edges: BTreeSet::new(),
         names: BTreeMap::new(),
