@@ -33,8 +33,21 @@ pub struct Plan {
     pub agents: BTreeMap<AgentName, AgentPlan>,
     /// Volumes that more than one agent mounts, after: who, and whether it writes.
     pub shared_volumes: BTreeMap<AgentName, BTreeMap<AgentName, Writes>>,
+    /// Agents that see through the page cache what the others read of their image (`share`), after.
+    pub shared_roots: Vec<SharedRoot>,
     /// What it takes, after.
     pub cost: Cost,
+}
+
+/// Agents that have one mount of one root file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SharedRoot {
+    /// Their group.
+    pub group: AgentName,
+    /// Digest of the root file system.
+    pub rootfs: Sha256,
+    /// Who they are: more than one.
+    pub agents: BTreeSet<AgentName>,
 }
 
 /// Whether an agent may write to a volume.
@@ -112,6 +125,11 @@ pub enum Access {
         /// Whether it may write.
         writes: Writes,
     },
+    /// Learn through the page cache what others of a group read of their common image, and be seen likewise.
+    Pages {
+        /// The group.
+        group: AgentName,
+    },
 }
 
 /// One limit that differs.
@@ -143,7 +161,8 @@ pub struct Cost {
     pub memory_bytes: BTreeMap<AgentName, u64>,
     /// Sum of these.
     pub memory_bytes_sum: u64,
-    /// Memory because agents share no pages, while all are idle: [`UNSHARED_PAGES_BYTES`] for each.
+    /// Memory because agents share no pages, while all are idle: [`UNSHARED_PAGES_BYTES`] for each, and once for those
+    /// that share.
     pub unshared_pages_bytes: u64,
     /// Each root file system, once on disk whoever uses it.
     pub images: BTreeMap<String, ImageCost>,
@@ -188,6 +207,7 @@ impl Plan {
             .collect::<Result<_, CanonicalError>>()?;
         let old = old.map(Lock::digest).transpose()?;
         let digest = new.digest()?;
+        let shared_roots = shared_roots(new);
         Ok(Self {
             changed: old != Some(digest),
             old,
@@ -195,7 +215,8 @@ impl Plan {
             changes: global,
             agents,
             shared_volumes: shared_volumes(new),
-            cost: Cost::of(new, rootfs_bytes),
+            cost: Cost::of(new, rootfs_bytes, &shared_roots),
+            shared_roots,
         })
     }
 }
@@ -231,7 +252,8 @@ fn accesses(agent: &Agent) -> BTreeSet<Access> {
     });
     let secrets = agent.secrets.iter().map(|secret| Access::Secret { resource: secret.resource.clone() });
     let volumes = volumes(agent).map(|(name, writes)| Access::Volume { name: name.clone(), writes });
-    calls.chain(egress).chain(secrets).chain(volumes).collect()
+    let pages = agent.share.iter().map(|group| Access::Pages { group: group.clone() });
+    calls.chain(egress).chain(secrets).chain(volumes).chain(pages).collect()
 }
 
 fn volumes(agent: &Agent) -> impl Iterator<Item = (&AgentName, Writes)> {
@@ -274,8 +296,19 @@ fn shared_volumes(lock: &Lock) -> BTreeMap<AgentName, BTreeMap<AgentName, Writes
     all
 }
 
+fn shared_roots(lock: &Lock) -> Vec<SharedRoot> {
+    let mut all = BTreeMap::<(&AgentName, Sha256), BTreeSet<AgentName>>::new();
+    for (name, agent) in &lock.agents {
+        let Some(group) = &agent.share else { continue };
+        all.entry((group, agent.image.rootfs)).or_default().insert(name.clone());
+    }
+    all.retain(|_, agents| agents.len() > 1);
+    let shared = all.into_iter();
+    shared.map(|((group, rootfs), agents)| SharedRoot { group: group.clone(), rootfs, agents }).collect()
+}
+
 impl Cost {
-    fn of(lock: &Lock, rootfs_bytes: &BTreeMap<Sha256, u64>) -> Self {
+    fn of(lock: &Lock, rootfs_bytes: &BTreeMap<Sha256, u64>, shared: &[SharedRoot]) -> Self {
         let memory_bytes: BTreeMap<AgentName, u64> =
             lock.agents.iter().map(|(name, agent)| (name.clone(), agent.limits.memory_bytes)).collect();
         let mut images = BTreeMap::<String, ImageCost>::new();
@@ -284,7 +317,9 @@ impl Cost {
             let new = || ImageCost { bytes: rootfs_bytes.get(rootfs).copied(), agents: BTreeSet::new() };
             images.entry(rootfs.to_string()).or_insert_with(new).agents.insert(name.clone());
         }
-        let count = u64::try_from(lock.agents.len()).unwrap_or(u64::MAX);
+        // Those that share have one set of pages together.
+        let saved: usize = shared.iter().map(|root| root.agents.len().saturating_sub(1)).sum();
+        let count = u64::try_from(lock.agents.len().saturating_sub(saved)).unwrap_or(u64::MAX);
         Self {
             memory_bytes_sum: memory_bytes.values().fold(0, |sum, bytes| sum.saturating_add(*bytes)),
             memory_bytes,

@@ -213,3 +213,23 @@ fn writing_counts_where_a_volume_is_mounted_twice_and_the_sums_are_right() {
     assert_eq!(value["agents"]["asker"]["fate"], "new");
     assert_eq!(value["agents"]["asker"]["gains"][0]["kind"], "call");
 }
+
+#[test]
+fn says_who_shares_the_pages_of_an_image() {
+    let share = "x-casemate: { trust: pair, share: pair";
+    let both = changed(&[
+        ("x-casemate: { talks-to", &format!("{share}, talks-to")),
+        ("expose: [\"80\", \"81\"]", &format!("expose: [\"80\", \"81\"]\n    {share} }}")),
+    ]);
+    let plan = plan(Some(TEXT), &both);
+    assert_eq!(plan.shared_roots.len(), 1);
+    let text = plan.to_string();
+    assert!(text.contains("gains    pages of its image shared with group pair"), "{text}");
+    assert!(
+        text.contains("shared pages of one image, group pair: asker, keeper see what the others read"),
+        "{text}"
+    );
+    assert!(!text.contains("shared nothing"), "{text}");
+    // Two sets of pages where there were three.
+    assert_eq!(plan.cost.unshared_pages_bytes, 2 * UNSHARED_PAGES_BYTES);
+}

@@ -5,8 +5,9 @@ use std::fmt::{self, Display, Formatter};
 use casemate_canon::Sha384;
 use serde_json::Value;
 
-use super::{Access, AgentPlan, Cost, Fate, LimitChange, Plan, Writes};
+use super::{Access, AgentPlan, Cost, Fate, LimitChange, Plan, SharedRoot, Writes};
 use crate::explain::Change;
+use crate::lock::AgentName;
 use crate::problem::printable;
 
 /// Hexadecimal digits of a digest that are shown.
@@ -30,7 +31,15 @@ impl Display for Plan {
                 .collect();
             writeln!(f, "shared volume {volume}: {}", who.join(", "))?;
         }
-        if self.shared_volumes.is_empty() {
+        for SharedRoot { group, agents, .. } in &self.shared_roots {
+            let who: Vec<&str> = agents.iter().map(AgentName::as_str).collect();
+            writeln!(
+                f,
+                "shared pages of one image, group {group}: {} see what the others read",
+                who.join(", ")
+            )?;
+        }
+        if self.shared_volumes.is_empty() && self.shared_roots.is_empty() {
             writeln!(
                 f,
                 "shared nothing: no volume is mounted by two agents, and no page of an image is shared"
@@ -97,6 +106,7 @@ impl Display for Access {
             Self::Secret { resource } => write!(f, "secret {}", printable(resource)),
             Self::Volume { name, writes: Writes::Yes } => write!(f, "volume {name}, to write"),
             Self::Volume { name, writes: Writes::No } => write!(f, "volume {name}, to read"),
+            Self::Pages { group } => write!(f, "pages of its image shared with group {group}"),
         }
     }
 }
@@ -118,7 +128,7 @@ impl Display for Cost {
         )?;
         for (rootfs, image) in &self.images {
             let size = image.bytes.map_or_else(|| "of unknown size".to_owned(), mebibytes);
-            let agents: Vec<&str> = image.agents.iter().map(crate::lock::AgentName::as_str).collect();
+            let agents: Vec<&str> = image.agents.iter().map(AgentName::as_str).collect();
             writeln!(
                 f,
                 "disk {size} for the root file system {} of {}",
