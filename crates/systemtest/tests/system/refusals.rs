@@ -148,7 +148,7 @@ fn an_undeclared_port_and_an_undeclared_host_are_out_of_reach() {
     let server = agent(
         "server",
         &["serve 8080 declared", "serve 9999 undeclared", "wait"],
-        "expose: [\"8080\", \"9999\"]",
+        "expose: [\"8080\", \"9999\"]\nhealthcheck: { test: [\"CMD\", \"/agent\", \"reach 8080\"], interval: 60s, start_interval: 100ms }",
     );
     let caller = agent(
         "caller",
@@ -161,7 +161,7 @@ fn an_undeclared_port_and_an_undeclared_host_are_out_of_reach() {
             "say tried",
             "wait",
         ],
-        "depends_on:\n  server: { condition: service_started }\nx-casemate:\n  talks-to: [\"server:8080\"]",
+        "depends_on:\n  server: { condition: service_healthy }\nx-casemate:\n  talks-to: [\"server:8080\"]",
     );
     let project = Project::ready("edges", &format!("{server}{caller}"), &[]);
     project.up();
