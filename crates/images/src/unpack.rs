@@ -23,6 +23,9 @@ use crate::progress::Meter;
 use crate::tar_entry::{EntryKind, TarEntry, TarReader, from_read};
 use crate::tree::{Metadata, Tree, split};
 
+/// What follows `.wh.` in the name that hides all else in its directory.
+const OPAQUE: &str = ".wh..opq";
+
 /// One layer, as it should be.
 #[derive(Debug)]
 pub(crate) struct Layer {
@@ -46,6 +49,9 @@ pub(crate) struct Unpacker<'a> {
     directory_times: BTreeMap<PathBuf, i64>,
     /// What the current layer put, so that its own whiteouts do not remove it.
     of_this_layer: HashSet<PathBuf>,
+    /// What its whiteouts removed: a path with all below it, or, ending in [`OPAQUE`], all in a directory. Only what the
+    /// layer put can be there since, so that a second time costs nothing.
+    hidden: HashSet<PathBuf>,
 }
 
 impl<'a> Unpacker<'a> {
@@ -59,12 +65,14 @@ impl<'a> Unpacker<'a> {
             unpacked_bytes: 0,
             directory_times: BTreeMap::new(),
             of_this_layer: HashSet::new(),
+            hidden: HashSet::new(),
         })
     }
 
     /// Unpacks one layer and compares both its digests. What it made is worth nothing on an error.
     pub(crate) fn apply(&mut self, layer: Layer, meter: &mut Meter<'_>) -> Result<(), ImageError> {
         self.of_this_layer.clear();
+        self.hidden.clear();
         let limits = self.limits;
         read_layer(layer, limits, meter, |plain| self.apply_tar(plain))
     }
@@ -197,25 +205,38 @@ impl<'a> Unpacker<'a> {
     }
 
     fn white_out(&mut self, entry: &TarEntry, parent: &Path, hidden: &OsStr) -> Result<(), ImageError> {
+        let is_reserved = hidden.is_empty()
+            || hidden == "."
+            || hidden == ".."
+            || (hidden != OPAQUE && hidden.as_bytes().starts_with(b".wh."));
+        if is_reserved {
+            return Err(ImageError::entry(&entry.path, EntryProblem::ReservedName));
+        }
+        if self.is_hidden(parent, hidden) {
+            return Ok(());
+        }
         let keep = |path: &Path| self.of_this_layer.contains(path);
-        let removed = if hidden == ".wh..opq" {
+        let removed = if hidden == OPAQUE {
             match self.tree.file_type(parent) {
                 Ok(Some(FileType::Directory)) => self.tree.remove_children(parent, &keep).map(drop),
                 other => other.map(drop),
             }
-        } else if hidden.is_empty()
-            || hidden == "."
-            || hidden == ".."
-            || hidden.as_bytes().starts_with(b".wh.")
-        {
-            Err(ImageError::entry(&entry.path, EntryProblem::ReservedName))
         } else {
             self.tree.remove(&parent.join(hidden), &keep).map(drop)
         };
         match removed {
-            Err(error) if self.hides_nothing(parent, &error) => Ok(()),
-            other => other,
+            Err(error) if self.hides_nothing(parent, &error) => {}
+            other => other?,
         }
+        self.hidden.insert(parent.join(hidden));
+        Ok(())
+    }
+
+    /// Whether whiteouts of this layer removed that already, alone or with a directory that it was in.
+    fn is_hidden(&self, parent: &Path, hidden: &OsStr) -> bool {
+        let is_opaque = |directory: &Path| self.hidden.contains(&directory.join(OPAQUE));
+        self.hidden.contains(&parent.join(hidden))
+            || parent.ancestors().any(|above| self.hidden.contains(above) || is_opaque(above))
     }
 
     /// Whether a whiteout in `parent` failed because a directory of lower layers is now a file, or a
