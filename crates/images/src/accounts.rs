@@ -13,29 +13,34 @@ pub(crate) const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Ids end below this: a compartment maps no more.
 const ID_END: u32 = 65_536;
 
-/// The accounts of an image. A file that is missing, too large or no file has no list.
+/// The accounts of an image. A file that is missing, too large or no file has no list. A name without numbers has a
+/// line that C libraries read in different ways, or one with an id that no compartment maps: the name is taken, and a
+/// later line of the same name is not it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Accounts {
-    users: Option<Vec<(String, u32, u32)>>,
-    groups: Option<Vec<(String, u32)>>,
+    users: Option<Vec<Line<(u32, u32)>>>,
+    groups: Option<Vec<Line<u32>>>,
 }
 
+/// A name and its numbers.
+type Line<T> = (String, Option<T>);
+
 impl Accounts {
-    /// Reads both files. Lines that are no accounts are passed over, as libc does.
+    /// Reads both files. Lines without the name of an account are passed over.
     pub(crate) fn parse(passwd: Option<&[u8]>, group: Option<&[u8]>) -> Self {
         let users = passwd.map(|bytes| {
-            let users = lines(bytes).filter_map(|line| {
-                let [name, _, uid, gid, _, _, _] = fields(line)?;
-                Some((name.to_owned(), number(uid)?, number(gid)?))
-            });
-            users.collect()
+            let ids = |line| {
+                let [_, _, uid, gid, _, _, _] = fields(line)?;
+                Some((number(uid)?, number(gid)?))
+            };
+            lines(bytes).filter_map(|line| Some((name_of(line)?, ids(line)))).collect()
         });
         let groups = group.map(|bytes| {
-            let groups = lines(bytes).filter_map(|line| {
-                let [name, _, gid, _] = fields(line)?;
-                Some((name.to_owned(), number(gid)?))
-            });
-            groups.collect()
+            let id = |line| {
+                let [_, _, gid, _] = fields(line)?;
+                number(gid)
+            };
+            lines(bytes).filter_map(|line| Some((name_of(line)?, id(line)))).collect()
         });
         Self { users, groups }
     }
@@ -66,12 +71,12 @@ impl Accounts {
     fn user(&self, user: &str, gid: Option<u32>) -> Result<(u32, u32), UserProblem> {
         if is_number(user) {
             let uid = number(user).ok_or(UserProblem::Range)?;
-            let own_gid = || self.users.iter().flatten().find(|(_, id, _)| *id == uid).map(|(.., gid)| *gid);
+            let mut known = self.users.iter().flatten().filter_map(|(_, ids)| *ids);
+            let own_gid = || known.find(|(id, _)| *id == uid).map(|(_, gid)| gid);
             return Ok((uid, gid.or_else(own_gid).unwrap_or(0)));
         }
         let users = self.users.as_ref().ok_or(UserProblem::NoPasswd)?;
-        let found = users.iter().find(|(name, ..)| name == user).ok_or(UserProblem::NoUser)?;
-        Ok((found.1, found.2))
+        users.iter().find(|(name, _)| name == user).and_then(|(_, ids)| *ids).ok_or(UserProblem::NoUser)
     }
 
     fn group(&self, group: &str) -> Result<u32, UserProblem> {
@@ -79,7 +84,7 @@ impl Accounts {
             return number(group).ok_or(UserProblem::Range);
         }
         let groups = self.groups.as_ref().ok_or(UserProblem::NoGroupFile)?;
-        groups.iter().find(|(name, _)| name == group).map(|(_, gid)| *gid).ok_or(UserProblem::NoGroup)
+        groups.iter().find(|(name, _)| name == group).and_then(|(_, gid)| *gid).ok_or(UserProblem::NoGroup)
     }
 }
 
@@ -87,15 +92,20 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = &str> {
     bytes.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok())
 }
 
-/// Exactly `N` fields, the first of them a name.
+/// Whose line it is.
+fn name_of(line: &str) -> Option<String> {
+    let (name, _) = line.split_once(':')?;
+    (is_name(name) && !is_number(name)).then(|| name.to_owned())
+}
+
+/// Exactly `N` fields.
 fn fields<const N: usize>(line: &str) -> Option<[&str; N]> {
     let mut out = [""; N];
     let mut parts = line.split(':');
     for field in &mut out {
         *field = parts.next()?;
     }
-    let name = out.first()?;
-    (parts.next().is_none() && is_name(name) && !is_number(name)).then_some(out)
+    parts.next().is_none().then_some(out)
 }
 
 /// Lines that begin with `+` or `-` ask a directory service, `#` begins a comment.
@@ -146,6 +156,25 @@ mod tests {
             ("last", user(65_535, 65_535)),
         ] {
             assert_eq!(accounts().resolve(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_line_of_a_name_decides_also_where_it_is_no_use() {
+        // A C library takes some of these first lines and others not; the second is nobody's.
+        for first in
+            ["a:x:70000:1:::", "a:x:5:5", "a:x:5:5:::::", "a:x:+5:5:::", "a:x:5:99999999999:::", "a:"]
+        {
+            let passwd = format!("{first}\na:x:0:0:::\n");
+            let group = "g:x:70000:\ng:x:0:\n";
+            let accounts = Accounts::parse(Some(passwd.as_bytes()), Some(group.as_bytes()));
+            for (text, problem) in [("a", UserProblem::NoUser), ("7:g", UserProblem::NoGroup)] {
+                assert_eq!(
+                    accounts.resolve(text),
+                    Err(ImageError::User { found: text.into(), problem }),
+                    "{first}"
+                );
+            }
         }
     }
 

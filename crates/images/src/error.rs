@@ -92,10 +92,14 @@ pub enum UserProblem {
     #[error("has a number that is not below 65536")]
     Range,
     /// There is no such user.
-    #[error("is not in the image's /etc/passwd with an id below 65536")]
+    #[error(
+        "is not in the image's /etc/passwd, or its first line there has not seven fields and ids below 65536"
+    )]
     NoUser,
     /// There is no such group.
-    #[error("has a group that is not in the image's /etc/group with an id below 65536")]
+    #[error(
+        "has a group that is not in the image's /etc/group, or whose first line there has not four fields and an id below 65536"
+    )]
     NoGroup,
     /// There is no file of users.
     #[error("is a name, and the image's /etc/passwd is missing, larger than 1 MiB or no file")]

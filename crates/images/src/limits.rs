@@ -72,6 +72,6 @@ pub(crate) const LOCK_WAIT_MS_MAX: u64 = 120_000;
 /// Longest run of `mkfs.erofs`, in milliseconds.
 pub(crate) const MKFS_MS_MAX: u64 = 600_000;
 /// Bytes of the record of one build: its accounts come from two files of at most 1 MiB each.
-pub(crate) const BUILD_RECORD_BYTES_MAX: u64 = 8 << 20;
+pub(crate) const BUILD_RECORD_BYTES_MAX: u64 = 16 << 20;
 /// Images that one store lists at most.
 pub(crate) const IMAGES_MAX: usize = 10_000;
