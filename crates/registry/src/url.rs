@@ -105,7 +105,12 @@ impl Url {
         if host.is_empty() || authority.as_str().contains('@') {
             return Err(UrlProblem::Form);
         }
-        let origin = Origin { scheme, host, port: authority.port_u16().unwrap_or(scheme.port()) };
+        // `Authority::port` says nothing of a port that is no port.
+        let port = match authority.as_str().strip_prefix(authority.host()).unwrap_or_default() {
+            "" => scheme.port(),
+            port => port.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or(UrlProblem::Form)?,
+        };
+        let origin = Origin { scheme, host, port };
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         Ok(Self { origin, target: target.to_owned() })
     }
@@ -163,7 +168,17 @@ mod tests {
         ] {
             assert_eq!(Url::parse(text).unwrap().to_string(), shown);
         }
-        for bad in ["", "a", "/x", "https://", "https://u:p@a/", "https:///x", "https://a b/"] {
+        for bad in [
+            "",
+            "a",
+            "/x",
+            "https://",
+            "https://u:p@a/",
+            "https:///x",
+            "https://a b/",
+            "https://a:70000/",
+            "https://a:/",
+        ] {
             assert_eq!(Url::parse(bad), Err(UrlProblem::Form), "{bad}");
         }
         for bad in ["file:///etc/passwd", "ftp://a/", "unix:/x", "data:,"] {
