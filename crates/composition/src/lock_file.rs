@@ -46,6 +46,18 @@ pub enum LockError {
         /// How many.
         found: usize,
     },
+    /// Agents that share a root are not of one trust group. No Compose file gives that.
+    #[error(
+        "agents of the group `{group}` of `share` have the trust groups `{first}` and `{second}`, one is allowed"
+    )]
+    ShareTrust {
+        /// The group of `share`.
+        group: AgentName,
+        /// The trust group of one agent.
+        first: AgentName,
+        /// The trust group of another.
+        second: AgentName,
+    },
     /// A number has no canonical form.
     #[error("lock: {0}")]
     Number(#[from] CanonicalError),
@@ -120,10 +132,26 @@ impl Lock {
             return Err(LockError::AgentCount { found: agents.len() });
         }
         let lock = Self { version, project, agents, volumes };
+        lock.require_one_trust()?;
         let computed = About::of(&lock)?;
         about.compare(&computed)?;
         let expected = lock.file(computed)?;
         if expected == bytes { Ok(lock) } else { Err(first_difference(&expected, bytes)) }
+    }
+
+    /// What agents read of a shared root leaks between them. The owner of one agent sees its own entry alone, and knows
+    /// by this of what trust group the others are.
+    fn require_one_trust(&self) -> Result<(), LockError> {
+        let mut trusts = BTreeMap::new();
+        for agent in self.agents.values() {
+            let Some(group) = &agent.share else { continue };
+            let first: &AgentName = trusts.entry(group).or_insert(&agent.trust);
+            if *first != agent.trust {
+                let (group, first, second) = (group.clone(), first.clone(), agent.trust.clone());
+                return Err(LockError::ShareTrust { group, first, second });
+            }
+        }
+        Ok(())
     }
 
     /// The file form.

@@ -137,3 +137,19 @@ fn refuses_what_is_no_lock_each_for_its_reason() {
         assert!(read(&FILE[..end]).is_err(), "{end}");
     }
 }
+
+#[test]
+fn agents_that_share_a_root_are_of_one_trust_group() {
+    let group: AgentName = "readers".parse().unwrap();
+    let shared = |trusts: [&str; 2]| {
+        let mut lock = read(FILE).unwrap();
+        for (agent, trust) in lock.agents.values_mut().zip(trusts) {
+            agent.share = Some(group.clone());
+            agent.trust = trust.parse().unwrap();
+        }
+        Lock::from_json(&lock.to_json().unwrap())
+    };
+    assert!(shared(["desk", "desk"]).is_ok());
+    let (first, second) = ("desk".parse().unwrap(), "guest".parse().unwrap());
+    assert_eq!(shared(["desk", "guest"]), Err(LockError::ShareTrust { group: group.clone(), first, second }));
+}
