@@ -11,7 +11,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -163,7 +163,9 @@ async fn dial(host: &str, port: u16) -> Result<TcpStream, RegistryError> {
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         RegistryError::Connect { host: format!("{host}:{port}"), kind: error.kind() }
     };
-    let tcp = TcpStream::connect((host, port)).await.map_err(refused)?;
+    let addresses: Vec<_> =
+        lookup_host((host, port)).await.map_err(|_| RegistryError::Name { host: shortened(host) })?.collect();
+    let tcp = TcpStream::connect(addresses.as_slice()).await.map_err(refused)?;
     tcp.set_nodelay(true).map_err(refused)?;
     Ok(tcp)
 }

@@ -139,6 +139,12 @@ pub enum RegistryError {
         /// The limit.
         ms: u64,
     },
+    /// No address.
+    #[error("{host}: no address was found for this name")]
+    Name {
+        /// The host, of the proxy where there is one.
+        host: String,
+    },
     /// No connection.
     #[error("{host}: no connection: {kind}")]
     Connect {
@@ -228,7 +234,7 @@ impl RegistryError {
             Self::Status { .. } | Self::Closed { .. } | Self::TimedOut { .. } => {
                 "try again later, or use a mirror: `--mirror`"
             }
-            Self::Connect { .. } => {
+            Self::Name { .. } | Self::Connect { .. } => {
                 "check the name, the port and the network; behind a proxy, set HTTPS_PROXY"
             }
             Self::Proxy { .. } => "check HTTPS_PROXY and NO_PROXY, and what the proxy allows",

@@ -419,6 +419,9 @@ fn what_is_not_there_and_what_a_server_says_of_it() {
         nobody,
         RegistryError::Connect { host: "127.0.0.1:1".into(), kind: std::io::ErrorKind::ConnectionRefused }
     );
+    // A name that cannot exist (RFC 6761 section 6.4).
+    let nobody = refused("nobody.invalid/x", settings());
+    assert_eq!(nobody, RegistryError::Name { host: "nobody.invalid".into() });
     let plain = refused(
         "192.0.2.1:5000/x",
         Settings { limits: Limits { connect_ms_max: 100, ..common::QUICK }, ..settings() },
