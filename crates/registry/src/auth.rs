@@ -2,7 +2,7 @@
 //! authentication").
 //!
 //! Credentials go to the registry itself, and to a token server of the same site over TLS. They never go to where a
-//! redirect leads, and never over plain HTTP to another machine.
+//! redirect leads, and over plain HTTP to another machine only where the user named its host for that.
 
 use std::collections::BTreeSet;
 
