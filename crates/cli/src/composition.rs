@@ -76,13 +76,17 @@ impl ComposeFile {
         };
         let (variables, warnings) = read_variables(global, &shell, &here)?;
         let mut remarks = Vec::new();
-        let paths = match (global.file.as_slice(), variables.get("COMPOSE_FILE")) {
-            ([], Some(files)) if !files.is_empty() => split_paths(files, &variables),
-            ([], _) => find_names(&here, &mut remarks)?,
-            (files, _) => files.to_vec(),
+        let of_shell = shell.contains_key("COMPOSE_FILE") || named_variables(global, &shell).is_some();
+        let (paths, named) = match (global.file.as_slice(), variables.get("COMPOSE_FILE")) {
+            ([], Some(files)) if !files.is_empty() => (split_paths(files, &variables), of_shell),
+            ([], _) => (find_names(&here, &mut remarks)?, false),
+            (files, _) => (files.to_vec(), true),
         };
         let mut files = Vec::new();
         for path in paths {
+            if !named {
+                require_below(&here, &path, NAME_IT)?;
+            }
             let text = inputs::read_text(&path, FILE_BYTES_MAX, NAME_IT)?;
             files.push((path, text));
         }
@@ -191,28 +195,52 @@ fn split_paths(text: &str, variables: &BTreeMap<String, String>) -> Vec<PathBuf>
     text.split(separator).filter(|path| !path.is_empty()).map(PathBuf::from).collect()
 }
 
+/// The files of variables that flags or the shell name; none where `.env` is looked for.
+fn named_variables(global: &Global, shell: &BTreeMap<String, String>) -> Option<Vec<PathBuf>> {
+    let listed = shell.get("COMPOSE_ENV_FILES").map_or("", String::as_str);
+    if !global.env_file.is_empty() {
+        Some(global.env_file.clone())
+    } else if !listed.is_empty() {
+        Some(listed.split(',').map(PathBuf::from).collect())
+    } else {
+        None
+    }
+}
+
+/// Refuses a file that nobody named, but that was found or that `.env` names, where it or its folder is not below the
+/// folder that was looked in: a project of somebody else has no business with other files of this machine.
+fn require_below(looked_in: &Path, path: &Path, todo: &str) -> Outcome<()> {
+    // What is not there is said by whoever reads it.
+    let Ok(file) = path.canonicalize() else { return Ok(()) };
+    let (below, parent) = (canonical(looked_in)?, canonical(folder(path))?);
+    if file.starts_with(&below) && parent.starts_with(&below) {
+        return Ok(());
+    }
+    let what = format!("{}: leads to {}, out of {}", path.display(), file.display(), below.display());
+    Err(Failure::input(what, todo))
+}
+
 /// The variables of the shell, and below them those of the files that flags name, or of `.env`.
 fn read_variables(
     global: &Global,
     shell: &BTreeMap<String, String>,
     here: &Path,
 ) -> Outcome<(BTreeMap<String, String>, Vec<Problem>)> {
-    let listed = shell.get("COMPOSE_ENV_FILES").map_or("", String::as_str);
+    const NAME_THEM: &str = "name a readable file with `--env-file FILE`";
     let disabled =
         shell.get("COMPOSE_DISABLE_ENV_FILE").is_some_and(|value| matches!(value.as_str(), "1" | "true"));
     let default = if here == Path::new(".") { PathBuf::from(".env") } else { here.join(".env") };
-    let paths: Vec<PathBuf> = if !global.env_file.is_empty() {
-        global.env_file.clone()
-    } else if !listed.is_empty() {
-        listed.split(',').map(PathBuf::from).collect()
+    let paths: Vec<PathBuf> = if let Some(named) = named_variables(global, shell) {
+        named
     } else if !disabled && default.is_file() {
+        require_below(here, &default, NAME_THEM)?;
         vec![default]
     } else {
         Vec::new()
     };
     let mut files = Vec::new();
     for path in paths {
-        let text = inputs::read_text(&path, FILE_BYTES_MAX, "name a readable file with `--env-file FILE`")?;
+        let text = inputs::read_text(&path, FILE_BYTES_MAX, NAME_THEM)?;
         files.push((path.display().to_string(), text));
     }
     let texts: Vec<Text<'_>> = files.iter().map(|(name, text)| Text { name, text }).collect();
@@ -303,6 +331,25 @@ mod tests {
     fn folder_names_become_project_names_as_compose_does() {
         assert_eq!(normalised("Research Desk.v2"), "researchdeskv2");
         assert_eq!(normalised("_-a_b"), "a_b");
+    }
+
+    #[test]
+    fn what_nobody_named_stays_below_the_folder_that_is_looked_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let inside = dir.path().join("project");
+        std::fs::create_dir_all(inside.join("sub")).unwrap();
+        std::fs::write(dir.path().join("secret"), "A=1").unwrap();
+        std::fs::write(inside.join("sub/a"), "{}").unwrap();
+        std::os::unix::fs::symlink("../secret", inside.join(".env")).unwrap();
+        std::os::unix::fs::symlink("sub/a", inside.join("compose.yaml")).unwrap();
+        std::os::unix::fs::symlink("..", inside.join("up")).unwrap();
+        for good in ["sub/a", "compose.yaml", "sub/../sub/a", "none"] {
+            assert!(require_below(&inside, &inside.join(good), "t").is_ok(), "{good}");
+        }
+        for bad in [".env", "../secret", "up/secret", "up/project/../secret", "/proc/version"] {
+            let failure = require_below(&inside, &inside.join(bad), "t").unwrap_err();
+            assert!(failure.what.contains(": leads to /"), "{bad}: {}", failure.what);
+        }
     }
 
     #[test]
