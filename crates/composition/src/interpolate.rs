@@ -3,10 +3,11 @@
 //! Strict where Compose warns: a variable without value and without default is a problem, because what is
 //! measured must not depend on what somebody forgot to set.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::problem::{Findings, Place, printable};
-use crate::yaml::{Node, Value};
+use crate::yaml::{Member, Node, Value};
 
 /// Longest value after interpolation, in bytes.
 pub(crate) const VALUE_BYTES_MAX: usize = 64 << 10;
@@ -30,29 +31,89 @@ impl Lookup for BTreeMap<String, String> {
 /// Values whose variables could not be replaced, and why. They keep their text; a value that another file replaces
 /// or removes is then no problem.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(BTreeMap<Place, Fault>);
+pub(crate) struct Faults {
+    faults: BTreeMap<Place, Fault>,
+    /// Values into which a variable went whose name says that it is a secret, and that name.
+    secrets: BTreeMap<Place, String>,
+}
 
 impl Faults {
     /// Whether the value at `place` is as it should be; notes the problem where not.
     pub(crate) fn is_whole(&self, place: Place, findings: &mut Findings<'_>) -> bool {
-        let fault = self.0.get(&place);
+        let fault = self.faults.get(&place);
         if let Some(Fault { what, todo }) = fault {
             findings.broken(place, what, todo);
         }
         fault.is_none()
     }
 
-    /// Notes the problems of everything below `node`.
+    /// Notes the problems of everything below `node`, and the secrets that went into it.
     pub(crate) fn report(&self, node: &Node, findings: &mut Findings<'_>) {
-        if self.0.is_empty() {
+        if self.faults.is_empty() && self.secrets.is_empty() {
             return;
         }
         match &node.value {
-            Value::Scalar { .. } => drop(self.is_whole(node.place, findings)),
+            Value::Scalar { text, .. } => {
+                let whole = self.is_whole(node.place, findings);
+                // A variable of an agent that is called like a secret has its warning when it is read.
+                let told = text.split_once('=').is_some_and(|(name, _)| looks_secret(name));
+                if let Some(name) = self.secrets.get(&node.place).filter(|_| whole && !told) {
+                    warn_of_secret(name, node.place, findings);
+                }
+            }
             Value::List(items) => items.iter().for_each(|item| self.report(item, findings)),
-            Value::Map(members) => members.iter().for_each(|member| self.report(&member.node, findings)),
+            Value::Map(members) => {
+                for Member { key, node, .. } in members {
+                    let told = looks_secret(key) && matches!(node.value, Value::Scalar { .. });
+                    if told {
+                        self.is_whole(node.place, findings);
+                    } else {
+                        self.report(node, findings);
+                    }
+                }
+            }
         }
     }
+}
+
+/// Text with its variables replaced.
+#[derive(Debug)]
+pub(crate) struct Expanded {
+    pub(crate) text: String,
+    /// The first variable that was looked at and whose name says that its value is a secret.
+    pub(crate) secret: Option<String>,
+}
+
+/// Notes which variables are looked at.
+struct Noting<'v> {
+    variables: &'v dyn Lookup,
+    secret: RefCell<Option<String>>,
+}
+
+impl Lookup for Noting<'_> {
+    fn value(&self, name: &str) -> Option<&str> {
+        let value = self.variables.value(name);
+        if looks_secret(name) && value.is_some_and(|value| !value.is_empty()) {
+            self.secret.borrow_mut().get_or_insert_with(|| name.to_owned());
+        }
+        value
+    }
+}
+
+/// Whether a variable's name says that its value is a secret. `_FILE` names a file that holds it.
+pub(crate) fn looks_secret(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    let telling = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "API_KEY", "APIKEY", "PRIVATE_KEY", "CREDENTIAL"];
+    !upper.ends_with("_FILE") && !upper.ends_with("_PATH") && telling.iter().any(|word| upper.contains(word))
+}
+
+/// Says that the value of variable `name` goes where it can be read.
+pub(crate) fn warn_of_secret(name: &str, place: Place, findings: &mut Findings<'_>) {
+    let what = format!(
+        "value of variable `{}`, which looks like a secret, goes into this: the lock may hold it in clear",
+        printable(name)
+    );
+    findings.warning(place, what, "use `secrets:`, or another variable");
 }
 
 /// Replaces variables in values.
@@ -70,11 +131,12 @@ impl Interpolator {
     pub(crate) fn tree(&mut self, node: &mut Node, variables: &dyn Lookup) {
         match &mut node.value {
             Value::Scalar { text, plain } if text.contains('$') => match self.text(text, variables) {
-                Ok(expanded) => {
+                Ok(Expanded { text: expanded, secret }) => {
                     *text = expanded;
                     *plain = false;
+                    self.faults.secrets.extend(secret.map(|name| (node.place, name)));
                 }
-                Err(fault) => drop(self.faults.0.insert(node.place, fault)),
+                Err(fault) => drop(self.faults.faults.insert(node.place, fault)),
             },
             Value::Scalar { .. } => {}
             Value::List(items) => items.iter_mut().for_each(|item| self.tree(item, variables)),
@@ -85,10 +147,11 @@ impl Interpolator {
     }
 
     /// `text` with its variables replaced.
-    pub(crate) fn text(&mut self, text: &str, variables: &dyn Lookup) -> Result<String, Fault> {
-        let expanded = expand(text, variables, 0)?;
-        self.take(expanded.len())?;
-        Ok(expanded)
+    pub(crate) fn text(&mut self, text: &str, variables: &dyn Lookup) -> Result<Expanded, Fault> {
+        let noting = Noting { variables, secret: RefCell::default() };
+        let text = expand(text, &noting, 0)?;
+        self.take(text.len())?;
+        Ok(Expanded { text, secret: noting.secret.into_inner() })
     }
 
     /// Counts text that comes from outside the Compose files.

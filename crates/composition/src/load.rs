@@ -287,7 +287,7 @@ impl<'r, 'f> Loader<'r, 'f, '_> {
         match written.map(|node| &node.value) {
             Some(Value::Scalar { text, .. }) if self.request.interpolation == Interpolation::Done => {
                 // A fault of the name is found where all values are interpolated.
-                self.interpolator.text(text, variables).ok()
+                self.interpolator.text(text, variables).ok().map(|expanded| expanded.text)
             }
             Some(Value::Scalar { text, .. }) => Some(text.clone()),
             Some(_) => None,

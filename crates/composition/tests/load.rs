@@ -596,3 +596,44 @@ fn a_config_file_that_cannot_be_taken_is_a_problem() {
         assert_eq!(what(load(&[&main(config)], &others, &[])), want, "{config}");
     }
 }
+
+fn warnings(loaded: &Loaded) -> Vec<String> {
+    loaded.warnings().iter().map(|w| format!("{}:{}:{}: {}", w.file, w.line, w.column, w.what)).collect()
+}
+
+#[test]
+fn a_secret_of_the_shell_under_another_name_is_noticed() {
+    let said = "value of variable `AWS_SECRET_KEY`, which looks like a secret, goes into this: the lock may hold it \
+                in clear";
+    let own = "variable `API_TOKEN` looks like a secret, and the lock holds it in clear";
+    for (keys, others, want) in [
+        ("    environment: { A: \"${AWS_SECRET_KEY}\" }\n", None, vec![format!("compose.yaml:5:23: {said}")]),
+        ("    environment: [\"A=$AWS_SECRET_KEY\"]\n", None, vec![format!("compose.yaml:5:19: {said}")]),
+        ("    command: [x, \"${B:-$AWS_SECRET_KEY}\"]\n", None, vec![format!("compose.yaml:5:18: {said}")]),
+        ("    env_file: a.env\n", Some("A=$AWS_SECRET_KEY"), vec![format!("a.env:1:1: {said}")]),
+        (
+            "    configs: [c]\nconfigs: { c: { environment: AWS_SECRET_KEY } }\n",
+            None,
+            vec![format!("compose.yaml:6:30: {said}")],
+        ),
+        // One that is called like a secret has one warning.
+        (
+            "    environment: { API_TOKEN: $AWS_SECRET_KEY }\n",
+            None,
+            vec![format!("compose.yaml:5:20: {own}")],
+        ),
+        (
+            "    environment: [\"API_TOKEN=$AWS_SECRET_KEY\"]\n",
+            None,
+            vec![format!("compose.yaml:5:19: {own}")],
+        ),
+        ("    environment: { A: \"${SET}${EMPTY_TOKEN}\" }\n", None, vec![]),
+    ] {
+        let text = format!("name: t\nservices:\n  a:\n    image: x:1\n{keys}");
+        let variables = set(&[("AWS_SECRET_KEY", "hunter2"), ("EMPTY_TOKEN", ""), ("SET", "x")]);
+        let request = Request { variables, ..request(&[&text], &[]) };
+        let others: Vec<_> = others.into_iter().map(|text| ("a.env", text)).collect();
+        let loaded = load::load(&request, &mut project(&others)).unwrap_or_else(|p| panic!("{text}\n{p}"));
+        assert_eq!(warnings(&loaded), want, "{text}");
+    }
+}

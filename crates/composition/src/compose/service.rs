@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::compose::PullPolicy;
 use crate::host::HostName;
+use crate::interpolate::looks_secret;
 use crate::keys;
 use crate::lock::{AgentName, Dependency, Health, Mount, Restart, User};
 use crate::problem::{At, Findings, Place, printable};
@@ -268,13 +269,6 @@ fn environment(
         }
     }
     pairs
-}
-
-/// Whether a variable's name says that its value is a secret. `_FILE` names a file that holds it.
-fn looks_secret(name: &str) -> bool {
-    let upper = name.to_ascii_uppercase();
-    let telling = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "API_KEY", "APIKEY", "PRIVATE_KEY", "CREDENTIAL"];
-    !upper.ends_with("_FILE") && !upper.ends_with("_PATH") && telling.iter().any(|word| upper.contains(word))
 }
 
 fn security_opt(member: &Member, f: &mut Findings<'_>) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::interpolate::{looks_secret, warn_of_secret};
 use crate::keys;
 use crate::lock::AgentName;
 use crate::problem::{Findings, printable};
@@ -82,6 +83,9 @@ fn from_environment(
 ) -> Option<String> {
     let name = read::text(node, key, f)?;
     let value = environment.get(&name).cloned();
+    if looks_secret(&name) && value.as_ref().is_some_and(|value| !value.is_empty()) {
+        warn_of_secret(&name, node.place, f);
+    }
     if value.is_none() {
         f.problem(
             node.place,

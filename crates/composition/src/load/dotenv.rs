@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::interpolate::{Fault, Interpolator, Lookup, VALUE_BYTES_MAX};
+use crate::interpolate::{
+    Expanded, Fault, Interpolator, Lookup, VALUE_BYTES_MAX, looks_secret, warn_of_secret,
+};
 use crate::problem::{FileId, Findings, Place, printable};
 
 /// Most variables of one file.
@@ -64,7 +66,13 @@ pub(super) fn read(
             Ok(None) => {}
             Ok(Some(Line { name, place, value })) => {
                 let value = match value.map(|value| value.finish(variables, interpolator)).transpose() {
-                    Ok(value) => value,
+                    Ok(value) => value.map(|Expanded { text, secret }| {
+                        // Under its own telling name it is noticed where it is used.
+                        if let Some(secret) = secret.filter(|_| !looks_secret(&name)) {
+                            warn_of_secret(&secret, place, f);
+                        }
+                        text
+                    }),
                     Err(Fault { what, todo }) => {
                         f.problem(place, what, todo);
                         continue;
@@ -97,7 +105,7 @@ enum Written {
 }
 
 impl Written {
-    fn finish(self, variables: &dyn Lookup, interpolator: &mut Interpolator) -> Result<String, Fault> {
+    fn finish(self, variables: &dyn Lookup, interpolator: &mut Interpolator) -> Result<Expanded, Fault> {
         let (Self::Literal(text) | Self::Interpolated(text)) = &self;
         if text.len() > VALUE_BYTES_MAX {
             let what = format!("value is longer than {VALUE_BYTES_MAX} bytes");
@@ -108,7 +116,7 @@ impl Written {
             return Err(Fault { what: "value holds a zero byte".to_owned(), todo });
         }
         match self {
-            Self::Literal(text) => interpolator.take(text.len()).map(|()| text),
+            Self::Literal(text) => interpolator.take(text.len()).map(|()| Expanded { text, secret: None }),
             Self::Interpolated(text) => interpolator.text(&text, variables),
         }
     }
