@@ -637,3 +637,13 @@ fn a_secret_of_the_shell_under_another_name_is_noticed() {
         assert_eq!(warnings(&loaded), want, "{text}");
     }
 }
+
+#[test]
+fn what_an_included_file_says_to_whoever_verifies_is_refused_and_not_lost() {
+    let main = "include: [b.yaml]\nservices: { a: { image: x } }\n";
+    let included = "x-casemate: { policy: p.toml }\nservices: { b: { image: x } }\n";
+    assert_eq!(
+        what(load(&[main], &[("b.yaml", included)], &[])),
+        "b.yaml:1:1: `x-casemate` of an included file is not read"
+    );
+}

@@ -160,6 +160,12 @@ impl Loader<'_, '_, '_> {
             if matches!(key.as_str(), "name" | "version") || is_foreign(&key) {
                 continue;
             }
+            if key == "x-casemate" {
+                // Whoever verifies reads the main files alone.
+                let what = "`x-casemate` of an included file is not read";
+                self.findings.problem(section.key_place, what, "write it in the file that includes this one");
+                continue;
+            }
             let Some(there) = members.iter_mut().find(|member| member.key == key) else {
                 members.push(section);
                 continue;
