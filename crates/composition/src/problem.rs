@@ -110,6 +110,7 @@ pub(crate) struct Findings<'a> {
     problems: Vec<(Place, Problem)>,
     warnings: Vec<(Place, Problem)>,
     problems_left_out: usize,
+    warnings_left_out: usize,
     /// Values that already have their problem, and whose content means nothing.
     broken: BTreeSet<Place>,
 }
@@ -168,11 +169,13 @@ impl<'a> Findings<'a> {
     }
 
     pub(crate) fn warning(&mut self, place: Place, what: impl fmt::Display, todo: impl fmt::Display) {
-        if self.warnings.len() < PROBLEMS_MAX {
-            let warning = (place, self.make(place, &what, &todo));
-            if !self.warnings.contains(&warning) {
-                self.warnings.push(warning);
-            }
+        if self.warnings.len() >= PROBLEMS_MAX {
+            self.warnings_left_out = self.warnings_left_out.saturating_add(1);
+            return;
+        }
+        let warning = (place, self.make(place, &what, &todo));
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
         }
     }
 
@@ -180,6 +183,11 @@ impl<'a> Findings<'a> {
     pub(crate) fn finish<T>(mut self, value: Option<T>) -> Result<(T, Vec<Problem>), Problems> {
         self.problems.sort_by_key(|(place, _)| *place);
         self.warnings.sort_by_key(|(place, _)| *place);
+        if self.warnings_left_out > 0 {
+            let what = format!("{} more warnings are not shown", self.warnings_left_out);
+            let problem = self.make(Place::START, &what, &"mend the ones above first");
+            self.warnings.push((Place::START, problem));
+        }
         let only = |all: Vec<(Place, Problem)>| all.into_iter().map(|(_, problem)| problem).collect();
         match value {
             Some(value) if self.problems.is_empty() => Ok((value, only(self.warnings))),

@@ -647,3 +647,14 @@ fn what_an_included_file_says_to_whoever_verifies_is_refused_and_not_lost() {
         "b.yaml:1:1: `x-casemate` of an included file is not read"
     );
 }
+
+#[test]
+fn warnings_that_are_not_shown_are_counted() {
+    let many: String = (0..150).map(|n| format!("  a{n}: {{ image: x, attach: true }}\n")).collect();
+    let loaded = load(&[&format!("services:\n{many}")], &[], &[]).unwrap();
+    assert!(
+        warnings(&loaded).last().unwrap().ends_with("50 more warnings are not shown"),
+        "{:?}",
+        warnings(&loaded).last()
+    );
+}
