@@ -122,6 +122,15 @@ pub(crate) fn parse(file: FileId, findings: &mut Findings<'_>) -> Option<Node> {
         );
         return None;
     }
+    if let Some(place) = other_line_end(file, text) {
+        let what = "character here ends a line for some readers of YAML and not for others";
+        findings.problem(
+            place,
+            what,
+            "write a line feed, or \"\\u0085\", \"\\u2028\" or \"\\u2029\" in quotes",
+        );
+        return None;
+    }
     let parser = Parser::new_from_str(text);
     let mut builder = Builder { file, parser, anchors: BTreeMap::new(), used: Size::default() };
     match builder.document() {
@@ -131,6 +140,20 @@ pub(crate) fn parse(file: FileId, findings: &mut Findings<'_>) -> Option<Node> {
             None
         }
     }
+}
+
+/// Where a character is that ends a line in YAML 1.1 and not in 1.2 (section 5.4): behind it, a comment of the one is a
+/// key of the other.
+fn other_line_end(file: FileId, text: &str) -> Option<Place> {
+    let (before, _) = text.split_once(['\u{85}', '\u{2028}', '\u{2029}'])?;
+    let ends = |text: &str| text.replace("\r\n", "\n").matches(['\r', '\n']).count();
+    let last = before.rsplit(['\r', '\n']).next().unwrap_or_default();
+    Some(Place {
+        file,
+        line: ends(before).saturating_add(1),
+        column: last.chars().count().saturating_add(1),
+        width: 1,
+    })
 }
 
 struct Stop {
@@ -410,6 +433,23 @@ mod tests {
         let file = findings.add("f", text);
         let node = parse(file, &mut findings);
         findings.finish(node).unwrap().0
+    }
+
+    #[test]
+    fn what_ends_a_line_for_some_readers_only_is_refused() {
+        for (text, line, column) in
+            [("a: 1\r\n# b\u{2028}c: 2", 2, 4), ("a: \"\u{85}\"", 1, 5), ("\u{2029}", 1, 1)]
+        {
+            let mut findings = Findings::default();
+            let file = findings.add("f", text);
+            assert!(parse(file, &mut findings).is_none());
+            let problems = findings.finish(None::<()>).unwrap_err();
+            let problem = &problems.as_slice()[0];
+            assert_eq!((problem.line, problem.column), (line, column), "{text:?}");
+            assert!(problem.what.starts_with("character here ends a line"), "{}", problem.what);
+        }
+        let node = good("a: \"\\u2028\"");
+        assert_eq!(node.get("a").unwrap().value, Value::Scalar { text: "\u{2028}".into(), plain: false });
     }
 
     fn bad(text: &str) -> String {
