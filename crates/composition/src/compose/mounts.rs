@@ -14,6 +14,8 @@ pub(crate) const TMPFS_BYTES_DEFAULT: u64 = 64 << 20;
 pub(crate) const TMPFS_MODE_DEFAULT: u32 = 0o1777;
 /// Largest tmpfs.
 const TMPFS_BYTES_MAX: u64 = 1 << 40;
+/// Where every agent has a tmpfs.
+const TMP: &str = "/tmp";
 /// Most mounts of one agent.
 const MOUNTS_MAX: usize = 64;
 /// Most secrets of one agent.
@@ -26,6 +28,9 @@ const CONFIG_MODE_DEFAULT: u32 = 0o444;
 
 /// Places that the launcher fills itself.
 const RESERVED: [&str; 5] = ["/proc", "/sys", "/dev", "/run/secrets", "/run/casemate"];
+
+/// Files that the launcher writes itself, over whatever is there.
+const WRITTEN: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
 
 /// A secret as a service names it.
 #[derive(Debug, Clone)]
@@ -220,7 +225,7 @@ fn target(path: &str, place: Place, f: &mut Findings<'_>) -> Option<String> {
     };
     let inside =
         |outer: &str| path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let taken = path == "/" || path == "/run" || RESERVED.iter().any(|reserved| inside(reserved));
+    let taken = path == "/" || path == "/run" || RESERVED.iter().chain(&WRITTEN).any(|taken| inside(taken));
     if taken {
         let what = format!("mount target `{}` belongs to the launcher", printable(&path));
         f.problem(place, what, "mount it elsewhere");
@@ -252,6 +257,13 @@ fn octal(node: &Node, wanted: &str, f: &mut Findings<'_>) -> Option<u32> {
     parsed(node, "mode", wanted, f, |text| units::mode(text, plain)).map(|at| at.value)
 }
 
+/// Permission bits of a config: its mount ignores all other bits.
+fn config_mode(node: &Node, f: &mut Findings<'_>) -> Option<u32> {
+    let (_, plain) = scalar(node, "mode", f)?;
+    let read = |text: &str| units::mode(text, plain).filter(|mode| *mode <= 0o777);
+    parsed(node, "mode", "an octal mode up to 0o777, such as 0o440", f, read).map(|at| at.value)
+}
+
 /// `configs` of a service.
 pub(crate) fn configs(node: &Node, f: &mut Findings<'_>) -> Vec<At<ConfigUse>> {
     let mut all: Vec<At<ConfigUse>> = Vec::new();
@@ -267,7 +279,7 @@ pub(crate) fn configs(node: &Node, f: &mut Findings<'_>) -> Vec<At<ConfigUse>> {
                     "target" => path = text(node, key, f),
                     "uid" => uid = parsed(node, key, numeric, f, super::run::id).map_or(uid, |at| at.value),
                     "gid" => gid = parsed(node, key, numeric, f, super::run::id).map_or(gid, |at| at.value),
-                    _ => mode = octal(node, "an octal mode, such as 0o440", f).unwrap_or(mode),
+                    _ => mode = config_mode(node, f).unwrap_or(mode),
                 }
             }),
             _ => source = text(item, "configs", f),
@@ -296,8 +308,31 @@ pub(crate) fn configs(node: &Node, f: &mut Findings<'_>) -> Vec<At<ConfigUse>> {
     all
 }
 
-/// Configs and mounts of one service lie at different places.
+/// Configs and mounts of one service lie at different places, and a mount inside no other one: what lies over the place
+/// of another hides it, and what an agent writes into a volume must not say where a mount goes.
 pub(crate) fn cross_check(configs: &[At<ConfigUse>], mounts: &[At<Mount>], f: &mut Findings<'_>) {
+    let inside =
+        |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+    for mount in mounts {
+        let target = target_of(&mount.value);
+        let outer = mounts.iter().map(|outer| target_of(&outer.value)).find(|outer| inside(target, outer));
+        let outer = outer.or_else(|| inside(target, TMP).then_some(TMP));
+        if let Some(outer) = outer {
+            let what =
+                format!("mount at `{}` lies inside the one at `{}`", printable(target), printable(outer));
+            f.problem(mount.place, what, "mount it elsewhere");
+        }
+    }
+    for config in configs {
+        let target = &config.value.target;
+        let volumes = mounts.iter().filter(|mount| matches!(mount.value, Mount::Volume { .. }));
+        if let Some(outer) = volumes.map(|outer| target_of(&outer.value)).find(|outer| inside(target, outer))
+        {
+            let what =
+                format!("config at `{}` lies inside the volume at `{}`", printable(target), printable(outer));
+            f.problem(config.place, what, "mount it elsewhere: it would leave a file in the volume");
+        }
+    }
     for config in configs {
         let target = &config.value.target;
         if mounts.iter().any(|mount| target_of(&mount.value) == target) {
