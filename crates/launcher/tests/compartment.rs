@@ -23,7 +23,7 @@ struct Root {
 fn root() -> Root {
     let dir = tempfile::tempdir().unwrap();
     let tree = dir.path().join("tree");
-    for sub in ["bin", "proc", "dev", "tmp", "run", "data", "etc"] {
+    for sub in ["bin", "proc", "dev", "tmp", "run", "data/kept", "etc"] {
         std::fs::create_dir_all(tree.join(sub)).unwrap();
     }
     std::fs::copy("/bin/busybox", tree.join("bin/busybox")).expect("busybox-static is installed");
@@ -440,4 +440,26 @@ fn a_mount_target_behind_a_symbolic_link_is_refused() {
         Err(LaunchError::Step { step, errno, .. })
             if step.contains("/link/secrets") && errno == rustix::io::Errno::LOOP
     ));
+}
+
+#[test]
+fn a_mount_target_behind_a_link_that_an_agent_left_in_a_volume_is_refused() {
+    let root = root();
+    let (outer, inner) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::create_dir(outer.path().join("kept")).unwrap();
+    let mut spec = spec(&root, &["true"]);
+    for (source, target) in [(&outer, "/data"), (&inner, "/data/kept")] {
+        let source = source.path().display().to_string();
+        spec.volumes.push(Volume { source, target: target.into(), read_only: 0 });
+    }
+    assert_eq!(run(&root, &spec).1, 0);
+    std::fs::remove_dir(outer.path().join("kept")).unwrap();
+    std::os::unix::fs::symlink("/run/secrets", outer.path().join("kept")).unwrap();
+    let refused = launch(&root, &spec).0;
+    assert!(
+        matches!(&refused, Err(LaunchError::Step { step, errno, .. })
+            if step.contains("/data/kept") && *errno == rustix::io::Errno::LOOP),
+        "{:?}",
+        refused.err()
+    );
 }

@@ -78,6 +78,8 @@ pub(super) fn mounts(spec: &Spec, root: OwnedFd, volumes: Vec<OwnedFd>) -> Step<
         }
     }
     for (volume, tree) in spec.volumes.iter().zip(volumes) {
+        // Again: it may lie inside a volume that was mounted since.
+        require_plain(&volume.target)?;
         attach(&tree, &volume.target)
             .named(CONTROL, || format!("mount the volume at {} (does the image have it?)", volume.target))?;
     }
