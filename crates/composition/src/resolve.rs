@@ -57,6 +57,7 @@ impl Compose {
         let mut agents = BTreeMap::new();
         for (name, service) in &self.services {
             if let Some(agent) = self.agent(name, service, images, &mut f) {
+                check_order(name, service, &agent, &mut f);
                 agents.insert(name.clone(), agent);
             }
         }
@@ -192,6 +193,21 @@ impl Compose {
             .collect();
         secrets.sort();
         secrets
+    }
+}
+
+/// Whoever reviews a lock must read what runs: no value of file or image has characters that show it in another order
+/// (Unicode Standard Annex 9: embeddings, overrides and isolates).
+fn check_order(name: &AgentName, service: &Service, agent: &Agent, f: &mut Findings<'_>) {
+    let json = serde_json::to_string(agent).unwrap_or_default();
+    let found = json.chars().find(|c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
+    if let Some(c) = found {
+        let what = format!(
+            "a value of service `{name}`, or of its image or its files, has U+{:04X}: what follows is shown in another \
+             order than it has",
+            u32::from(c)
+        );
+        f.problem(service.place, what, "take the character out");
     }
 }
 

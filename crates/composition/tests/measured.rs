@@ -411,3 +411,17 @@ fn a_shared_root_is_measured_in_those_who_share_it_and_in_nobody_else() {
         assert_eq!(without.shares_root_with(agent), []);
     }
 }
+
+#[test]
+fn no_value_is_shown_in_another_order_than_it_has() {
+    let said = "a value of service `a`, or of its image or its files, has U+202E: what follows is shown in another order \
+                than it has";
+    let mut hostile = facts("1");
+    hostile.environment.insert("A".into(), "x\u{202e}y".into());
+    for (facts, keys) in [(hostile, ""), (facts("1"), "    command: [\"x\\u202ey\"]\n")] {
+        let text = format!("name: t\nservices:\n  a:\n    image: i:1\n{keys}");
+        let compose = compose::parse("c.yaml", &text, &BTreeMap::new()).unwrap();
+        let problems = compose.resolve(&[("i:1".to_owned(), facts)].into()).unwrap_err();
+        assert_eq!(problems.as_slice()[0].what, said);
+    }
+}
