@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::lock::{AgentName, Lock};
-use crate::problem::printable;
+use crate::problem::{PROBLEM_LINE_CHARS_MAX, is_invisible, printable};
 
 /// A refusal: the rule, what it expects, what was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,7 +88,10 @@ impl fmt::Display for Change {
             write!(f, ": {}", printable(&self.field))?;
         }
         match (&self.old, &self.new) {
-            (Some(old), Some(new)) => write!(f, " changed from {} to {}", text(old), text(new)),
+            (Some(old), Some(new)) => {
+                let (old, new) = shown_apart(old, new);
+                write!(f, " changed from {old} to {new}")
+            }
             (None, Some(_)) if self.field.is_empty() => f.write_str(" is new"),
             (Some(_), None) if self.field.is_empty() => f.write_str(" is gone"),
             (None, Some(new)) => write!(f, " is new: {}", text(new)),
@@ -96,6 +99,27 @@ impl fmt::Display for Change {
             (None, None) => Ok(()),
         }
     }
+}
+
+/// Two values as they are shown, so that they do not look the same: what cannot be seen is written as an escape, and where
+/// one is too long to be shown whole, both begin shortly before the first character that differs.
+pub(crate) fn shown_apart(old: &Value, new: &Value) -> (String, String) {
+    /// Characters that are the same and still shown.
+    const BEFORE: usize = 40;
+    let visible = |value: &Value| -> String {
+        let unseen = |c: char| c.is_control() || is_invisible(c);
+        let shown = |c: char| if unseen(c) { c.escape_unicode().to_string() } else { c.to_string() };
+        value.to_string().chars().map(shown).collect()
+    };
+    let (old, new) = (visible(old), visible(new));
+    let alike = old.chars().zip(new.chars()).take_while(|(a, b)| a == b).count();
+    let is_long = |text: &str| text.chars().nth(PROBLEM_LINE_CHARS_MAX).is_some();
+    let skipped = if is_long(&old) || is_long(&new) { alike.saturating_sub(BEFORE) } else { 0 };
+    let shown = |text: &str| match skipped {
+        0 => printable(text),
+        _ => format!("\u{2026}{}", printable(&text.chars().skip(skipped).collect::<String>())),
+    };
+    (shown(&old), shown(&new))
 }
 
 /// Every field that differs, global ones first, then by agent and field. Empty exactly where the locks are equal.

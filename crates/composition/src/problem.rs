@@ -233,7 +233,7 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// Characters that reorder or hide text on a terminal.
-const fn is_invisible(c: char) -> bool {
+pub(crate) const fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 

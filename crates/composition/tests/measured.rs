@@ -425,3 +425,24 @@ fn no_value_is_shown_in_another_order_than_it_has() {
         assert_eq!(problems.as_slice()[0].what, said);
     }
 }
+
+#[test]
+fn two_values_of_a_change_never_look_the_same() {
+    let with = |end: &str, more: usize| {
+        let text = format!("command: [\"{}{end}\"]", "x".repeat(more));
+        agent(&text)
+    };
+    for (more, from, to) in [(1000, "one", "two"), (0, "a\\u200b", "a\\u200c"), (0, "\\u0085", "\\u0084")] {
+        let (old, new) = (with(from, more), with(to, more));
+        let of = |agent: Agent| {
+            let mut lock = lock("name: t\nservices:\n  a: { image: i:1 }\n");
+            lock.agents.insert("a".parse().unwrap(), agent);
+            lock
+        };
+        let changes = casemate_composition::explain::diff(&of(old), &of(new));
+        let line = changes[0].to_string();
+        let (before, after) = line.split_once(" changed from ").unwrap().1.split_once(" to ").unwrap();
+        assert_ne!(before, after, "{line}");
+        assert!(line.chars().count() < 1000 && (more == 0 || before.ends_with("xone\"]")), "{line}");
+    }
+}

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{Access, AgentPlan, Cost, Fate, LimitChange, Plan, SharedRoot, Writes};
 use crate::explain::Change;
+use crate::explain::shown_apart;
 use crate::lock::AgentName;
 use crate::problem::printable;
 
@@ -79,7 +80,10 @@ fn field(change: &Change) -> String {
     let text = |value: &Value| printable(&value.to_string());
     let name = printable(&change.field);
     match (&change.old, &change.new) {
-        (Some(old), Some(new)) => format!("changed  {name} from {} to {}", text(old), text(new)),
+        (Some(old), Some(new)) => {
+            let (old, new) = shown_apart(old, new);
+            format!("changed  {name} from {old} to {new}")
+        }
         (None, Some(new)) => format!("added    {name} {}", text(new)),
         (Some(old), None) => format!("removed  {name} {}", text(old)),
         (None, None) => name,
