@@ -3,7 +3,7 @@
 //!
 //! Two processes play the agents: a sender, which touches a page or a name of its root for each bit that is 1, and a
 //! receiver, which tells the bits by time. They have nothing but their roots in common; a compartment's other walls make
-//! no difference to the page cache. A positive control, both on one directory, shows that the receiver can tell: where
+//! no difference to the page cache. A positive control, where both have one root, shows that the receiver can tell: where
 //! it cannot, the run is inconclusive. Needs root and a mount namespace of its own.
 
 mod channels;
@@ -39,10 +39,11 @@ fn leaks(dir: &Path) -> Outcome<()> {
     let image = layouts::probe_image(&dir.join("probe"))?;
     let mut heard: Vec<Vec<Vec<Heard>>> = vec![vec![Vec::new(); LAYOUTS.len()]; CHANNELS.len()];
     for _ in 0..ROUNDS {
-        for (channel, of_channel) in CHANNELS.iter().zip(&mut heard) {
-            for (layout, of_layout) in LAYOUTS.iter().zip(of_channel) {
-                let pair = layout.prepare(&image, 2)?;
-                of_layout.push(channels::measure(*channel, &pair)?);
+        for (place, layout) in LAYOUTS.iter().enumerate() {
+            let pair = layout.prepare(&image, 2)?;
+            for (channel, of_channel) in CHANNELS.iter().zip(&mut heard) {
+                let heard = channels::measure(*channel, &pair)?;
+                of_channel.get_mut(place).ok_or("a layout without a place")?.push(heard);
             }
         }
     }
@@ -54,7 +55,9 @@ fn leaks(dir: &Path) -> Outcome<()> {
     );
     for (channel, of_channel) in CHANNELS.iter().zip(&heard) {
         println!("\n{:<52} {:>9} {:>9} {:>8} {:>8}", channel.title(), "touched", "idle", "wrong", "bit/s");
-        let control = Heard::median(of_channel.first().map_or(&[], Vec::as_slice));
+        let control = LAYOUTS.iter().position(|layout| *layout == channel.control());
+        let control = control.and_then(|place| of_channel.get(place));
+        let control = Heard::median(control.map_or(&[], Vec::as_slice));
         for (layout, runs) in LAYOUTS.iter().zip(of_channel) {
             let heard = Heard::median(runs);
             println!(
@@ -69,7 +72,8 @@ fn leaks(dir: &Path) -> Outcome<()> {
         }
         if control.bits_a_second() == 0.0 {
             println!(
-                "INCONCLUSIVE: the positive control does not hear the sender; this machine tells nothing here"
+                "INCONCLUSIVE: the positive control ({}) does not hear the sender",
+                channel.control().title()
             );
         }
     }

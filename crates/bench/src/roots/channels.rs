@@ -16,7 +16,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Outcome;
-use super::layouts::{PROBE_BYTES, PROBE_NAMES, Roots};
+use super::layouts::{Layout, PROBE_BYTES, PROBE_NAMES, Roots};
 use crate::statistics::quantile;
 
 /// A channel.
@@ -60,6 +60,15 @@ impl Channel {
             Self::FlushReload => "Flush+Reload on a mapped page, same core",
             Self::FirstRead => "page cache: first read of a page of a file",
             Self::FirstLook => "page cache: first look at a directory",
+        }
+    }
+
+    /// Where the receiver must hear the sender, or the run says nothing. Directories of a disk's file system stay
+    /// cached, so that the control of names is one mount of an image.
+    pub(super) const fn control(self) -> Layout {
+        match self {
+            Self::FirstLook => Layout::Shared,
+            _ => Layout::SameDirectory,
         }
     }
 

@@ -15,7 +15,7 @@ use super::Outcome;
 /// A way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// Positive control.
+    /// Positive control of pages.
     SameDirectory,
     Overlay,
     OneLoopDevice,
@@ -25,7 +25,6 @@ pub(super) enum Layout {
     Shared,
 }
 
-/// The positive control first.
 pub(super) const LAYOUTS: [Layout; 7] = [
     Layout::SameDirectory,
     Layout::Overlay,
@@ -54,7 +53,7 @@ pub(super) struct Roots {
 }
 
 /// Bytes of the file of the probe image.
-pub(super) const PROBE_BYTES: usize = 64 << 20;
+pub(super) const PROBE_BYTES: usize = 16 << 20;
 /// Directories of the probe image, each with a block of its own.
 pub(super) const PROBE_NAMES: usize = 256;
 
@@ -97,7 +96,7 @@ pub(super) fn image_of(dir: &Path) -> Outcome<Image> {
 impl Layout {
     pub(super) const fn title(self) -> &'static str {
         match self {
-            Self::SameDirectory => "positive control: one directory for both",
+            Self::SameDirectory => "one directory for both",
             Self::Overlay => "overlayfs over one lower directory",
             Self::OneLoopDevice => "one loop device mounted for both",
             Self::FileBuffered => "a file-backed EROFS mount each, buffered",
@@ -126,7 +125,11 @@ impl Layout {
         let mut path = at.clone();
         match self {
             Self::SameDirectory => path.clone_from(&image.tree),
-            Self::Copies => quiet(Command::new("cp").arg("-a").arg(image.tree.join(".")).arg(&at))?,
+            Self::Copies => {
+                quiet(Command::new("cp").arg("-a").arg(image.tree.join(".")).arg(&at))?;
+                // Pages that are not on disk yet could not be put out of the cache.
+                rustix::fs::sync();
+            }
             Self::Overlay => {
                 let scratch = roots.dir.join(format!("scratch{place}"));
                 fs::create_dir_all(scratch.join("upper"))?;
