@@ -2,10 +2,8 @@
 """Recomputes all that docs/measurement.md defines from a compose.lock, and compares it with the head of the lock and
 with files of vectors: recompute.py COMPOSE.LOCK [VECTORS.JSON ...]. Exit code 0: all agrees; 1: not; 2: unusable."""
 import hashlib, json, sys
-
 def refuse(what):
     raise ValueError(what)
-
 def members(pairs):
     return dict(pairs) if len(dict(pairs)) == len(pairs) else refuse("a member is there twice")
 
@@ -50,7 +48,9 @@ def compute(lock):
 try:
     lock, *vectors = [(file, open(file, "rb").read().decode("utf-8")) for file in sys.argv[1:]]
     value, computed = read(lock[1]), compute(read(lock[1]))
-    form = canonical(value, indent=2).decode("utf-8") + "\n" == lock[1]
+    known = {"about", "agents", "project", "version", "volumes"}, {"composition", "measurements", "note"}, 1
+    form = (set(value), set(value["about"]), value["version"]) == known
+    form = form and canonical(value, indent=2).decode("utf-8") + "\n" == lock[1]
     wrong = [] if form else [f"{lock[0]}: not in the form that `casemate lock` writes"]
     stated = [(lock[0], {"composition", "measurements"}, value["about"])]
     for file, names, values in stated + [(file, computed.keys(), read(text)) for file, text in vectors]:

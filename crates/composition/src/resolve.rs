@@ -110,7 +110,7 @@ impl Compose {
             }),
             user: service.user.unwrap_or(facts.user),
             groups: service.groups.clone(),
-            hostname: service.hostname.clone().unwrap_or_else(|| name.to_string()),
+            hostname: service.hostname.as_ref().map_or_else(|| name.to_string(), |at| at.value.clone()),
             mounts: self.mounts(service),
             secrets: self.secrets_of(service),
             limits: limits(service),

@@ -271,6 +271,7 @@ fn the_script_refuses_every_changed_lock_and_vector() {
         ("\"composition\": \"sha384:", "\"composition\": \"sha384:0", 1, "composition is not"),
         ("\"a-b\": \"sha384:", "\"a-c\": \"sha384:", 1, "measurements is not"),
         ("\"about\": {", "\"about\":  {", 1, "not in the form"),
+        ("\"about\": {", "\"about\": {\n    \"approved\": \"yes\",", 1, "not in the form"),
         ("\\u0001", "\\u0000", 1, "measurements is not"),
         ("\\t", "\\u0009", 1, "not in the form"),
         ("\"stop\": {", "\"stop\": {}, \"stop\": {", 2, "a member is there twice"),

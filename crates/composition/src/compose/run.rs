@@ -97,7 +97,7 @@ pub(crate) fn user(node: &Node, f: &mut Findings<'_>) -> Option<User> {
 }
 
 /// `hostname`.
-pub(crate) fn hostname(node: &Node, f: &mut Findings<'_>) -> Option<String> {
+pub(crate) fn hostname(node: &Node, f: &mut Findings<'_>) -> Option<At<String>> {
     let text = text(node, "hostname", f)?;
     let ok = (1..=63).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
@@ -107,7 +107,7 @@ pub(crate) fn hostname(node: &Node, f: &mut Findings<'_>) -> Option<String> {
         let what = format!("`hostname` is `{}`", printable(&text));
         f.problem(node.place, what, "write 1 to 63 letters, digits and `-`");
     }
-    ok.then_some(text)
+    ok.then_some(At { place: node.place, value: text })
 }
 
 /// A duration from 1 ms (or `min_ms`) to a day.

@@ -34,7 +34,7 @@ pub(crate) struct Service {
     pub(crate) working_dir: Option<String>,
     pub(crate) user: Option<User>,
     pub(crate) groups: BTreeSet<u32>,
-    pub(crate) hostname: Option<String>,
+    pub(crate) hostname: Option<At<String>>,
     pub(crate) mounts: Vec<At<Mount>>,
     pub(crate) configs: Vec<At<ConfigUse>>,
     pub(crate) secrets: Vec<At<SecretUse>>,

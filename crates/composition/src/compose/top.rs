@@ -101,9 +101,11 @@ pub(super) fn relying_party(node: &Node, f: &mut Findings<'_>) -> RelyingParty {
     let mut all = RelyingParty::default();
     read::walk(&keys::TOP_X_CASEMATE, node, f, |f, key, member| match key {
         "policy" => {
-            let wanted = "the path of a policy file, such as policy.toml";
+            let wanted = "the path of a policy file below the project directory, such as policy.toml";
             let read = read::parsed(&member.node, key, wanted, f, |text| {
                 let ok = (1..=1024).contains(&text.len()) && !text.chars().any(char::is_control);
+                // A file of somebody else must not choose a policy elsewhere, nor where one is written.
+                let ok = ok && !text.starts_with(['/', '~']) && text.split('/').all(|part| part != "..");
                 ok.then(|| text.to_owned())
             });
             all.policy = read.map(|at| at.value);

@@ -96,6 +96,20 @@ fn check_aliases(compose: &Compose, f: &mut Findings<'_>) {
             f.problem(*place, what, "give it another name: a name means one agent");
         }
     }
+    // The host name stands for the agent itself: what it calls by that name would be itself.
+    for (agent, service) in &compose.services {
+        let Some(At { place, value }) = &service.hostname else { continue };
+        let other = |name: &AgentName| name != agent && name.as_str().eq_ignore_ascii_case(value);
+        let taken = compose.services.keys().any(other)
+            || owners
+                .iter()
+                .any(|(alias, owner)| *owner != agent && alias.as_str().eq_ignore_ascii_case(value))
+            || hosts.contains(value.to_ascii_lowercase().as_str());
+        if taken {
+            let what = format!("host name `{value}` of `{agent}` is the name of another agent or host");
+            f.problem(*place, what, "give it another name: what is called by a name must not be the caller");
+        }
+    }
 }
 
 /// A volume of two agents is a channel between them that no edge declares.
