@@ -4,9 +4,12 @@ mod binary;
 mod compose;
 mod corim;
 mod documents;
+mod image_document;
+mod image_tar;
 mod json;
 mod messages;
 mod policy_fields;
+mod registry;
 mod tpm;
 mod verify;
 mod x509;
@@ -26,6 +29,9 @@ pub(crate) fn all() -> Vec<Target> {
         compose::all(),
         messages::all(),
         verify::all(),
+        image_document::all(),
+        image_tar::all(),
+        registry::all(),
     ]
     .concat()
 }

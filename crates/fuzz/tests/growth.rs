@@ -17,7 +17,7 @@ const RUNS: usize = 5;
 /// Target, what is long, an input of about so many bytes, and how many.
 type Shape = (&'static str, &'static str, fn(usize) -> Vec<u8>, usize);
 
-const SHAPES: [Shape; 28] = [
+const SHAPES: [Shape; 31] = [
     ("policy", "keys", |n| (0..n / 10).map(|i| format!("k{i:06}=1\n")).collect::<String>().into(), 60_000),
     ("policy", "tables", |n| (0..n / 10).map(|i| format!("[t{i:06}]\n")).collect::<String>().into(), 60_000),
     ("policy", "one list", |n| format!("a = [{}]", "1,".repeat(n / 2)).into(), 60_000),
@@ -93,6 +93,14 @@ const SHAPES: [Shape; 28] = [
         },
         50_000,
     ),
+    ("image-document", "members", |n| format!("\0{{{}\"schemaVersion\":2}}", members(n)).into(), 60_000),
+    (
+        "image-document",
+        "layers",
+        |n| format!("\u{3}[{{\"Config\":\"c\",\"Layers\":[{}\"x\"]}}]", "\"x\",".repeat(n / 4)).into(),
+        60_000,
+    ),
+    ("registry", "parameters", |n| format!("\u{1}Bearer {}", "a=\"\\b\",".repeat(n / 7)).into(), 60_000),
     ("corim", "opened lists", |n| [vec![0xd9, 1, 0xf5], vec![0x81; n]].concat(), 200_000),
 ];
 

@@ -75,6 +75,12 @@ pub(crate) fn import(
     Ok((reference, info))
 }
 
+/// Reads a `manifest.json` and says how many layers the image has that is meant.
+pub(crate) fn layers_of(bytes: &[u8], request: &ImportRequest) -> Result<usize, ImageError> {
+    let entries: Vec<Entry> = document::parse("manifest.json", bytes)?;
+    select(&entries, request).map(|entry| entry.layers.len())
+}
+
 fn select<'a>(entries: &'a [Entry], request: &ImportRequest) -> Result<&'a Entry, ImageError> {
     let names = || list(&entries.iter().flat_map(Entry::names).collect::<Vec<_>>());
     let called = |wanted: &str| {

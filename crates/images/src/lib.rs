@@ -16,6 +16,8 @@ mod error;
 mod files;
 mod formats;
 mod hash;
+#[doc(hidden)]
+pub mod hostile;
 mod import;
 mod ingest;
 mod inspect;

@@ -24,6 +24,9 @@ const MOUNT_DIRECTORIES: [(&str, u32); 6] =
 /// Files that a compartment mounts on. Made where missing; a symbolic link there is replaced.
 const MOUNT_FILES: [&str; 3] = ["etc/resolv.conf", "etc/hosts", "etc/hostname"];
 
+/// Where the files are, in the directory of a build.
+pub(crate) const ROOT: &str = "root";
+
 /// A new EROFS file, still under a temporary name.
 #[derive(Debug)]
 pub(crate) struct BuiltRootfs {
@@ -46,14 +49,8 @@ pub(crate) fn build(
     limits: &Limits,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<BuiltRootfs, ImageError> {
-    let dir = tempfile::Builder::new()
-        .prefix("build-")
-        .tempdir_in(tmp)
-        .map_err(|error| ImageError::io("make a directory in", tmp, &error))?;
-    let root = dir.path().join("root");
-    fs::create_dir(&root).map_err(|error| ImageError::io("make", &root, &error))?;
-    let accounts = unpack_all(layers, &root, limits, progress)?;
-
+    let (dir, accounts) = unpacked(layers, tmp, limits, progress)?;
+    let root = dir.path().join(ROOT);
     let mut meter = Meter::new(Step::BuildRootfs, None, progress);
     meter.tell();
     let path = dir.path().join("rootfs.erofs");
@@ -67,6 +64,23 @@ pub(crate) fn build(
     meter.add(bytes);
     meter.done();
     Ok(BuiltRootfs { digest, path, accounts, _dir: dir })
+}
+
+/// Unpacks `layers` to [`ROOT`] of a new directory below `tmp`, which goes with the result.
+pub(crate) fn unpacked(
+    layers: Vec<Layer>,
+    tmp: &Path,
+    limits: &Limits,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(TempDir, Accounts), ImageError> {
+    let dir = tempfile::Builder::new()
+        .prefix("build-")
+        .tempdir_in(tmp)
+        .map_err(|error| ImageError::io("make a directory in", tmp, &error))?;
+    let root = dir.path().join(ROOT);
+    fs::create_dir(&root).map_err(|error| ImageError::io("make", &root, &error))?;
+    let accounts = unpack_all(layers, &root, limits, progress)?;
+    Ok((dir, accounts))
 }
 
 fn unpack_all(

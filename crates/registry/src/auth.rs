@@ -26,7 +26,7 @@ const PARAMETERS_MAX: usize = 16;
 pub(crate) struct Challenge {
     /// In small letters.
     pub(crate) scheme: String,
-    parameters: Vec<(String, String)>,
+    pub(crate) parameters: Vec<(String, String)>,
 }
 
 impl Challenge {
@@ -177,7 +177,7 @@ fn challenges_of(response: &Response) -> Vec<Challenge> {
 }
 
 /// `SCHEME name=value, name="value", SCHEME …`
-fn parse_challenges(text: &str) -> Vec<Challenge> {
+pub(crate) fn parse_challenges(text: &str) -> Vec<Challenge> {
     let mut found: Vec<Challenge> = Vec::new();
     let mut rest = text;
     while found.len() <= CHALLENGES_MAX {

@@ -14,6 +14,8 @@ mod auth;
 mod connect;
 mod credentials;
 mod error;
+#[doc(hidden)]
+pub mod hostile;
 mod http;
 mod limits;
 mod proxy;
