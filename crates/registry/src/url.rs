@@ -1,7 +1,7 @@
 //! Addresses: who is asked, and where an answer may point.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use hyper::Uri;
 
@@ -101,12 +101,9 @@ impl Url {
         };
         let uri: Uri = format!("{}:{rest}", scheme.name()).parse().map_err(|_| UrlProblem::Form)?;
         let authority = uri.authority().ok_or(UrlProblem::Form)?;
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        if host.is_empty() || authority.as_str().contains('@') {
-            return Err(UrlProblem::Form);
-        }
-        // `Authority::port` says nothing of a port that is no port.
-        let port = match authority.as_str().strip_prefix(authority.host()).unwrap_or_default() {
+        let host = plain_host(authority.host()).ok_or(UrlProblem::Form)?;
+        // A user name before the host, or a port that is none, is not passed over.
+        let port = match authority.as_str().strip_prefix(authority.host()).ok_or(UrlProblem::Form)? {
             "" => scheme.port(),
             port => port.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or(UrlProblem::Form)?,
         };
@@ -139,6 +136,16 @@ impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.origin, self.target.split('?').next().unwrap_or_default())
     }
+}
+
+/// A name of letters, digits, `-`, `_` and `.`, or an IPv6 address without its brackets; in small letters.
+fn plain_host(text: &str) -> Option<String> {
+    let host = text.to_ascii_lowercase();
+    if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return address.parse::<Ipv6Addr>().is_ok().then(|| address.to_owned());
+    }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    (!host.is_empty() && host.bytes().all(plain)).then_some(host)
 }
 
 /// For a query or a form: everything but unreserved characters as `%XX` (RFC 3986 section 2.3).
@@ -184,6 +191,21 @@ mod tests {
         for bad in ["file:///etc/passwd", "ftp://a/", "unix:/x", "data:,"] {
             assert_eq!(Url::parse(bad), Err(UrlProblem::Scheme), "{bad}");
         }
+    }
+
+    #[test]
+    fn refuses_hosts_and_ports_that_are_none() {
+        for bad in [
+            "http://realm=[::1]/",
+            "http://[::1",
+            "http://[a]/",
+            "http://a&b/",
+            "http://a:65536/",
+            "http://a:x/",
+        ] {
+            assert_eq!(Url::parse(bad), Err(UrlProblem::Form), "{bad}");
+        }
+        assert_eq!(Url::parse("https://a_b.example/").unwrap().origin.port, 443);
     }
 
     #[test]
