@@ -126,14 +126,14 @@ fn lays_one_service_over_another_as_the_specification_says() {
         ("tmpfs: /a", "tmpfs: /b", "tmpfs:\n  - /a\n  - /b\n"),
         // One item for each identity.
         (
-            "volumes: [\"v:/work\", \"u:/data\"]",
-            "volumes: [\"w:/work/:ro\"]",
-            "volumes:\n  - w:/work/:ro\n  - u:/data\n",
+            "volumes: [\"v:/desk\", \"u:/data\"]",
+            "volumes: [\"w:/desk/:ro\"]",
+            "volumes:\n  - w:/desk/:ro\n  - u:/data\n",
         ),
         (
-            "volumes: [\"v:/work\"]",
-            "volumes: [{type: tmpfs, target: /work}]",
-            "volumes:\n  -\n    target: /work\n    type: tmpfs\n",
+            "volumes: [\"v:/desk\"]",
+            "volumes: [{type: tmpfs, target: /desk}]",
+            "volumes:\n  -\n    target: /desk\n    type: tmpfs\n",
         ),
         (
             "ports: [\"8080:80\"]",

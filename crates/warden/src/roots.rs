@@ -83,7 +83,8 @@ impl Roots {
         Ok(shared)
     }
 
-    /// The image file, verified since the call began: `file` itself where there is one, else what the store has.
+    /// The image file, verified by a comparison that ended after the call began: `file` itself where there is one, else what
+    /// the store has.
     async fn verified(
         &self,
         pin: &ImagePin,
