@@ -44,6 +44,14 @@ pub enum Target {
     },
 }
 
+/// Each listener that is born in an agent's network: its address and port, and where it leads.
+pub fn listeners(aliases: &[Alias]) -> impl Iterator<Item = (([u8; 4], u16), &Target)> {
+    let of = |alias: &Alias| alias.address.octets();
+    aliases
+        .iter()
+        .flat_map(move |alias| alias.ports.iter().map(move |(port, target)| ((of(alias), *port), target)))
+}
+
 /// The aliases of `agent`, in the order of their names; none for an agent that is not in the lock.
 #[must_use]
 pub fn aliases(lock: &Lock, agent: &AgentName) -> Vec<Alias> {

@@ -64,6 +64,13 @@ pub fn observe(pid: i32, uid_base: u32) -> Observed {
     }
 }
 
+/// Number of the root's file system instance of process `pid`; none where its root is not as [`Observed::root`] asks.
+#[must_use]
+pub fn root_device(pid: i32) -> Option<String> {
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok()?;
+    mounts.lines().find_map(root_in).map(|root| root.device)
+}
+
 /// The root that a line of mountinfo shows (proc_pid_mountinfo(5)):
 /// `ID PARENT DEV ROOT MOUNTPOINT OPTIONS … - TYPE SOURCE SUPER`.
 fn root_in(line: &str) -> Option<Root> {

@@ -3,8 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use casemate_compartment::{Compartment, CompartmentError, Output, Plan, Standing, backend, require};
 use casemate_composition::lock::{Agent, AgentName, Condition, Restart, RestartCondition};
 use casemate_composition::network;
 use casemate_jose::RecipientKey;
@@ -13,20 +15,16 @@ use casemate_protocol::control::{AgentStatus, Phase, StepState};
 use casemate_protocol::event::Event;
 use casemate_protocol::gateway::ToGateway;
 use casemate_protocol::rcar::{Attestation, RuntimeData, TeeEvidence};
-use casemate_sys::cgroup::Group;
-use casemate_sys::observe::observe;
-use casemate_sys::spawn::{self, FirstProcess, Gate, LaunchError, Launched};
-use casemate_sys::spec::Spec;
+use casemate_sys::spawn::{FirstProcess, Gate, LaunchError};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::watch;
 
 use crate::error::WardenError;
 use crate::evidence::Subject;
-use crate::launch::GroupSeen;
 use crate::progress::Steps;
 use crate::roots::Root;
 use crate::world::World;
-use crate::{agent_socket, health, launch, output, secrets};
+use crate::{agent_socket, gateway, health, output, secrets};
 
 /// Pause before the first restart; it doubles up to the largest.
 const RESTART_BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -59,13 +57,8 @@ pub(crate) struct Record {
 
 /// A standing compartment.
 pub(crate) struct Running {
-    pub(crate) first: FirstProcess,
+    pub(crate) compartment: Arc<Compartment>,
     pub(crate) subject: Subject,
-    pub(crate) secrets: OwnedFd,
-    pub(crate) spec: Spec,
-    pub(crate) group: Group,
-    /// Number of the root's file system instance, as seen from outside.
-    pub(crate) root_device: Option<String>,
     key: RecipientKey,
 }
 
@@ -178,7 +171,7 @@ fn set(record: &Record, phase: Phase, state: StepState) {
 /// Takes down what one start has built. Dropping [`Running`] ends its processes.
 async fn clean_up(world: &World, name: &AgentName, record: &Record) {
     let running = record.running.borrow_mut().take();
-    let group = running.as_ref().map(|running| running.group.clone());
+    let group = running.as_ref().map(|running| running.compartment.group.clone());
     drop(running);
     {
         let mut status = record.status.borrow_mut();
@@ -218,16 +211,16 @@ async fn start(
     let root = world.roots.root(agent).await?;
 
     enter(Phase::Compartment);
-    let (running, standing) = build(world, name, agent, instance, &root).await?;
+    let (running, gate, agent_socket) = build(world, name, agent, instance, &root).await?;
     let running = Rc::new(running);
     {
         let mut status = record.status.borrow_mut();
-        status.pid = Some(running.first.pid());
+        status.pid = Some(running.compartment.first.pid());
         status.controls = running.subject.controls.clone();
         status.secrets.clear();
     }
     *record.running.borrow_mut() = Some(Rc::clone(&running));
-    launch::require(&running.subject.controls, &world.weaker)?;
+    require(&running.subject.controls, &world.weaker)?;
 
     enter(Phase::Measure);
     let measurement = agent.measurement().map_err(|e| WardenError::ours(&e))?;
@@ -266,14 +259,9 @@ async fn start(
         let content = running.key.open(&sealed, &secret.resource).map_err(|error| WardenError::Broker {
             what: format!("secret {} cannot be opened: {error}", secret.resource),
         })?;
-        let outer = |inner: u32| running.spec.uid_base.saturating_add(inner);
-        secrets::write(
-            &running.secrets,
-            &secret.target,
-            &content,
-            outer(agent.user.uid),
-            outer(agent.user.gid),
-        )?;
+        let compartment = &running.compartment;
+        let (uid, gid) = (compartment.outer_id(agent.user.uid), compartment.outer_id(agent.user.gid));
+        secrets::write(&compartment.secrets, &secret.target, &content, uid, gid)?;
         world
             .notary
             .append(&Event::SecretDelivered { agent: name.clone(), resource: secret.resource.clone() })
@@ -284,23 +272,17 @@ async fn start(
 
     enter(Phase::Run);
     world.notary.append(&Event::AgentStarted { agent: name.clone(), instance }).await?;
-    let released = standing.gate.release().map_err(explain_launch)?;
+    let released = gate.release().map_err(explain_launch)?;
     blocking(move || released.executed()).await?.map_err(explain_launch)?;
     tokio::task::spawn_local(agent_socket::serve(
         Rc::clone(world),
         name.clone(),
         Rc::downgrade(&running),
-        standing.agent_socket,
+        agent_socket,
     ));
     steps.note(Phase::Run, StepState::Done, "");
     record.stage.send_replace(Stage::Running);
     Ok(running)
-}
-
-/// What remains of a launch besides [`Running`].
-struct Standing {
-    gate: Gate,
-    agent_socket: OwnedFd,
 }
 
 async fn build(
@@ -309,31 +291,31 @@ async fn build(
     agent: &Agent,
     instance: u32,
     root: &Root,
-) -> Result<(Running, Standing), WardenError> {
-    let limits = launch::group_limits(agent);
-    let group = Group::create(&world.box_name, name.as_str(), limits)
-        .map_err(|error| WardenError::control("cgroup-limits", error))?;
-    let mut spec =
-        launch::spec(&world.lock, name, agent, &world.project_dir, &world.seccomp, &world.weaker, &group)?;
-    spec.shared_root = u8::from(matches!(root, Root::Shared(_)));
+) -> Result<(Running, Gate, OwnedFd), WardenError> {
+    let plan = Plan {
+        lock: &world.lock,
+        name,
+        agent,
+        project_dir: &world.project_dir,
+        launcher: &world.launcher,
+        seccomp: &world.seccomp,
+        weaker: &world.weaker,
+        box_name: &world.box_name,
+    };
+    let backend = backend(agent.backend);
     let log = world.project_dir.join("logs").join(format!("{name}.log"));
-    let (read, write) = output::pipe()?;
-    let write_error = write.try_clone().map_err(WardenError::file("pipe"))?;
+    let (read, stdout) = output::pipe()?;
+    let stderr = stdout.try_clone().map_err(WardenError::file("pipe"))?;
     output::copy(read, log);
-    let starting =
-        spawn::start(&world.launcher, &spec, root.object(), write, write_error).map_err(explain_launch)?;
-    let Launched { first, agent_socket, secrets, sockets, not_applied, gate } =
-        blocking(move || starting.collect()).await?.map_err(explain_launch)?;
+    let starting = backend.start(&plan, root.object(), Output { stdout, stderr }).map_err(explain)?;
+    let standing = blocking(move || starting.finish()).await?.map_err(explain)?;
+    let Standing { compartment, agent_socket, sockets, gate } = standing;
     hand_over_sockets(world, name, sockets).await?;
-    let seen = observe(first.pid(), spec.uid_base);
-    let group_seen = GroupSeen::look(&group, limits, first.pid());
-    let root_alone = launch::is_root_alone(&world.lock, name, seen.root.as_ref(), &world.other_roots(name));
-    let controls = launch::controls(&seen, root_alone, group_seen, &not_applied);
-    let root_device = seen.root.map(|root| root.device);
-    crate::secrets::require_memory(&secrets)?;
+    let controls = backend.controls(&plan, &compartment, &world.other_roots(name));
+    crate::secrets::require_memory(&compartment.secrets)?;
     let key = RecipientKey::generate().map_err(|e| WardenError::ours(&e))?;
     let subject = Subject { agent: name.clone(), instance, controls, tainted: false, key: key.jwk() };
-    Ok((Running { first, subject, secrets, spec, group, root_device, key }, Standing { gate, agent_socket }))
+    Ok((Running { compartment: Arc::new(compartment), subject, key }, gate, agent_socket))
 }
 
 /// Gives the sockets born inside to the gateway.
@@ -345,7 +327,8 @@ async fn hand_over_sockets(
     let aliases = network::aliases(&world.lock, name);
     let mut sockets = sockets.into_iter();
     let mut take = |count: usize| -> Vec<OwnedFd> { sockets.by_ref().take(count).collect() };
-    for (_, target) in launch::listeners(&aliases) {
+    for (_, target) in network::listeners(&aliases) {
+        let target = gateway::target(target);
         world.gateway.send(&ToGateway::Listen { agent: name.clone(), target }, &take(1)).await?;
     }
     let names = aliases.into_iter().map(|alias| (alias.name, alias.address)).collect();
@@ -393,18 +376,18 @@ async fn watch_over(
 ) -> i32 {
     let mut shutdown = world.shutdown.subscribe();
     tokio::select! {
-        status = ended(&running.first) => return status,
-        () = health::watch(world, agent, record, steps, running) => {}
+        status = ended(&running.compartment.first) => return status,
+        () = health::watch(agent, record, steps, running) => {}
         _ = shutdown.wait_for(Option::is_some) => {}
     }
     let grace = world.grace(agent);
-    if running.first.signal(agent.stop.signal).is_ok()
-        && let Ok(status) = tokio::time::timeout(grace, ended(&running.first)).await
+    if running.compartment.first.signal(agent.stop.signal).is_ok()
+        && let Ok(status) = tokio::time::timeout(grace, ended(&running.compartment.first)).await
     {
         return status;
     }
-    let _ = running.first.signal(9);
-    ended(&running.first).await
+    let _ = running.compartment.first.signal(9);
+    ended(&running.compartment.first).await
 }
 
 /// The exit status, when it comes.
@@ -431,6 +414,15 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, WardenError> {
     tokio::task::spawn_blocking(work).await.map_err(|e| WardenError::ours(&e))
+}
+
+fn explain(error: CompartmentError) -> WardenError {
+    match error {
+        CompartmentError::Group(error) => WardenError::control("cgroup-limits", error),
+        CompartmentError::File { path, source } => WardenError::File { path, source },
+        CompartmentError::Launch(error) => explain_launch(error),
+        other => WardenError::ours(&other),
+    }
 }
 
 fn explain_launch(error: LaunchError) -> WardenError {

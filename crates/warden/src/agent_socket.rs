@@ -56,7 +56,7 @@ async fn converse(
     evidence: &Semaphore,
     mut stream: UnixStream,
 ) -> Option<()> {
-    let base = running.upgrade()?.spec.uid_base;
+    let base = running.upgrade()?.compartment.outer_id(0);
     let caller = stream.peer_cred().ok()?.uid();
     if !(base..base.saturating_add(ID_RANGE)).contains(&caller) {
         tracing::error!(agent = %name, uid = caller, "a foreign process reached the agent's socket");
@@ -161,7 +161,7 @@ fn secret(
         };
         return Err(Refusal::new("agent.secrets", expected, wanted).into());
     }
-    let content = secrets::read(&running.secrets, wanted)?;
+    let content = secrets::read(&running.compartment.secrets, wanted)?;
     let text = String::from_utf8(content).map_err(|_| {
         WardenError::Refused(Refusal::new(
             "agent.secrets.text",

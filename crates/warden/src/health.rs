@@ -3,14 +3,12 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use casemate_compartment::backend;
 use casemate_composition::lock::{Agent, Health};
 use casemate_protocol::control::{Phase, StepState};
-use casemate_sys::spawn;
-use casemate_sys::spec::Spec;
 
 use crate::agent::{Record, Running, Stage};
 use crate::progress::Steps;
-use crate::world::World;
 
 /// Time between two looks whether a check ended.
 const POLL: Duration = Duration::from_millis(10);
@@ -18,13 +16,7 @@ const POLL: Duration = Duration::from_millis(10);
 const END_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Keeps the health of a running agent up to date, for ever. Without a health check it is healthy while it runs.
-pub(crate) async fn watch(
-    world: &World,
-    agent: &Agent,
-    record: &Record,
-    steps: &Steps,
-    running: &Rc<Running>,
-) {
+pub(crate) async fn watch(agent: &Agent, record: &Record, steps: &Steps, running: &Rc<Running>) {
     let healthy = || {
         if *record.stage.borrow() != Stage::Healthy {
             {
@@ -46,7 +38,7 @@ pub(crate) async fn watch(
     let mut failures = 0_u32;
     let mut passed_once = false;
     loop {
-        if check(world, health, running).await {
+        if check(agent, health, running).await {
             failures = 0;
             passed_once = true;
             record.status.borrow_mut().health = Some("healthy".into());
@@ -70,9 +62,9 @@ pub(crate) async fn watch(
     }
 }
 
-async fn check(world: &World, health: &Health, running: &Running) -> bool {
-    let spec = Spec { join: 1, command: health.command.clone(), ..running.spec.clone() };
-    let Ok(child) = spawn::join(&world.launcher, &spec, &running.first) else { return false };
+async fn check(agent: &Agent, health: &Health, running: &Running) -> bool {
+    let started = backend(agent.backend).command(&running.compartment, &health.command);
+    let Ok(child) = started else { return false };
     let mut check = Check { child, ended: false };
     let deadline = Instant::now() + Duration::from_millis(health.timeout_ms.max(1));
     loop {

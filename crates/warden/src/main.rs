@@ -14,7 +14,6 @@ mod error;
 mod evidence;
 mod gateway;
 mod health;
-mod launch;
 mod log;
 mod output;
 mod progress;

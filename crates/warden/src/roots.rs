@@ -1,6 +1,6 @@
 //! The root of each agent: the image file verified, and mounted by the launcher or, where agents share it, here.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(crate) struct Shared {
     mount: OwnedFd,
 }
 
-/// What the launcher makes an agent's root of.
+/// What an agent's root is made of.
 pub(crate) enum Root {
     /// A file system instance of its own.
     Own(Arc<VerifiedRootfs>),
@@ -44,11 +44,11 @@ pub(crate) enum Root {
 }
 
 impl Root {
-    /// What the launcher is given.
-    pub(crate) fn object(&self) -> BorrowedFd<'_> {
+    /// What the backend is given.
+    pub(crate) fn object(&self) -> casemate_compartment::Root<'_> {
         match self {
-            Self::Own(image) => image.file().as_fd(),
-            Self::Shared(shared) => shared.mount.as_fd(),
+            Self::Own(image) => casemate_compartment::Root::Image(image.file().as_fd()),
+            Self::Shared(shared) => casemate_compartment::Root::Shared(shared.mount.as_fd()),
         }
     }
 }

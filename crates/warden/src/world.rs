@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use casemate_attester::{Provider, RuntimeRegister, Tsm};
@@ -16,7 +17,7 @@ use casemate_protocol::agent_token::Control;
 use casemate_protocol::control::{AgentStatus, Phase, Reply, StepState};
 use casemate_protocol::event::Event;
 use casemate_protocol::gateway::{DESCRIPTORS_MAX, FromGateway, ToGateway};
-use casemate_sys::{cgroup, netns, seccomp};
+use casemate_sys::{cgroup, seccomp};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -186,7 +187,7 @@ impl World {
         others
             .filter_map(|(other, record)| {
                 let running = record.running.borrow();
-                Some((other.clone(), running.as_ref()?.root_device.clone()?))
+                Some((other.clone(), running.as_ref()?.compartment.root_device.clone()?))
             })
             .collect()
     }
@@ -308,14 +309,12 @@ async fn serve_gateway(world: Rc<World>) {
 }
 
 async fn refill(world: &World, name: &AgentName, count: u32) {
-    let Some((_, record)) = world.agent(name) else { return };
-    let pidfd = match record.running.borrow().as_ref() {
-        Some(running) => running.first.pidfd().try_clone(),
-        None => return,
-    };
+    let Some((agent, record)) = world.agent(name) else { return };
+    let compartment = record.running.borrow().as_ref().map(|running| Arc::clone(&running.compartment));
+    let Some(compartment) = compartment else { return };
     let count = count.min(u32::try_from(DESCRIPTORS_MAX).unwrap_or(u32::MAX));
-    let Ok(pidfd) = pidfd else { return };
-    match blocking(move || netns::unconnected_sockets(&pidfd, count)).await {
+    let backend = casemate_compartment::backend(agent.backend);
+    match blocking(move || backend.sockets(&compartment, count)).await {
         Ok(Ok(sockets)) => {
             let _ = world.gateway.send(&ToGateway::Pool { agent: name.clone() }, &sockets).await;
         }

@@ -1,0 +1,157 @@
+//! Compartments, whatever builds them: one trait, and a backend for each way.
+//!
+//! What it is: the place where the warden asks for a compartment, a command in it, sockets born in it, and the truth
+//! about its controls. A new backend is a module here and a name in the lock; the warden does not change.
+//! What it is not: a policy. Which control may be missing is the caller's matter ([`require`]).
+//! Who trusts it: the warden, and through it everyone who reads the status of controls in evidence.
+
+mod controls;
+mod native;
+mod plan;
+
+use std::collections::BTreeMap;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::Child;
+
+use casemate_composition::lock::{self, AgentName};
+use casemate_protocol::agent_token::{Control, ControlStatus};
+use casemate_sys::cgroup::{CgroupError, Group};
+use casemate_sys::spawn::{FirstProcess, Gate, LaunchError};
+use casemate_sys::spec::Spec;
+use rustix::io::Errno;
+
+pub use controls::require;
+pub use plan::{Plan, uid_base};
+
+/// What builds compartments, runs commands in them and looks at them from outside.
+pub trait Backend: Sync {
+    /// Begins to build the compartment of `plan`, with this root and these ends for the agent's output. Call it on a
+    /// thread that lives as long as the compartment shall: the kernel ends the compartment with that thread.
+    ///
+    /// # Errors
+    /// [`CompartmentError`]; then nothing of it is left.
+    fn start(&self, plan: &Plan<'_>, root: Root<'_>, output: Output) -> Result<Starting, CompartmentError>;
+
+    /// Starts one more command in a standing compartment, confined as its agent is. The child ends with the command's
+    /// status; its output is dropped.
+    ///
+    /// # Errors
+    /// [`LaunchError::Start`].
+    fn command(&self, compartment: &Compartment, command: &[String]) -> Result<Child, LaunchError>;
+
+    /// `count` unconnected TCP sockets born in the compartment's network: to reach its ports with. Blocks.
+    ///
+    /// # Errors
+    /// The system's error; `ESRCH` where the compartment is gone.
+    fn sockets(&self, compartment: &Compartment, count: u32) -> Result<Vec<OwnedFd>, Errno>;
+
+    /// The status of each control, as seen from outside. `others` are the roots of the other agents of the box.
+    fn controls(
+        &self,
+        plan: &Plan<'_>,
+        compartment: &Compartment,
+        others: &[(AgentName, String)],
+    ) -> BTreeMap<Control, ControlStatus>;
+}
+
+/// The backend that a lock names.
+#[must_use]
+pub fn backend(kind: lock::Backend) -> &'static dyn Backend {
+    match kind {
+        lock::Backend::Native => &native::Native,
+    }
+}
+
+/// What becomes the root of a compartment.
+#[derive(Debug, Clone, Copy)]
+pub enum Root<'a> {
+    /// An image file that was verified: mounted for this agent alone.
+    Image(BorrowedFd<'a>),
+    /// A mount that the agents of a group use together.
+    Shared(BorrowedFd<'a>),
+}
+
+/// Where the agent's output goes.
+#[derive(Debug)]
+pub struct Output {
+    /// Standard output.
+    pub stdout: OwnedFd,
+    /// Standard error.
+    pub stderr: OwnedFd,
+}
+
+/// A compartment in the making.
+pub struct Starting(Box<dyn FnOnce() -> Result<Standing, CompartmentError> + Send>);
+
+impl Starting {
+    /// Of the work that is left.
+    pub(crate) fn new(work: impl FnOnce() -> Result<Standing, CompartmentError> + Send + 'static) -> Self {
+        Self(Box::new(work))
+    }
+
+    /// Waits until the compartment is confined and nothing of the agent has run. Blocks.
+    ///
+    /// # Errors
+    /// [`CompartmentError`]; then nothing of the compartment is left.
+    pub fn finish(self) -> Result<Standing, CompartmentError> {
+        (self.0)()
+    }
+}
+
+/// A confined compartment whose agent waits for its first instruction.
+#[derive(Debug)]
+pub struct Standing {
+    /// What stays.
+    pub compartment: Compartment,
+    /// The listening agent socket, born inside.
+    pub agent_socket: OwnedFd,
+    /// Listeners in the order of the aliases, then resolver UDP and TCP, then the pool.
+    pub sockets: Vec<OwnedFd>,
+    /// Lets the agent run; dropping it unused ends the compartment.
+    pub gate: Gate,
+}
+
+/// A standing compartment. Dropping it ends its processes; its control group is removed by [`Compartment::group`].
+#[derive(Debug)]
+pub struct Compartment {
+    /// Its first process.
+    pub first: FirstProcess,
+    /// Directory `/run/secrets` inside.
+    pub secrets: OwnedFd,
+    /// The control group of all its processes.
+    pub group: Group,
+    /// Number of the root's file system instance, as seen from outside.
+    pub root_device: Option<String>,
+    spec: Spec,
+    launcher: PathBuf,
+    not_applied: Vec<String>,
+}
+
+impl Compartment {
+    /// The id outside that stands for `inner`.
+    #[must_use]
+    pub const fn outer_id(&self, inner: u32) -> u32 {
+        self.spec.uid_base.saturating_add(inner)
+    }
+}
+
+/// Why there is no compartment.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompartmentError {
+    /// The control group could not be made.
+    #[error(transparent)]
+    Group(#[from] CgroupError),
+    /// A folder outside that belongs to it could not be used.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The launcher did not do its part.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+}

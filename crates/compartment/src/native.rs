@@ -1,0 +1,86 @@
+//! The native backend: namespaces, seccomp and Landlock under the box's own kernel, by the launcher.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Child;
+
+use casemate_composition::lock::AgentName;
+use casemate_protocol::agent_token::{Control, ControlStatus};
+use casemate_sys::cgroup::Group;
+use casemate_sys::netns;
+use casemate_sys::observe::{self, observe};
+use casemate_sys::spawn::{self, LaunchError, Launched};
+use casemate_sys::spec::Spec;
+use rustix::io::Errno;
+
+use crate::controls::{self, GroupSeen, is_root_alone};
+use crate::plan::{self, Plan};
+use crate::{Backend, Compartment, CompartmentError, Output, Root, Standing, Starting};
+
+/// The backend.
+pub(crate) struct Native;
+
+impl Backend for Native {
+    fn start(&self, plan: &Plan<'_>, root: Root<'_>, output: Output) -> Result<Starting, CompartmentError> {
+        let group = Group::create(plan.box_name, plan.name.as_str(), plan::group_limits(plan.agent))?;
+        let begun = begin(plan, root, output, &group);
+        let (starting, spec) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                let _ = group.remove();
+                return Err(error);
+            }
+        };
+        let launcher = plan.launcher.to_owned();
+        Ok(Starting::new(move || {
+            let launched = starting.collect().map_err(|error| {
+                let _ = group.remove();
+                CompartmentError::from(error)
+            })?;
+            let Launched { first, agent_socket, secrets, sockets, not_applied, gate } = launched;
+            let root_device = observe::root_device(first.pid());
+            let compartment = Compartment { first, secrets, group, root_device, spec, launcher, not_applied };
+            Ok(Standing { compartment, agent_socket, sockets, gate })
+        }))
+    }
+
+    fn command(&self, compartment: &Compartment, command: &[String]) -> Result<Child, LaunchError> {
+        let spec = Spec { join: 1, command: command.to_vec(), ..compartment.spec.clone() };
+        spawn::join(&compartment.launcher, &spec, &compartment.first)
+    }
+
+    fn sockets(&self, compartment: &Compartment, count: u32) -> Result<Vec<OwnedFd>, Errno> {
+        netns::unconnected_sockets(compartment.first.pidfd(), count)
+    }
+
+    fn controls(
+        &self,
+        plan: &Plan<'_>,
+        compartment: &Compartment,
+        others: &[(AgentName, String)],
+    ) -> BTreeMap<Control, ControlStatus> {
+        let pid = compartment.first.pid();
+        let seen = observe(pid, compartment.spec.uid_base);
+        let group = GroupSeen::look(&compartment.group, plan::group_limits(plan.agent), pid);
+        let alone = is_root_alone(plan.lock, plan.name, seen.root.as_ref(), others);
+        controls::controls(&seen, alone, group, &compartment.not_applied)
+    }
+}
+
+fn begin(
+    plan: &Plan<'_>,
+    root: Root<'_>,
+    output: Output,
+    group: &Group,
+) -> Result<(spawn::Starting, Spec), CompartmentError> {
+    let mut spec = plan::spec(plan, group)?;
+    let object = match root {
+        Root::Image(image) => image,
+        Root::Shared(mount) => {
+            spec.shared_root = 1;
+            mount
+        }
+    };
+    let starting = spawn::start(plan.launcher, &spec, object.as_fd(), output.stdout, output.stderr)?;
+    Ok((starting, spec))
+}

@@ -1,0 +1,191 @@
+//! From a lock entry to the launcher's specification.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+use casemate_composition::lock::{Agent, AgentName, Lock, Mount, Ulimit, UlimitValues};
+use casemate_composition::network::{self, Alias};
+use casemate_composition::rules::LANDLOCK_RULES;
+use casemate_protocol::agent_token::Control;
+use casemate_sys::cgroup::{Group, GroupLimits};
+use casemate_sys::spec::{Config, Rlimit, Spec, Tmpfs, Volume};
+
+use crate::CompartmentError;
+
+/// First outer id of the first agent; each agent has 65536 of its own.
+const UID_FIRST: u32 = 0x4000_0000;
+/// Sockets that the gateway has in stock to reach one agent with.
+const POOL: u32 = 8;
+
+/// The first outer id of an agent: by its place in the composition, so never shared in one box.
+#[must_use]
+pub fn uid_base(lock: &Lock, name: &AgentName) -> u32 {
+    let place = lock.agents.keys().position(|known| known == name).unwrap_or(0);
+    u32::try_from(place).unwrap_or(0).saturating_mul(casemate_sys::spec::ID_RANGE).saturating_add(UID_FIRST)
+}
+
+/// What is asked for: one agent of a lock, in one box.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// The whole composition.
+    pub lock: &'a Lock,
+    /// The agent's name.
+    pub name: &'a AgentName,
+    /// Its entry in the lock.
+    pub agent: &'a Agent,
+    /// The project's folder.
+    pub project_dir: &'a Path,
+    /// The launcher's program.
+    pub launcher: &'a Path,
+    /// Compiled system call filter.
+    pub seccomp: &'a [u8],
+    /// Controls that may be missing.
+    pub weaker: &'a BTreeSet<Control>,
+    /// The box's name among control groups.
+    pub box_name: &'a str,
+}
+
+/// The launcher's specification of one compartment.
+pub(crate) fn spec(plan: &Plan<'_>, group: &Group) -> Result<Spec, CompartmentError> {
+    let Plan { lock, name, agent, project_dir, .. } = *plan;
+    let aliases = network::aliases(lock, name);
+    let mut spec = Spec {
+        uid_base: uid_base(lock, name),
+        uid: agent.user.uid,
+        gid: agent.user.gid,
+        groups: agent.groups.iter().copied().collect(),
+        staging: project_dir.join("run").display().to_string(),
+        cgroup_join: group.join_files(),
+        hostname: agent.hostname.clone(),
+        hosts: hosts(agent, &aliases),
+        command: agent.command.clone(),
+        environment: agent.environment.iter().map(|(key, value)| format!("{key}={value}")).collect(),
+        working_dir: agent.working_dir.clone(),
+        rlimits: agent.limits.ulimits.iter().map(rlimit).collect(),
+        oom_score_adj: agent.limits.oom_score_adj,
+        shm_bytes: agent.limits.shm_bytes,
+        listeners: network::listeners(&aliases).map(|(address, _)| address).collect(),
+        resolver: 1,
+        pool: POOL,
+        seccomp: plan.seccomp.to_vec(),
+        weaker: plan.weaker.iter().map(|control| control.name().to_owned()).collect(),
+        ..Spec::default()
+    };
+    let mut writable = vec!["/dev/shm".to_owned()];
+    for mount in &agent.mounts {
+        match mount {
+            Mount::Tmpfs { target, size_bytes, mode } => {
+                writable.push(target.clone());
+                spec.tmpfs.push(Tmpfs { target: target.clone(), size_bytes: *size_bytes, mode: *mode });
+            }
+            Mount::Volume { name, target, read_only } => {
+                if !read_only {
+                    writable.push(target.clone());
+                }
+                let source = volume_directory(project_dir, name, agent)?;
+                spec.volumes.push(Volume { source, target: target.clone(), read_only: u8::from(*read_only) });
+            }
+            Mount::Config { target, content, uid, gid, mode } => spec.configs.push(Config {
+                target: target.clone(),
+                content: content.clone(),
+                uid: *uid,
+                gid: *gid,
+                mode: *mode,
+            }),
+        }
+    }
+    spec.landlock = landlock_lines(&writable);
+    Ok(spec)
+}
+
+/// A process limit with Linux's number for it.
+fn rlimit((name, values): (&Ulimit, &UlimitValues)) -> Rlimit {
+    let resource = match name {
+        Ulimit::Cpu => 0,
+        Ulimit::Fsize => 1,
+        Ulimit::Data => 2,
+        Ulimit::Stack => 3,
+        Ulimit::Nproc => 6,
+        Ulimit::Nofile => 7,
+        Ulimit::Memlock => 8,
+        Ulimit::Sigpending => 11,
+        Ulimit::Msgqueue => 12,
+    };
+    let value = |value: Option<u64>| value.unwrap_or(u64::MAX);
+    Rlimit { resource, soft: value(values.soft), hard: value(values.hard) }
+}
+
+/// The limits of an agent's control group.
+pub(crate) const fn group_limits(agent: &Agent) -> GroupLimits {
+    GroupLimits {
+        memory_bytes: agent.limits.memory_bytes,
+        pids: agent.limits.pids,
+        memory_reserved_bytes: agent.limits.memory_reserved_bytes,
+        cpu_milli: agent.limits.cpu_milli,
+        cpu_shares: agent.limits.cpu_shares,
+    }
+}
+
+fn hosts(agent: &Agent, aliases: &[Alias]) -> String {
+    let mut text = format!("127.0.0.1 localhost {}\n", agent.hostname);
+    for alias in aliases {
+        text.push_str(&format!("{} {}\n", alias.address, alias.name));
+    }
+    text
+}
+
+/// The folder of a named volume. It is made for the first agent that mounts it; ids on disk are inner ids.
+fn volume_directory(project_dir: &Path, name: &AgentName, agent: &Agent) -> Result<String, CompartmentError> {
+    let parent = project_dir.join("volumes");
+    let directory = parent.join(name.as_str());
+    let mut builder = std::fs::DirBuilder::new();
+    builder.mode(0o700).recursive(true).create(&parent).map_err(file(&parent))?;
+    if !directory.exists() {
+        std::fs::create_dir(&directory).map_err(file(&directory))?;
+        std::os::unix::fs::chown(&directory, Some(agent.user.uid), Some(agent.user.gid))
+            .map_err(file(&directory))?;
+    }
+    Ok(directory.display().to_string())
+}
+
+fn file(path: &Path) -> impl FnOnce(std::io::Error) -> CompartmentError {
+    let path = path.to_owned();
+    move |source| CompartmentError::File { path, source }
+}
+
+fn landlock_lines(writable: &[String]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in
+        LANDLOCK_RULES.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        match line.strip_suffix("@writable") {
+            Some(access) => lines.extend(writable.iter().map(|target| format!("{access}{target}"))),
+            None => lines.push(line.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writable_mounts_replace_the_placeholder() {
+        let lines = landlock_lines(&["/tmp".into(), "/data".into()]);
+        assert!(
+            lines.contains(&"all /tmp".to_owned()) && lines.contains(&"all /data".to_owned()),
+            "{lines:?}"
+        );
+        assert!(lines.iter().all(|line| !line.contains('@') && !line.contains('#')), "{lines:?}");
+    }
+
+    #[test]
+    fn the_agent_socket_is_where_agents_are_told() {
+        assert_eq!(
+            casemate_sys::compartment::inside::AGENT_SOCKET,
+            casemate_protocol::agent_api::AGENT_SOCKET_PATH
+        );
+    }
+}
