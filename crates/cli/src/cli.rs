@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    attest, bundle, completions, config, down, ear, events, image, init, lock, logs, plan, policy, ps,
+    attest, bundle, completions, config, down, ear, edges, events, image, init, lock, logs, plan, policy, ps,
     secret, up, verify, why,
 };
 use crate::failure::{EXIT_CODES, Failure, Outcome};
@@ -51,7 +51,7 @@ pub(crate) struct Global {
     /// Project name [default: COMPOSE_PROJECT_NAME, else `name:` of the Compose file, else its folder]
     #[arg(short, long, value_name = "NAME", global = true)]
     pub(crate) project: Option<String>,
-    /// Answer in JSON: config, lock, plan, image, up, down, ps, logs, verify, ear verify, bundle, why, events; evidence is JSON always
+    /// Answer in JSON: config, lock, plan, image, up, down, ps, logs, verify, ear verify, bundle, why, edges, allow, deny, events; evidence is JSON always
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -90,6 +90,12 @@ enum Command {
     Bundle(bundle::BundleArgs),
     /// Explain why an agent may or may not reach an endpoint
     Why(why::WhyArgs),
+    /// Show who may call whom, within which limits, and what passed
+    Edges(edges::EdgesArgs),
+    /// Open an edge of a running box, until the box ends
+    Allow(edges::JudgeArgs),
+    /// Close an edge of a running box and end its connections, until the box ends
+    Deny(edges::DenyArgs),
     /// Show the event log
     Events(events::EventsArgs),
     /// Write a completion script for a shell
@@ -128,6 +134,9 @@ pub(crate) fn run() -> Outcome {
         Command::Ear(args) => ear::run(&global, &args),
         Command::Bundle(args) => bundle::run(&global, &args),
         Command::Why(args) => why::run(&global, &args),
+        Command::Edges(args) => edges::run(&global, &args),
+        Command::Allow(args) => edges::allow(&global, &args),
+        Command::Deny(args) => edges::deny(&global, &args),
         Command::Events(args) => events::run(&global, &args),
         Command::Completions(args) => completions::run::<Cli>(&args),
         Command::BoxSupervisor(args) => supervisor::run(args),

@@ -10,6 +10,7 @@ mod native;
 mod plan;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Child;
@@ -17,6 +18,7 @@ use std::process::Child;
 use casemate_composition::lock::{self, AgentName};
 use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_sys::cgroup::{CgroupError, Group};
+use casemate_sys::netns;
 use casemate_sys::spawn::{FirstProcess, Gate, LaunchError};
 use casemate_sys::spec::Spec;
 use rustix::io::Errno;
@@ -45,6 +47,18 @@ pub trait Backend: Sync {
     /// # Errors
     /// The system's error; `ESRCH` where the compartment is gone.
     fn sockets(&self, compartment: &Compartment, count: u32) -> Result<Vec<OwnedFd>, Errno>;
+
+    /// TCP sockets born in the compartment's network and bound to `addresses`, not yet listening. Blocks.
+    ///
+    /// # Errors
+    /// The system's error; `EADDRINUSE` where the agent listens there, `ESRCH` where the compartment is gone.
+    fn bound_sockets(
+        &self,
+        compartment: &Compartment,
+        addresses: &[SocketAddrV4],
+    ) -> Result<Vec<OwnedFd>, Errno> {
+        netns::bound_sockets(compartment.first.pidfd(), addresses)
+    }
 
     /// The status of each control, as seen from outside. `others` are the roots of the other agents of the box.
     fn controls(

@@ -5,11 +5,13 @@
 
 mod limits;
 mod mounts;
+mod ports;
 mod reach;
 mod read;
 mod run;
 mod service;
 mod top;
+mod traffic;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -14,7 +14,7 @@ pub use markdown::markdown;
 pub use resources::{
     DEPLOY, HEALTHCHECK, LOGGING, RESERVATIONS, RESOURCE_LIMITS, RESOURCES, RESTART_POLICY, ULIMIT, ULIMITS,
 };
-pub use service::{DEPENDENCY, SERVICE, SERVICE_NETWORK, X_CASEMATE};
+pub use service::{DEPENDENCY, PORT, SERVICE, SERVICE_NETWORK, X_CASEMATE, X_ENDPOINT};
 pub(crate) use storage::INSTEAD_OF_BIND;
 pub use storage::{CONFIG, MOUNT, MOUNT_TMPFS, MOUNT_VOLUME, SECRET, SERVICE_CONFIG, SERVICE_SECRET, VOLUME};
 pub use top::{ENV_FILE, EXTENDS, INCLUDE, TOP, TOP_X_CASEMATE, WHOLES};
@@ -84,10 +84,12 @@ pub enum Extensions {
 }
 
 /// All tables, in the order of the document.
-pub const TABLES: [&Table; 26] = [
+pub const TABLES: [&Table; 28] = [
     &TOP,
     &SERVICE,
     &X_CASEMATE,
+    &X_ENDPOINT,
+    &PORT,
     &TOP_X_CASEMATE,
     &INCLUDE,
     &EXTENDS,

@@ -118,6 +118,10 @@ pub struct Agent {
     pub names: BTreeMap<AgentName, AgentName>,
     /// Outside endpoints that this agent may call.
     pub egress: BTreeSet<Egress>,
+    /// Limits of single edges and endpoints of this agent, by `name:port` as in [`Lock`]'s edges and egress.
+    pub traffic: BTreeMap<String, TrafficLimits>,
+    /// Ports of the box that lead to this agent.
+    pub ports: BTreeSet<Port>,
     /// When to start again.
     pub restart: Restart,
     /// How health is told; none means: healthy while it runs.
@@ -281,6 +285,40 @@ pub struct Egress {
     pub port: u16,
     /// Address that the name stands for (`extra_hosts`); none means the gateway resolves it.
     pub address: Option<std::net::IpAddr>,
+}
+
+/// What may pass over one edge. At least one of them is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrafficLimits {
+    /// Open connections; none means no limit but the gateway's.
+    pub connections: Option<u32>,
+    /// Bytes in one second, both ways together; none means unlimited.
+    pub rate_bytes: Option<u64>,
+    /// Bytes in the life of the box, both ways together; none means unlimited.
+    pub total_bytes: Option<u64>,
+}
+
+/// "Who connects to this port of the box reaches that port of the agent."
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// Address of the box to listen on.
+    pub address: std::net::IpAddr,
+    /// Port of the box.
+    pub port: u16,
+    /// Port of the agent.
+    pub target: u16,
+}
+
+impl Port {
+    /// Whether the kernel refuses to have both: one port, and one address or one that stands for all of its family.
+    #[must_use]
+    pub fn excludes(&self, other: &Self) -> bool {
+        let one_family = self.address.is_ipv4() == other.address.is_ipv4();
+        let all = one_family && (self.address.is_unspecified() || other.address.is_unspecified());
+        self.port == other.port && (all || self.address == other.address)
+    }
 }
 
 /// When an agent is started again after it ended.

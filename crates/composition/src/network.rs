@@ -12,6 +12,11 @@ pub const ALIAS_NETWORK: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 0);
 /// Most aliases of one agent: the size of 127.64.0.0/10 without its first and last address.
 pub const ALIASES_MAX: u32 = (1 << 22) - 2;
 
+/// First address for names that are added while the box runs, above all that a lock gives: it has far fewer names.
+pub const ADDED_ALIASES: Ipv4Addr = Ipv4Addr::new(127, 127, 0, 0);
+/// Most names that are added to one agent.
+pub const ADDED_ALIASES_MAX: u32 = 256;
+
 /// A name that an agent may call, and its address in that agent's network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alias {
@@ -24,7 +29,7 @@ pub struct Alias {
 }
 
 /// Where a connection to an alias leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// Another agent's port.
     Agent {

@@ -123,6 +123,8 @@ impl Compose {
             edges: service.extension.talks_to.iter().map(|at| at.value.clone()).collect(),
             names: self.names(service),
             egress: egress(service),
+            traffic: service.extension.traffic.clone(),
+            ports: service.ports.iter().map(|at| at.value).collect(),
             restart: service.restart.as_ref().map_or(Restart::on(RestartCondition::No), |at| at.value),
             health: service.health.clone(),
             depends_on: service

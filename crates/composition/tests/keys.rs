@@ -98,9 +98,10 @@ const MAPPINGS: [(&str, &str); 51] = [
     ("services.NAME.volumes[].tmpfs", "size mode"),
 ];
 /// Mappings of ours, and those that the schema leaves open: `volume` of a mount has one key twice in this list.
-const OPEN: [(&str, &str); 4] = [
+const OPEN: [(&str, &str); 5] = [
     ("services.NAME.volumes[].volume", "labels nocopy subpath"),
     ("services.NAME.x-casemate", "talks-to egress backend trust share partition secrets"),
+    ("services.NAME.x-casemate.talks-to[]", "to connections rate bytes"),
     ("x-casemate", "policy collateral-age"),
     (
         "services.NAME.ulimits",

@@ -13,9 +13,11 @@ use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
+use tokio::time::sleep_until;
 
-/// Size of the buffer of a direction while bytes flow.
-const BUFFER_BYTES: usize = 64 << 10;
+use crate::buffers::Buffers;
+use crate::edges::{Edge, Rule};
+
 /// After this many buffers in a row, the other connections get their turn.
 const TURN_BUFFERS_MAX: usize = 8;
 /// A silent peer is asked whether it is still there after this long, and each ten seconds from then on.
@@ -50,17 +52,42 @@ impl Drop for Side {
     }
 }
 
-/// Carries both ways until both ended. On an error both are reset.
-pub(crate) async fn carry(mut caller: Side, mut target: Side) -> io::Result<()> {
-    both_ways(&caller.stream, &target.stream).await?;
+/// Why carrying ended out of order.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// A side was reset, or is gone.
+    BySide,
+    /// A rule ended it.
+    ByRule(Rule),
+}
+
+impl From<io::Error> for Ended {
+    fn from(_: io::Error) -> Self {
+        Self::BySide
+    }
+}
+
+/// Carries both ways until both ended, as far as `edge` allows. Out of order, both are reset.
+pub(crate) async fn carry(
+    mut caller: Side,
+    mut target: Side,
+    edge: &Edge,
+    buffers: &Buffers,
+) -> Result<(), Ended> {
+    both_ways(&caller.stream, &target.stream, edge, buffers).await?;
     caller.ended = true;
     target.ended = true;
     Ok(())
 }
 
-async fn both_ways(caller: &TcpStream, target: &TcpStream) -> io::Result<()> {
-    let there = one_way(caller, target);
-    let back = one_way(target, caller);
+async fn both_ways(
+    caller: &TcpStream,
+    target: &TcpStream,
+    edge: &Edge,
+    buffers: &Buffers,
+) -> Result<(), Ended> {
+    let there = one_way(caller, target, edge, buffers);
+    let back = one_way(target, caller, edge, buffers);
     tokio::pin!(there, back);
     // A side that ended its stream is not read any more: that it is gone altogether must be seen otherwise,
     // or a silent peer would hold the connection open for ever.
@@ -77,23 +104,35 @@ async fn both_ways(caller: &TcpStream, target: &TcpStream) -> io::Result<()> {
 }
 
 /// Ends, with an error, when `side` is reset or its peer no longer answers.
-async fn gone(side: &TcpStream) -> io::Result<()> {
+async fn gone(side: &TcpStream) -> Result<(), Ended> {
     side.ready(Interest::ERROR).await?;
-    Err(io::ErrorKind::ConnectionReset.into())
+    Err(Ended::BySide)
 }
 
-async fn one_way(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+async fn one_way(from: &TcpStream, to: &TcpStream, edge: &Edge, buffers: &Buffers) -> Result<(), Ended> {
     'wait: loop {
         from.readable().await?;
-        // Allocated here so that a waiting direction holds no memory.
-        let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+        if let Some(until) = edge.wait_until() {
+            sleep_until(until).await;
+        }
+        // Borrowed here so that a waiting direction holds no memory.
+        let mut buffer = buffers.lend();
         for _ in 0..TURN_BUFFERS_MAX {
-            buffer.clear();
-            match from.try_read_buf(&mut buffer) {
-                Ok(0) => return end(to),
-                Ok(_) => write_all(to, &buffer).await?,
+            let bytes_max = edge.read_bytes_max(buffer.size());
+            // Where no byte is left, one more is read to tell an end of stream from a byte too many.
+            let space = buffer.first(bytes_max.max(1));
+            match from.try_read(space) {
+                Ok(0) => return Ok(end(to)?),
+                Ok(_) if bytes_max == 0 => return Err(Ended::ByRule(Rule::Bytes)),
+                Ok(bytes) => {
+                    edge.count(bytes);
+                    write_all(to, space.get(..bytes).unwrap_or_default()).await?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue 'wait,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
+            }
+            if edge.wait_until().is_some() {
+                continue 'wait;
             }
         }
         drop(buffer);

@@ -15,7 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, spawn_local, yield_now};
 use tokio::time::timeout;
 
-use crate::carry::{Side, carry};
+use crate::carry::{Ended, Side, carry};
+use crate::edges::{Caller, Edge, Passage, Rule};
 use crate::egress::{self, EgressError};
 use crate::gateway::Gateway;
 
@@ -23,12 +24,9 @@ use crate::gateway::Gateway;
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// After this many connections in a row, the other tasks get their turn.
 const TURN_ACCEPTS_MAX: u64 = 32;
-/// A refusal is logged for the first and then each so many of an agent.
-const REFUSALS_PER_LOG_LINE: u64 = 1000;
 
-/// Serves `listener`, which was born with `agent`, until aborted.
-pub(crate) async fn serve(gateway: Rc<Gateway>, agent: AgentName, target: Target, listener: TcpListener) {
-    let target = Rc::new(target);
+/// Serves `listener`, at which `edge` begins, until aborted.
+pub(crate) async fn serve(gateway: Rc<Gateway>, edge: Rc<Edge>, listener: TcpListener) {
     for turn in 1_u64.. {
         if turn.is_multiple_of(TURN_ACCEPTS_MAX) {
             yield_now().await;
@@ -38,39 +36,52 @@ pub(crate) async fn serve(gateway: Rc<Gateway>, agent: AgentName, target: Target
             continue;
         };
         let caller = Side::new(stream);
-        // Over a limit the caller is dropped here, which resets it.
-        let Some(slot) = Table::reserve(&gateway.connections, &agent, &target) else { continue };
+        // Where a rule refuses it the caller is dropped here, which resets it.
+        let slot = match Table::reserve(&gateway.connections, &edge) {
+            Ok(slot) => slot,
+            Err(rule) => {
+                gateway.refuse(&edge, rule);
+                continue;
+            }
+        };
         let id = slot.id;
-        let task = spawn_local(serve_one(Rc::clone(&gateway), Rc::clone(&target), caller, slot));
+        let task = spawn_local(serve_one(Rc::clone(&gateway), caller, slot));
         gateway.connections.borrow_mut().started(id, task.abort_handle());
     }
 }
 
-async fn serve_one(gateway: Rc<Gateway>, target: Rc<Target>, caller: Side, slot: Slot) {
-    let Some(stream) = dial(&gateway, &target, &slot.caller).await else { return };
+async fn serve_one(gateway: Rc<Gateway>, caller: Side, slot: Slot) {
+    let edge = &slot.passage.edge;
+    let stream = match dial(&gateway, &edge.target).await {
+        Ok(stream) => stream,
+        Err(rule) => return gateway.refuse(edge, rule),
+    };
     // How it ended is known to both ends already: an error on one side reset the other.
-    let _ = carry(caller, Side::new(stream)).await;
+    if let Err(Ended::ByRule(rule)) = carry(caller, Side::new(stream), edge, &gateway.buffers).await {
+        gateway.refuse(edge, rule);
+    }
 }
 
-async fn dial(gateway: &Gateway, target: &Target, caller: &AgentName) -> Option<TcpStream> {
+async fn dial(gateway: &Gateway, target: &Target) -> Result<TcpStream, Rule> {
     match target {
         Target::Agent { agent, port } => {
-            let Some(socket) = gateway.pool(agent)?.take().await else {
-                gateway.log_denial(caller, &format!("{agent}:{port}"), "no socket came for its pool");
-                return None;
-            };
+            let pool = gateway.pool(agent).ok_or(Rule::Capacity)?;
+            // No socket in time: the agent does not run.
+            let socket = pool.take().await.ok_or(Rule::Answers)?;
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
-            let stream = timeout(gateway.limits.connect_max, socket.connect(address)).await.ok()?.ok()?;
+            let connected = timeout(gateway.limits.connect_max, socket.connect(address)).await;
+            let stream = connected.map_err(|_| Rule::Answers)?.map_err(|_| Rule::Answers)?;
             // With nobody listening, a source port that happens to be the target's connects to itself.
-            let itself = stream.local_addr().ok()? == address;
-            (!itself).then_some(stream)
+            let itself = stream.local_addr().is_ok_and(|local| local == address);
+            if itself { Err(Rule::Answers) } else { Ok(stream) }
         }
         Target::Host { host, port, address } => {
             let dialled = egress::dial(host, *port, *address, &gateway.limits).await;
-            let log = |rule: &EgressError| {
-                gateway.log_denial(caller, &format!("{host}:{port}"), &format!("{rule}"))
-            };
-            dialled.inspect_err(log).ok()
+            dialled.map_err(|error| match error {
+                EgressError::AddressRefused { .. } => Rule::Address,
+                EgressError::Unresolved => Rule::Resolves,
+                EgressError::Unreachable => Rule::Answers,
+            })
         }
     }
 }
@@ -82,27 +93,20 @@ pub(crate) struct Table {
     all_max: usize,
     next: u64,
     open: BTreeMap<u64, Open>,
-    callers: BTreeMap<AgentName, Caller>,
+    callers: BTreeMap<Caller, usize>,
 }
 
 #[derive(Debug)]
 struct Open {
-    caller: AgentName,
-    target: Option<AgentName>,
+    edge: Rc<Edge>,
     task: Option<AbortHandle>,
 }
 
-#[derive(Debug, Default)]
-struct Caller {
-    open: usize,
-    refused: u64,
-}
-
-/// A place in the table, given back when dropped.
+/// A place in the table and on its edge, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
     id: u64,
-    caller: AgentName,
+    passage: Passage,
     table: Rc<RefCell<Table>>,
 }
 
@@ -111,27 +115,20 @@ impl Table {
         Self { per_agent_max, all_max, next: 0, open: BTreeMap::new(), callers: BTreeMap::new() }
     }
 
-    fn reserve(shared: &Rc<RefCell<Self>>, caller: &AgentName, target: &Target) -> Option<Slot> {
+    fn reserve(shared: &Rc<RefCell<Self>>, edge: &Rc<Edge>) -> Result<Slot, Rule> {
         let mut table = shared.borrow_mut();
         let full = table.open.len() >= table.all_max;
         let per_agent_max = table.per_agent_max;
-        let count = table.callers.entry(caller.clone()).or_default();
-        if full || count.open >= per_agent_max {
-            if count.refused.is_multiple_of(REFUSALS_PER_LOG_LINE) {
-                tracing::warn!(%caller, refused = count.refused + 1, "connection limit reached");
-            }
-            count.refused = count.refused.saturating_add(1);
-            return None;
+        let open = table.callers.entry(edge.caller.clone()).or_default();
+        if full || *open >= per_agent_max {
+            return Err(Rule::Capacity);
         }
-        count.open += 1;
+        let passage = edge.admit()?;
+        *open += 1;
         let id = table.next;
         table.next += 1;
-        let target = match target {
-            Target::Agent { agent, .. } => Some(agent.clone()),
-            Target::Host { .. } => None,
-        };
-        table.open.insert(id, Open { caller: caller.clone(), target, task: None });
-        Some(Slot { id, caller: caller.clone(), table: Rc::clone(shared) })
+        table.open.insert(id, Open { edge: Rc::clone(edge), task: None });
+        Ok(Slot { id, passage, table: Rc::clone(shared) })
     }
 
     fn started(&mut self, id: u64, task: AbortHandle) {
@@ -142,15 +139,25 @@ impl Table {
 
     /// Ends every connection that `agent` made or received.
     pub(crate) fn end_all_of(&mut self, agent: &AgentName) {
-        let touches = |open: &&Open| open.caller == *agent || open.target.as_ref() == Some(agent);
+        let is_called = |target: &Target| matches!(target, Target::Agent { agent: to, .. } if to == agent);
+        self.end(|edge| edge.caller.agent() == agent || is_called(&edge.target));
+    }
+
+    /// Ends every connection of `edge`.
+    pub(crate) fn end_all_on(&mut self, edge: &Rc<Edge>) {
+        self.end(|other| Rc::ptr_eq(other, edge));
+    }
+
+    fn end(&mut self, ends: impl Fn(&Rc<Edge>) -> bool) {
         // The tasks are dropped by their runtime later, so that no slot is given back during this borrow.
-        self.open.values().filter(touches).filter_map(|open| open.task.as_ref()).for_each(AbortHandle::abort);
+        let open = self.open.values().filter(|open| ends(&open.edge));
+        open.filter_map(|open| open.task.as_ref()).for_each(AbortHandle::abort);
     }
 
     fn release(&mut self, id: u64) {
         let Some(open) = self.open.remove(&id) else { return };
-        if let Some(caller) = self.callers.get_mut(&open.caller) {
-            caller.open = caller.open.saturating_sub(1);
+        if let Some(count) = self.callers.get_mut(&open.edge.caller) {
+            *count = count.saturating_sub(1);
         }
     }
 }

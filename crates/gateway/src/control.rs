@@ -10,8 +10,10 @@ use std::mem::MaybeUninit;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
-use casemate_composition::lock::AgentName;
-use casemate_protocol::gateway::{DESCRIPTORS_MAX, FromGateway, PACKET_BYTES_MAX, Target, ToGateway};
+use casemate_composition::lock::{AgentName, TrafficLimits};
+use casemate_protocol::gateway::{
+    DESCRIPTORS_MAX, FromGateway, PACKET_BYTES_MAX, Target, ToGateway, Verdict,
+};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, recvmsg, send,
 };
@@ -26,7 +28,15 @@ use crate::error::{DescriptorFault, GatewayError};
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Serve `listener`, which was born with `agent`: whoever connects there wants `target`.
-    Listen { agent: AgentName, target: Target, listener: TcpListener },
+    Listen { agent: AgentName, target: Target, limits: Option<TrafficLimits>, listener: TcpListener },
+    /// Serve `listener`, which is the box's: whoever connects there wants `port` of `agent`.
+    Publish { agent: AgentName, port: u16, listener: TcpListener },
+    /// Open or close an edge.
+    Judge { agent: AgentName, target: Target, verdict: Verdict },
+    /// Answer these names for `agent` from now on.
+    Names { agent: AgentName, names: BTreeMap<String, Ipv4Addr> },
+    /// Tell what passed.
+    Report,
     /// Answer names for `agent`.
     Resolver { agent: AgentName, names: BTreeMap<String, Ipv4Addr>, udp: UdpSocket, tcp: TcpListener },
     /// Sockets to reach `agent` with.
@@ -105,12 +115,15 @@ fn order(packet: Packet) -> Result<Order, GatewayError> {
     let mut rest = packet.descriptors.into_iter();
     let count = |message, expected| GatewayError::DescriptorCount { message, found, expected };
     match message {
-        ToGateway::Listen { agent, target } => {
+        ToGateway::Listen { agent, target, limits } => {
             let (Some(fd), None) = (rest.next(), rest.next()) else { return Err(count("listen", "1")) };
-            if let Target::Host { host, .. } = &target {
-                check_name(host)?;
-            }
-            Ok(Order::Listen { agent, target, listener: at("listen", 0, descriptors::listener(fd)?)? })
+            check_target(&target)?;
+            let listener = at("listen", 0, descriptors::listener(fd)?)?;
+            Ok(Order::Listen { agent, target, limits, listener })
+        }
+        ToGateway::Publish { agent, port } => {
+            let (Some(fd), None) = (rest.next(), rest.next()) else { return Err(count("publish", "1")) };
+            Ok(Order::Publish { agent, port, listener: at("publish", 0, descriptors::box_listener(fd)?)? })
         }
         ToGateway::Resolver { agent, names } => {
             let (Some(udp), Some(tcp), None) = (rest.next(), rest.next(), rest.next()) else {
@@ -133,6 +146,25 @@ fn order(packet: Packet) -> Result<Order, GatewayError> {
         }
         ToGateway::Forget { .. } if found != 0 => Err(count("forget", "0")),
         ToGateway::Forget { agent } => Ok(Order::Forget { agent }),
+        ToGateway::Judge { .. } if found != 0 => Err(count("judge", "0")),
+        ToGateway::Judge { agent, target, verdict } => {
+            check_target(&target)?;
+            Ok(Order::Judge { agent, target, verdict })
+        }
+        ToGateway::Names { .. } if found != 0 => Err(count("names", "0")),
+        ToGateway::Names { agent, names } => {
+            names.keys().try_for_each(|name| check_name(name))?;
+            Ok(Order::Names { agent, names })
+        }
+        ToGateway::Report if found != 0 => Err(count("report", "0")),
+        ToGateway::Report => Ok(Order::Report),
+    }
+}
+
+fn check_target(target: &Target) -> Result<(), GatewayError> {
+    match target {
+        Target::Host { host, .. } => check_name(host),
+        Target::Agent { .. } => Ok(()),
     }
 }
 

@@ -10,7 +10,19 @@ use crate::error::{DescriptorFault, GatewayError};
 
 /// An IPv4 TCP socket that listens.
 pub(crate) fn listener(fd: OwnedFd) -> Result<Result<TcpListener, DescriptorFault>, GatewayError> {
-    let checked = is_ipv4(&fd, SocketType::STREAM)
+    serves(fd, &[AddressFamily::INET])
+}
+
+/// A TCP socket of the box that listens, of IPv4 or IPv6.
+pub(crate) fn box_listener(fd: OwnedFd) -> Result<Result<TcpListener, DescriptorFault>, GatewayError> {
+    serves(fd, &[AddressFamily::INET, AddressFamily::INET6])
+}
+
+fn serves(
+    fd: OwnedFd,
+    families: &[AddressFamily],
+) -> Result<Result<TcpListener, DescriptorFault>, GatewayError> {
+    let checked = is_internet(&fd, SocketType::STREAM, families)
         .and_then(|()| if listens(&fd) { Ok(()) } else { Err(DescriptorFault::NotListening) });
     if let Err(fault) = checked {
         return Ok(Err(fault));
@@ -42,12 +54,16 @@ pub(crate) fn unconnected(fd: OwnedFd) -> Result<Result<TcpSocket, DescriptorFau
 }
 
 fn is_ipv4(fd: &OwnedFd, kind: SocketType) -> Result<(), DescriptorFault> {
+    is_internet(fd, kind, &[AddressFamily::INET])
+}
+
+fn is_internet(fd: &OwnedFd, kind: SocketType, families: &[AddressFamily]) -> Result<(), DescriptorFault> {
     let protocol = if kind == SocketType::DGRAM { ipproto::UDP } else { ipproto::TCP };
     match sockopt::socket_type(fd) {
         Err(_) => Err(DescriptorFault::NotASocket),
         Ok(found)
             if found == kind
-                && sockopt::socket_domain(fd) == Ok(AddressFamily::INET)
+                && sockopt::socket_domain(fd).is_ok_and(|family| families.contains(&family))
                 && sockopt::socket_protocol(fd) == Ok(Some(protocol)) =>
         {
             Ok(())

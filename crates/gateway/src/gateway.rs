@@ -5,19 +5,23 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
 use casemate_composition::lock::AgentName;
-use casemate_protocol::gateway::FromGateway;
+use casemate_protocol::gateway::{FromGateway, Verdict};
+use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
+use crate::buffers::Buffers;
 use crate::connections::{self, Table};
 use crate::control::{Control, Order};
 use crate::denials::Denials;
+use crate::edges::{Edge, Edges, Rule};
 use crate::error::GatewayError;
 use crate::limits::Limits;
 use crate::pools::Pool;
@@ -50,6 +54,8 @@ pub fn serve(control: OwnedFd, limits: Limits) -> Result<(), GatewayError> {
 pub(crate) struct Gateway {
     pub(crate) limits: Limits,
     pub(crate) connections: Rc<RefCell<Table>>,
+    pub(crate) buffers: Buffers,
+    edges: Edges,
     agents: RefCell<BTreeMap<AgentName, Agent>>,
     outbox: mpsc::Sender<FromGateway>,
 }
@@ -58,6 +64,7 @@ pub(crate) struct Gateway {
 struct Agent {
     /// Accept loops and resolvers.
     tasks: Vec<AbortHandle>,
+    resolver: Option<Rc<Resolver>>,
     pool: Rc<Pool>,
     /// Bounds the log lines that its connections cause.
     denials: Denials,
@@ -86,7 +93,14 @@ async fn run(control: OwnedFd, limits: Limits) -> Result<(), GatewayError> {
 impl Gateway {
     fn new(limits: Limits, outbox: mpsc::Sender<FromGateway>) -> Self {
         let table = Table::new(limits.connections_per_agent_max, limits.connections_max);
-        Self { limits, connections: Rc::new(RefCell::new(table)), agents: RefCell::default(), outbox }
+        Self {
+            limits,
+            connections: Rc::new(RefCell::new(table)),
+            buffers: Buffers::default(),
+            edges: Edges::default(),
+            agents: RefCell::default(),
+            outbox,
+        }
     }
 
     /// The pool of `agent`; none where there are too many agents.
@@ -94,42 +108,97 @@ impl Gateway {
         self.with_agent(agent, |entry| Rc::clone(&entry.pool)).ok()
     }
 
-    /// Logs that a connection of `caller` to `target` was not made, within bounds.
-    pub(crate) fn log_denial(&self, caller: &AgentName, target: &str, rule: &str) {
+    /// Counts that `rule` refused or ended a connection of `edge`; logs it and tells the warden, within bounds.
+    pub(crate) fn refuse(&self, edge: &Edge, rule: Rule) {
+        edge.refuse(rule);
+        let (agent, from, to) = (edge.caller.agent(), &edge.from, edge.target.to_string());
         let now = Instant::now();
-        let report = self.with_agent(caller, |entry| entry.denials.report(target, now));
-        if report.unwrap_or(false) {
-            tracing::warn!(%caller, target, "connection not made: {rule}");
+        let about = format!("{from} {to} {}", rule.name());
+        if self.with_agent(agent, |entry| entry.denials.report(&about, now)).unwrap_or(false) {
+            tracing::warn!(%from, to, "connection refused or ended by rule {}", rule.name());
+            let (agent, rule) = (agent.clone(), rule.name().to_owned());
+            // A full outbox means that the warden is behind: the count of the edge stands.
+            let _ = self.outbox.try_send(FromGateway::EdgeDenied { agent, to, rule });
         }
     }
 
     fn obey(self: &Rc<Self>, order: Order) -> Result<(), GatewayError> {
         match order {
-            Order::Listen { agent, target, listener } => {
-                self.reserve_task(&agent, 1)?;
-                let serving = connections::serve(Rc::clone(self), agent.clone(), target, listener);
-                self.keep_task(&agent, spawn_local(serving).abort_handle())
+            Order::Listen { agent, target, limits, listener } => {
+                let edge = self.edges.of_agent(&agent, target, limits)?;
+                self.serve(&agent, edge, listener)
+            }
+            Order::Publish { agent, port, listener } => {
+                let address = listener.local_addr().map_err(GatewayError::system("name a listener"))?;
+                let edge = self.edges.of_port(address, &agent, port)?;
+                self.serve(&agent, edge, listener)
+            }
+            Order::Judge { agent, target, verdict } => {
+                let edge = self.edges.judge(&agent, target, verdict)?;
+                if verdict == Verdict::Denied {
+                    self.connections.borrow_mut().end_all_on(&edge);
+                }
+                Ok(())
             }
             Order::Resolver { agent, names, udp, tcp } => {
                 self.reserve_task(&agent, 2)?;
-                if names.len() > self.limits.names_per_agent_max {
-                    return Err(GatewayError::TooMany {
-                        what: "names",
-                        max: self.limits.names_per_agent_max,
-                    });
-                }
+                self.require_few(&names)?;
                 let resolver =
                     Rc::new(Resolver::new(agent.clone(), names, self.outbox.clone(), &self.limits));
                 let udp = spawn_local(Rc::clone(&resolver).serve_udp(udp));
                 self.keep_task(&agent, udp.abort_handle())?;
+                self.with_agent(&agent, |entry| entry.resolver = Some(Rc::clone(&resolver)))?;
                 self.keep_task(&agent, spawn_local(resolver.serve_tcp(tcp)).abort_handle())
+            }
+            Order::Names { agent, names } => {
+                self.require_few(&names)?;
+                let resolver = self.with_agent(&agent, |entry| entry.resolver.clone())?;
+                // An agent that ended meanwhile has none.
+                if let Some(resolver) = resolver {
+                    resolver.set_names(names);
+                }
+                Ok(())
             }
             Order::Pool { agent, sockets } => self.with_agent(&agent, |entry| entry.pool.put(sockets)),
             Order::Forget { agent } => {
                 self.forget(&agent);
                 Ok(())
             }
+            Order::Report => {
+                self.report();
+                Ok(())
+            }
         }
+    }
+
+    fn serve(
+        self: &Rc<Self>,
+        agent: &AgentName,
+        edge: Rc<Edge>,
+        listener: TcpListener,
+    ) -> Result<(), GatewayError> {
+        self.reserve_task(agent, 1)?;
+        let serving = connections::serve(Rc::clone(self), edge, listener);
+        self.keep_task(agent, spawn_local(serving).abort_handle())
+    }
+
+    /// Tells the warden what passed. A message that finds no room waits.
+    fn report(&self) {
+        let outbox = self.outbox.clone();
+        let mut pieces = self.edges.traffic().into_iter().peekable();
+        spawn_local(async move {
+            while let Some(edges) = pieces.next() {
+                let last = pieces.peek().is_none();
+                if outbox.send(FromGateway::Traffic { edges, last }).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn require_few(&self, names: &BTreeMap<String, Ipv4Addr>) -> Result<(), GatewayError> {
+        let max = self.limits.names_per_agent_max;
+        if names.len() > max { Err(GatewayError::TooMany { what: "names", max }) } else { Ok(()) }
     }
 
     fn forget(&self, agent: &AgentName) {
@@ -155,6 +224,7 @@ impl Gateway {
         }
         let fresh = || Agent {
             tasks: Vec::new(),
+            resolver: None,
             pool: Rc::new(Pool::new(agent.clone(), self.outbox.clone(), &self.limits)),
             denials: Denials::new(self.limits.denials_per_second_max, Instant::now()),
         };

@@ -22,6 +22,9 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let outcome = process::drop_privileges(arguments.uid)
         .and_then(|()| process::inherited_socket(arguments.socket_fd))
-        .and_then(|control| serve(control, Limits::of_this_process()));
+        .and_then(|control| {
+            let limits = Limits::of_this_process();
+            process::confine().and_then(|()| serve(control, limits))
+        });
     outcome.map_or_else(|error| process::explain(&error), |()| ExitCode::SUCCESS)
 }

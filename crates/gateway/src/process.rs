@@ -3,7 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
+use casemate_composition::rules::GATEWAY_SECCOMP_RULES;
 use casemate_sys::process::{Identity, become_identity, inherited_descriptor};
+use casemate_sys::seccomp;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
@@ -29,6 +31,19 @@ pub fn drop_privileges(uid: Option<u32>) -> Result<(), GatewayError> {
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
         .map_err(GatewayError::kernel("drop capabilities"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(GatewayError::kernel("PR_SET_DUMPABLE"))
+}
+
+/// Puts the gateway's system call filter on this thread, and so on every thread that it starts. The last step before it
+/// serves.
+///
+/// # Errors
+/// [`GatewayError::System`] where the kernel takes no filter: the gateway does not start without.
+pub fn confine() -> Result<(), GatewayError> {
+    let program = seccomp::compile(GATEWAY_SECCOMP_RULES).map_err(|error| GatewayError::System {
+        doing: "compile the system call filter",
+        source: std::io::Error::other(error),
+    })?;
+    seccomp::load(&program).map_err(GatewayError::kernel("load the system call filter"))
 }
 
 /// The inherited control socket, closed on exec.
@@ -57,4 +72,73 @@ pub fn explain(error: &GatewayError) -> ExitCode {
     };
     tracing::error!("{error}; {advice}");
     ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{File, OpenOptions};
+    use std::net::{TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket};
+    use std::process::Command;
+
+    /// Runs `act` in a thread under the filter, as the gateway's own.
+    fn confined<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+        let inside = || {
+            set_no_new_privs(true).unwrap();
+            confine().unwrap();
+            act()
+        };
+        std::thread::spawn(inside).join().unwrap()
+    }
+
+    fn refused<T>(result: std::io::Result<T>) -> bool {
+        matches!(result, Err(error) if error.raw_os_error() == Some(Errno::NOSYS.raw_os_error()))
+    }
+
+    #[test]
+    fn under_the_filter_nothing_is_written_made_or_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "text").unwrap();
+        confined(move || {
+            assert!(refused(File::create(path.with_extension("new"))), "create");
+            assert!(refused(OpenOptions::new().write(true).open(&path)), "write");
+            assert!(refused(OpenOptions::new().append(true).open(&path)), "append");
+            assert!(refused(std::fs::remove_file(&path)), "remove");
+            assert!(refused(std::fs::rename(&path, path.with_extension("moved"))), "rename");
+            assert!(refused(Command::new("/bin/true").status()), "a program");
+            assert_eq!(std::fs::read_to_string(path).unwrap(), "text");
+        });
+    }
+
+    #[test]
+    fn under_the_filter_no_odd_socket_is_made_and_no_privilege_asked_for() {
+        use rustix::net::{SocketFlags, SocketType, socket_with};
+        confined(|| {
+            let made = |family, kind| socket_with(family, kind, SocketFlags::CLOEXEC, None).err();
+            for (family, kind) in [
+                (AddressFamily::INET, SocketType::RAW),
+                (AddressFamily::PACKET, SocketType::RAW),
+                (AddressFamily::ALG, SocketType::SEQPACKET),
+                (AddressFamily::VSOCK, SocketType::STREAM),
+            ] {
+                assert_eq!(made(family, kind), Some(Errno::NOSYS), "{family:?} {kind:?}");
+            }
+            assert!(UdpSocket::bind("127.0.0.1:0").is_ok(), "lookups need it");
+            assert_eq!(rustix::thread::unshare_files().err(), Some(Errno::NOSYS));
+            assert_eq!(rustix::process::chroot("/").err(), Some(Errno::NOSYS));
+        });
+    }
+
+    #[test]
+    fn under_the_filter_names_resolve_and_connections_are_made() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        confined(move || {
+            let found: Vec<_> = ("localhost", port).to_socket_addrs().unwrap().collect();
+            assert!(!found.is_empty());
+            assert!(TcpStream::connect(found.as_slice()).is_ok());
+            assert!(std::thread::Builder::new().spawn(|| ()).unwrap().join().is_ok());
+        });
+    }
 }

@@ -30,7 +30,7 @@ const TURN_DATAGRAMS_MAX: u64 = 32;
 #[derive(Debug)]
 pub(crate) struct Resolver {
     agent: AgentName,
-    names: BTreeMap<String, Ipv4Addr>,
+    names: RefCell<BTreeMap<String, Ipv4Addr>>,
     denials: RefCell<Denials>,
     outbox: mpsc::Sender<FromGateway>,
     limits: Limits,
@@ -44,8 +44,13 @@ impl Resolver {
         limits: &Limits,
     ) -> Self {
         let denials = Denials::new(limits.denials_per_second_max, Instant::now());
-        let names = names.into_iter().map(|(name, alias)| (name.to_ascii_lowercase(), alias)).collect();
+        let names = RefCell::new(in_lower_case(names));
         Self { agent, names, denials: RefCell::new(denials), outbox, limits: limits.clone() }
+    }
+
+    /// Answers these names from now on, and no others.
+    pub(crate) fn set_names(&self, names: BTreeMap<String, Ipv4Addr>) {
+        *self.names.borrow_mut() = in_lower_case(names);
     }
 
     /// Answers datagrams until aborted.
@@ -105,7 +110,7 @@ impl Resolver {
         if query.len() > QUERY_BYTES_MAX {
             return None;
         }
-        match answer(query, &self.names) {
+        match answer(query, &self.names.borrow()) {
             Reply::Silence => None,
             Reply::Send(bytes) => Some(bytes),
             Reply::Deny { bytes, name } => {
@@ -123,4 +128,8 @@ impl Resolver {
             let _ = self.outbox.try_send(FromGateway::NameDenied { agent: self.agent.clone(), name });
         }
     }
+}
+
+fn in_lower_case(names: BTreeMap<String, Ipv4Addr>) -> BTreeMap<String, Ipv4Addr> {
+    names.into_iter().map(|(name, alias)| (name.to_ascii_lowercase(), alias)).collect()
 }

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::agent_token::{Control, ControlStatus};
+use crate::edges::EdgeStatus;
+use crate::event::EdgeChange;
+use crate::gateway::Verdict;
 use crate::nonce::Nonce;
 use crate::refusal::Refusal;
 
@@ -25,6 +28,19 @@ pub enum ControlRequest {
         agent: AgentName,
         /// The relying party's nonce.
         nonce: Nonce,
+    },
+    /// One [`Reply::Edges`].
+    Edges,
+    /// Opens or closes an edge. One [`Reply::EdgeJudged`].
+    JudgeEdge {
+        /// Who calls.
+        agent: AgentName,
+        /// Agent or host.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Open or closed.
+        verdict: Verdict,
     },
     /// Stops all agents, then the warden. One [`Reply::Done`].
     Shutdown {
@@ -45,6 +61,16 @@ pub enum Reply {
         composition: Sha384,
         /// The agents.
         agents: BTreeMap<AgentName, AgentStatus>,
+    },
+    /// All edges as they stand.
+    Edges {
+        /// In the order of agents.
+        edges: Vec<EdgeStatus>,
+    },
+    /// The edge is as it was asked for.
+    EdgeJudged {
+        /// What changed; none where it was so already.
+        change: Option<EdgeChange>,
     },
     /// CMW collection in JSON.
     Evidence {
@@ -151,4 +177,6 @@ pub struct AgentStatus {
     pub shares_root_with: Vec<AgentName>,
     /// Whether anything ran in it that the composition does not name.
     pub tainted: bool,
+    /// Edges of it that were opened or closed while the box runs: `+ host:443`, `- other:80`.
+    pub edges_changed: Vec<String>,
 }

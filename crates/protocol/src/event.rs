@@ -63,6 +63,27 @@ pub enum Event {
         /// What: `exec`, `attach`.
         by: String,
     },
+    /// An edge was opened or closed while the box runs. It is so after this event, whichever of its agents run.
+    PolicyChanged {
+        /// Who calls.
+        agent: AgentName,
+        /// Who is called: `agent:port` or `host:port`.
+        to: String,
+        /// What changed.
+        change: EdgeChange,
+    },
+}
+
+/// What changed about an edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EdgeChange {
+    /// It is open, and the composition does not declare it.
+    Added,
+    /// It is open again, as the composition declares.
+    Restored,
+    /// It is closed.
+    Denied,
 }
 
 impl Event {

@@ -2,15 +2,21 @@
 //! descriptors (SCM_RIGHTS) where a message says so. The gateway never names a process or a path.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use casemate_composition::lock::AgentName;
+use casemate_composition::lock::{AgentName, TrafficLimits};
+use casemate_composition::network;
 use serde::{Deserialize, Serialize};
+
+use crate::edges::EdgeTraffic;
 
 /// Largest packet in bytes.
 pub const PACKET_BYTES_MAX: usize = 64 << 10;
 /// Most descriptors of one packet.
 pub const DESCRIPTORS_MAX: usize = 64;
+/// Most edges in one [`FromGateway::Traffic`].
+pub const TRAFFIC_EDGES_MAX: usize = 64;
 /// Resolver address inside every compartment.
 pub const RESOLVER: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 0, 0, 53), 53);
 
@@ -24,7 +30,34 @@ pub enum ToGateway {
         agent: AgentName,
         /// Where it goes.
         target: Target,
+        /// What may pass.
+        limits: Option<TrafficLimits>,
     },
+    /// One descriptor: a listening TCP socket of the box. What connects to it goes to `port` of `agent`.
+    Publish {
+        /// Who is called.
+        agent: AgentName,
+        /// Its port.
+        port: u16,
+    },
+    /// From now on the edge is open or closed; closed, its connections end. It stays so when its agents start anew.
+    Judge {
+        /// Who calls.
+        agent: AgentName,
+        /// Who is called.
+        target: Target,
+        /// Whether it is open.
+        verdict: Verdict,
+    },
+    /// The names that `agent`'s resolver answers from now on.
+    Names {
+        /// Who asks.
+        agent: AgentName,
+        /// All of them, lower case.
+        names: BTreeMap<String, Ipv4Addr>,
+    },
+    /// Answered with [`FromGateway::Traffic`].
+    Report,
     /// Two descriptors born in `agent`'s network namespace: a bound UDP socket and a listening TCP socket at [`RESOLVER`].
     Resolver {
         /// Who asks.
@@ -44,8 +77,18 @@ pub enum ToGateway {
     },
 }
 
+/// Whether an edge is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It is.
+    Allowed,
+    /// It is not.
+    Denied,
+}
+
 /// Where a connection goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "to", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Target {
     /// Another agent's port: to 127.0.0.1 in its network namespace, on a socket of its pool.
@@ -64,6 +107,26 @@ pub enum Target {
         /// Address to dial; none means the gateway resolves the name.
         address: Option<IpAddr>,
     },
+}
+
+impl From<&network::Target> for Target {
+    fn from(target: &network::Target) -> Self {
+        match target {
+            network::Target::Agent { agent, port } => Self::Agent { agent: agent.clone(), port: *port },
+            network::Target::Host { host, port, address } => {
+                Self::Host { host: host.clone(), port: *port, address: *address }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent { agent, port } => write!(f, "{agent}:{port}"),
+            Self::Host { host, port, .. } => write!(f, "{host}:{port}"),
+        }
+    }
 }
 
 /// From the gateway.
@@ -85,5 +148,21 @@ pub enum FromGateway {
         agent: AgentName,
         /// For what, printable and at most 253 characters.
         name: String,
+    },
+    /// A connection was refused or ended, within bounds for each agent.
+    EdgeDenied {
+        /// Whose edge it is: who calls, or who is called on a port of the box.
+        agent: AgentName,
+        /// The edge's other end.
+        to: String,
+        /// By which rule.
+        rule: String,
+    },
+    /// What passed over at most [`TRAFFIC_EDGES_MAX`] edges.
+    Traffic {
+        /// By edge.
+        edges: Vec<EdgeTraffic>,
+        /// Whether these are the last ones of the answer.
+        last: bool,
     },
 }

@@ -12,6 +12,7 @@ pub mod cmw;
 pub mod control;
 pub mod courier;
 pub mod ear;
+pub mod edges;
 pub mod event;
 pub mod gateway;
 pub mod jwk;

@@ -148,6 +148,8 @@ fn try_all(
     let expected = agent::appraise(ledger, &token, &evidence.agent_config, &claims, composition, &platform);
     let log = log::appraise(ledger, &evidence.event_log, &claims, &token, &platform);
     let expected = expected?;
-    agent::require_untainted(ledger, &token, log?, expected, &platform);
+    let logged = log?;
+    agent::require_untainted(ledger, &token, logged.taint, expected, &platform);
+    agent::require_declared_edges(ledger, &logged.added_edges, expected, &platform);
     Some(Passed { token, secrets: expected.secrets.clone(), standing: platform.standing })
 }

@@ -13,7 +13,7 @@ use std::fmt;
 
 use casemate_canon::{Sha256, Sha384};
 
-pub use agents::{AgentExpectations, CompositionExpectations, Taint};
+pub use agents::{AddedEdges, AgentExpectations, CompositionExpectations, Taint};
 pub use boot_log::{BootLogExpectations, BootLogPresence, DataMismatch, ExpectedEvents};
 pub use snp::{
     Smt, SnpAllowance, SnpAllowances, SnpChip, SnpExpectations, SnpFirmware, SnpRequirements, SnpTcbMin,

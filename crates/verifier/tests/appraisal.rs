@@ -11,12 +11,13 @@ use casemate_canon::Sha384;
 use casemate_protocol::agent_token::{AGENT_TOKEN_TYP, Control, ControlStatus};
 use casemate_protocol::cmw::Platform;
 use casemate_protocol::ear::{Ear, Tier};
-use casemate_protocol::event::Event;
+use casemate_protocol::event::{EdgeChange, Event};
 use casemate_protocol::jwk::{ALG_ECDH, ALG_ES256, EcJwk};
 use casemate_testkit::{CollateralSpec, DevPki, Revoked, Tee};
 use casemate_verifier::{
-    Challenge, Measurement, Policy, Roots, SeptVeDisable, Smt, SnpCollateral, SnpProduct, Taint, TcbStatus,
-    TdxCollateral, UnixTime, VerifiedCollateral, Voucher, appraise, collateral_dates, name_collateral,
+    AddedEdges, Challenge, Measurement, Policy, Roots, SeptVeDisable, Smt, SnpCollateral, SnpProduct, Taint,
+    TcbStatus, TdxCollateral, UnixTime, VerifiedCollateral, Voucher, appraise, collateral_dates,
+    name_collateral,
 };
 use world::{NOW, World, agent, collateral_of, enforced, header, name, new_key, pki};
 
@@ -748,6 +749,50 @@ fn tainted_agents_are_refused_unless_the_policy_allows_it() {
     world.events.push(Event::AgentTainted { agent: name("scribe"), by: "exec".into() });
     world.seal();
     assert_eq!(world.failed(), none());
+}
+
+#[test]
+fn edges_that_were_opened_by_hand_are_refused_unless_the_policy_allows_them() {
+    let changed =
+        |agent: &str, to: &str, change| Event::PolicyChanged { agent: name(agent), to: to.into(), change };
+    let with = |events: &[Event]| {
+        let mut world = World::new(Tee::Tdx);
+        world.events.extend_from_slice(events);
+        world.seal();
+        world
+    };
+    let added = changed("researcher", "paste.example:443", EdgeChange::Added);
+    let closed = changed("researcher", "paste.example:443", EdgeChange::Denied);
+    let mut world = with(std::slice::from_ref(&added));
+    assert_eq!(world.failed(), ["agent.edges"]);
+    world.composition().agents.get_mut(&name("researcher")).unwrap().added_edges = AddedEdges::Allowed;
+    assert_eq!(world.failed(), none());
+    // It was open while this instance ran: that it is closed now does not undo it.
+    assert_eq!(with(&[added, closed]).failed(), ["agent.edges"]);
+    // Who is called by somebody that its composition does not name.
+    assert_eq!(with(&[changed("scribe", "researcher:80", EdgeChange::Added)]).failed(), ["agent.edges"]);
+    // Fewer edges than declared, and edges of others, are no matter of this agent.
+    for event in [
+        changed("researcher", "scribe:80", EdgeChange::Denied),
+        changed("researcher", "scribe:80", EdgeChange::Restored),
+        changed("scribe", "paste.example:443", EdgeChange::Added),
+    ] {
+        assert_eq!(with(&[event]).failed(), none());
+    }
+}
+
+#[test]
+fn an_edge_that_was_closed_before_the_agents_launch_is_not_held_against_it() {
+    let changed =
+        |change| Event::PolicyChanged { agent: name("researcher"), to: "paste.example:443".into(), change };
+    let mut world = World::new(Tee::Tdx);
+    world.events.splice(1..1, [changed(EdgeChange::Added), changed(EdgeChange::Denied)]);
+    world.seal();
+    assert_eq!(world.failed(), none());
+    let mut open = World::new(Tee::Tdx);
+    open.events.insert(1, changed(EdgeChange::Added));
+    open.seal();
+    assert_eq!(open.failed(), ["agent.edges"]);
 }
 
 #[test]

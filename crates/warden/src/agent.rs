@@ -13,7 +13,7 @@ use casemate_jose::RecipientKey;
 use casemate_protocol::Nonce;
 use casemate_protocol::control::{AgentStatus, Phase, StepState};
 use casemate_protocol::event::Event;
-use casemate_protocol::gateway::ToGateway;
+use casemate_protocol::gateway::{Target, ToGateway};
 use casemate_protocol::rcar::{Attestation, RuntimeData, TeeEvidence};
 use casemate_sys::spawn::{FirstProcess, Gate, LaunchError};
 use tokio::net::unix::pipe::Receiver;
@@ -24,7 +24,7 @@ use crate::evidence::Subject;
 use crate::progress::Steps;
 use crate::roots::Root;
 use crate::world::World;
-use crate::{agent_socket, gateway, health, output, secrets};
+use crate::{agent_socket, edges, health, output, secrets};
 
 /// Pause before the first restart; it doubles up to the largest.
 const RESTART_BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -178,7 +178,10 @@ async fn clean_up(world: &World, name: &AgentName, record: &Record) {
         status.pid = None;
         status.health = None;
     }
-    let _ = world.gateway.send(&ToGateway::Forget { agent: name.clone() }, &[]).await;
+    {
+        let _turn = world.live.turn.lock().await;
+        let _ = world.gateway.send(&ToGateway::Forget { agent: name.clone() }, &[]).await;
+    }
     if let Some(group) = group {
         let removed = tokio::task::spawn_blocking(move || group.remove()).await;
         if let Ok(Err(error)) = removed {
@@ -220,6 +223,7 @@ async fn start(
         status.secrets.clear();
     }
     *record.running.borrow_mut() = Some(Rc::clone(&running));
+    edges::open_further(world, name, agent, &running).await?;
     require(&running.subject.controls, &world.weaker)?;
 
     enter(Phase::Measure);
@@ -327,11 +331,14 @@ async fn hand_over_sockets(
     let aliases = network::aliases(&world.lock, name);
     let mut sockets = sockets.into_iter();
     let mut take = |count: usize| -> Vec<OwnedFd> { sockets.by_ref().take(count).collect() };
+    let traffic = world.lock.agents.get(name).map(|agent| &agent.traffic);
     for (_, target) in network::listeners(&aliases) {
-        let target = gateway::target(target);
-        world.gateway.send(&ToGateway::Listen { agent: name.clone(), target }, &take(1)).await?;
+        let target = Target::from(target);
+        let limits = traffic.and_then(|traffic| traffic.get(&target.to_string())).copied();
+        let message = ToGateway::Listen { agent: name.clone(), target, limits };
+        world.gateway.send(&message, &take(1)).await?;
     }
-    let names = aliases.into_iter().map(|alias| (alias.name, alias.address)).collect();
+    let names = world.live.names(&world.lock, name);
     world.gateway.send(&ToGateway::Resolver { agent: name.clone(), names }, &take(2)).await?;
     world.gateway.send(&ToGateway::Pool { agent: name.clone() }, &take(usize::MAX)).await
 }

@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::edges;
 use crate::error::WardenError;
 use crate::world::World;
 
@@ -66,6 +67,14 @@ async fn converse(world: &World, mut stream: UnixStream) -> std::io::Result<()> 
         ControlRequest::Attest { agent, nonce } => {
             let reply = attest(world, &agent, &nonce).await.unwrap_or_else(|error| reply_to(&error));
             send(&mut writer, &reply).await
+        }
+        ControlRequest::Edges => {
+            let reply = edges::status(world).await.unwrap_or_else(|error| reply_to(&error));
+            send(&mut writer, &reply).await
+        }
+        ControlRequest::JudgeEdge { agent, host, port, verdict } => {
+            let judged = edges::judge(world, &agent, &host, port, verdict).await;
+            send(&mut writer, &judged.unwrap_or_else(|error| reply_to(&error))).await
         }
         ControlRequest::Shutdown { grace_ms } => {
             world.shut_down(grace_ms);

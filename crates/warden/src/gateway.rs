@@ -4,8 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use casemate_composition::network;
-use casemate_protocol::gateway::{FromGateway, PACKET_BYTES_MAX, Target, ToGateway};
+use casemate_protocol::gateway::{FromGateway, PACKET_BYTES_MAX, ToGateway};
 use casemate_sys::descriptors::{packet_pair, receive_packet, send_packet};
 use casemate_sys::process;
 use tokio::io::Interest;
@@ -84,15 +83,5 @@ impl Gateway {
             return None;
         }
         serde_json::from_slice(&packet).ok()
-    }
-}
-
-/// Where a listener leads, in the gateway's words.
-pub(crate) fn target(target: &network::Target) -> Target {
-    match target {
-        network::Target::Agent { agent, port } => Target::Agent { agent: agent.clone(), port: *port },
-        network::Target::Host { host, port, address } => {
-            Target::Host { host: host.clone(), port: *port, address: *address }
-        }
     }
 }

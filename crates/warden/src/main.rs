@@ -10,6 +10,7 @@ mod arguments;
 mod complaints;
 mod control;
 mod courier;
+mod edges;
 mod error;
 mod evidence;
 mod gateway;

@@ -25,6 +25,7 @@ use crate::agent::{self, Record, Stage, blocking};
 use crate::arguments::Arguments;
 use crate::control;
 use crate::courier::Courier;
+use crate::edges::{self, Last, LiveEdges};
 use crate::error::WardenError;
 use crate::evidence::Notary;
 use crate::gateway::Gateway;
@@ -45,6 +46,7 @@ pub(crate) struct World {
     pub(crate) notary: Notary,
     pub(crate) courier: Courier,
     pub(crate) gateway: Gateway,
+    pub(crate) live: LiveEdges,
     pub(crate) journal: Rc<Journal>,
     /// Some grace time, once asked to end: `Some(None)` is each agent's own.
     pub(crate) shutdown: watch::Sender<Option<Option<u64>>>,
@@ -115,6 +117,7 @@ impl World {
             Lock::from_json(&bytes).map_err(|e| input(format!("{}: {e}", arguments.lock.display())))?;
         let composition = lock.digest().map_err(|e| input(format!("{}: {e}", arguments.lock.display())))?;
         same_rules(&lock)?;
+        edges::require_free_ports(&lock)?;
         let weaker = arguments
             .allow_weaker
             .iter()
@@ -167,6 +170,7 @@ impl World {
                 logs.join("casemate-courier.log"),
             ),
             gateway: Gateway::start(&arguments.gateway, &logs.join("casemate-gateway.log")).await?,
+            live: LiveEdges::default(),
             journal: Rc::new(Journal::default()),
             shutdown: watch::Sender::new(None),
             roots: Roots::of(&arguments.images)?,
@@ -200,6 +204,7 @@ impl World {
             .map(|(name, record)| {
                 let mut status = record.status.borrow().clone();
                 status.uptime_s = record.since.get().map(|since| since.elapsed().as_secs());
+                status.edges_changed = self.live.summary(name);
                 (name.clone(), status)
             })
             .collect();
@@ -265,6 +270,7 @@ fn record(lock: &Lock, name: &AgentName, agent: &Agent) -> Result<Record, Warden
             secrets: Vec::new(),
             shares_root_with: lock.shares_root_with(name),
             tainted: false,
+            edges_changed: Vec::new(),
         }),
         stage: watch::Sender::new(Stage::Before),
         running: RefCell::new(None),
@@ -293,6 +299,10 @@ async fn serve_gateway(world: Rc<World>) {
             Some(FromGateway::Ready) => {}
             Some(FromGateway::NeedSockets { agent, count }) => refill(&world, &agent, count).await,
             Some(FromGateway::NameDenied { agent, name }) => deny(&world, &agent, &name),
+            Some(FromGateway::EdgeDenied { agent, to, rule }) => tell(&world, &agent, &to, &rule),
+            Some(FromGateway::Traffic { edges, last }) => {
+                edges::take_report(&world, edges, if last { Last::Yes } else { Last::No });
+            }
             None => {
                 if !world.is_shutting_down() {
                     tracing::error!("the gateway ended; the box ends with it");
@@ -331,6 +341,13 @@ fn deny(world: &World, name: &AgentName, asked: &str) {
     let refusal = Refusal::new("name.declared", format!("one of {}", declared.join(", ")), asked);
     if let Some((_, record)) = world.agent(name) {
         record.complaints.tell(name, &refusal);
+    }
+}
+
+/// The gateway refused or ended a connection of an edge of `name`.
+fn tell(world: &World, name: &AgentName, to: &str, rule: &str) {
+    if let Some((_, record)) = world.agent(name) {
+        record.complaints.tell(name, &Refusal::new(rule, "a connection that the edge has room for", to));
     }
 }
 

@@ -22,7 +22,7 @@ use casemate_protocol::event::{Event, LogHead};
 use casemate_protocol::jwk::EcJwk;
 use casemate_testkit::{CollateralParts, DevPki, TdBody, Tee};
 use casemate_verifier::{
-    AgentExpectations, CompositionExpectations, Measurement, Policy, PolicyValues, Roots, Taint,
+    AddedEdges, AgentExpectations, CompositionExpectations, Measurement, Policy, PolicyValues, Roots, Taint,
     TdxExpectations,
 };
 use serde_json::json;
@@ -68,6 +68,7 @@ impl Desk {
                 secrets,
                 allow_weaker: BTreeSet::new(),
                 taint: Taint::Refused,
+                added_edges: AddedEdges::Refused,
             };
             (name.clone(), expected)
         });

@@ -6,6 +6,7 @@ use casemate_protocol::event::{EVENTS_MAX, Event, LogHead};
 use clap::Args;
 
 use crate::cli::Global;
+use crate::commands::edges;
 use crate::failure::{Failure, Outcome};
 use crate::lines;
 use crate::progress::shortened;
@@ -61,6 +62,9 @@ fn describe(number: usize, event: &Event) -> String {
         Event::AgentStarted { agent, instance } => format!("agent started        {agent} #{instance}"),
         Event::AgentExited { agent, instance, status } => {
             format!("agent exited         {agent} #{instance} status {status}")
+        }
+        Event::PolicyChanged { agent, to, change } => {
+            format!("policy changed       {agent} to {to}: {}", edges::change_name(*change))
         }
         Event::AgentTainted { agent, by } => format!("agent tainted        {agent} by {by}"),
     };

@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod down;
 pub(crate) mod ear;
+pub(crate) mod edges;
 pub(crate) mod events;
 pub(crate) mod image;
 pub(crate) mod init;

@@ -44,6 +44,9 @@ pub(crate) fn run(global: &Global, args: &PsArgs) -> Outcome {
             lines::print(line);
         }
     }
+    for (name, agent) in agents.iter().filter(|(_, agent)| !agent.edges_changed.is_empty()) {
+        lines::print(format!("{name}: edges changed by hand: {}", agent.edges_changed.join(", ")));
+    }
     if args.controls {
         print_controls(&agents);
     }
@@ -101,7 +104,12 @@ fn state(agent: &AgentStatus) -> String {
     if let Some(status) = ended {
         state = format!("{state} ({status})");
     }
-    if agent.tainted { format!("{state}, tainted") } else { state }
+    let state = if agent.tainted { format!("{state}, tainted") } else { state };
+    match agent.edges_changed.len() {
+        0 => state,
+        1 => format!("{state}, 1 edge changed"),
+        count => format!("{state}, {count} edges changed"),
+    }
 }
 
 /// How many controls are in force, and the names of those that are not.
@@ -153,7 +161,7 @@ mod tests {
         let mut agent: AgentStatus = serde_json::from_value(serde_json::json!({
             "phase": "healthy", "state": "done", "instance": 1, "pid": 7, "uptime_s": 3, "exit_status": null,
             "health": null, "measurement": casemate_canon::Sha384::of(b"").to_string(), "controls": {}, "secrets": [], "shares_root_with": [],
-            "tainted": false,
+            "tainted": false, "edges_changed": [],
         }))
         .unwrap();
         assert_eq!(state(&agent), "running");

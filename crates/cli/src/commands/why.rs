@@ -1,12 +1,14 @@
 //! `casemate why`: whether an agent may reach an endpoint, and which line says so.
 
 use casemate_composition::explain::explain_edge;
-use casemate_composition::lock::AgentName;
+use casemate_composition::lock::{AgentName, Lock};
 use casemate_protocol::Refusal;
+use casemate_protocol::edges::{EdgeState, EdgeStatus, Origin};
 use clap::Args;
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::commands::edges;
 use crate::failure::{Failure, Kind, Outcome, one_line};
 use crate::inputs;
 use crate::lines;
@@ -25,42 +27,63 @@ pub(crate) struct WhyArgs {
 
 /// Explains. Exit code 0 where it is allowed, 1 where not.
 pub(crate) fn run(global: &Global, args: &WhyArgs) -> Outcome {
-    let Some((host, port)) = args.endpoint.rsplit_once(':') else {
-        return Err(Failure::input(
-            format!("`{}` is not HOST:PORT", one_line(&args.endpoint)),
-            "write it as `answerer:8080`",
-        ));
-    };
-    let port: u16 = port.parse().map_err(|_| {
-        Failure::input(format!("`{}` is not a port", one_line(port)), "use a number from 1 to 65535")
-    })?;
+    let (host, port) = edges::endpoint(&args.endpoint)?;
     let file = ComposeFile::find(global)?;
     let project = Project::of(global, &file)?;
     let lock = inputs::resolve(&file, &project)?;
-    match explain_edge(&lock, &args.agent, host, port) {
-        Ok(because) if global.json => {
-            lines::print(json!({"allowed": true, "because": because}));
-            Ok(0)
+    let explained = explain_edge(&lock, &args.agent, host, port);
+    let standing = standing(&lock, &project, &args.agent, host, port);
+    match (explained, standing) {
+        (Ok(_), Some(edge)) if edge.state == EdgeState::Denied => closed_by_hand(global, args),
+        (Ok(because), standing) => allowed(global, because, standing.as_ref()),
+        (Err(_), Some(edge)) if edge.state == EdgeState::Added => {
+            let because =
+                format!("opened by hand while the box runs: casemate allow {} {host}:{port}", args.agent);
+            allowed(global, because, Some(&edge))
         }
-        Ok(because) => {
-            lines::print(because);
-            Ok(0)
-        }
-        Err(refusal) => {
+        (Err(refusal), _) => {
             let todo = match refusal.rule {
                 "agent.declared" => "name an agent of the Compose file",
                 _ => "declare it under `x-casemate: talks-to` for an agent, or `egress` for an outside host",
             };
-            let refusal = Refusal::new(refusal.rule, refusal.expected, refusal.found);
-            if global.json {
-                lines::print(json!({"allowed": false, "refusal": refusal}));
-                return Ok(Kind::Refused.code());
-            }
-            Err(Failure::refused(
-                format!("{} may not reach {}", args.agent, one_line(&args.endpoint)),
-                refusal,
-                todo,
-            ))
+            refused(global, args, Refusal::new(refusal.rule, refusal.expected, refusal.found), todo)
         }
     }
+}
+
+/// The edge as it stands in the running box; none where the box does not run or has no such edge.
+fn standing(lock: &Lock, project: &Project, agent: &AgentName, host: &str, port: u16) -> Option<EdgeStatus> {
+    let names = &lock.agents.get(agent)?.names;
+    let named = names.iter().find(|(alias, _)| alias.as_str() == host).map(|(_, to)| to.as_str());
+    let to = format!("{}:{port}", named.unwrap_or(host));
+    let from = Origin::Agent(agent.clone());
+    let edges = edges::of_running(project)?;
+    edges.into_iter().find(|edge| edge.from == from && edge.target.to_string() == to)
+}
+
+/// Exit code 0: it may, and this is how the edge stands.
+fn allowed(global: &Global, because: String, standing: Option<&EdgeStatus>) -> Outcome {
+    if global.json {
+        lines::print(json!({"allowed": true, "because": because, "edge": standing}));
+        return Ok(0);
+    }
+    lines::print(because);
+    for line in standing.map(edges::details).unwrap_or_default() {
+        lines::print(line);
+    }
+    Ok(0)
+}
+
+fn closed_by_hand(global: &Global, args: &WhyArgs) -> Outcome {
+    let refusal = Refusal::new("edge.denied", "an edge that is open", "closed by hand while the box runs");
+    let todo = format!("open it again with `casemate allow {} {}`", args.agent, one_line(&args.endpoint));
+    refused(global, args, refusal, &todo)
+}
+
+fn refused(global: &Global, args: &WhyArgs, refusal: Refusal, todo: &str) -> Outcome {
+    if global.json {
+        lines::print(json!({"allowed": false, "refusal": refusal}));
+        return Ok(Kind::Refused.code());
+    }
+    Err(Failure::refused(format!("{} may not reach {}", args.agent, one_line(&args.endpoint)), refusal, todo))
 }

@@ -7,8 +7,8 @@ use casemate_composition::Lock;
 use casemate_composition::lock::Agent;
 use casemate_protocol::agent_token::Control;
 use casemate_verifier::{
-    AgentExpectations, CompositionExpectations, Measurement, Policy, PolicyValues, Roots, Smt, SnpAllowances,
-    SnpExpectations, SnpProduct, SnpRequirements, SnpTcbMin, Taint, TdxExpectations,
+    AddedEdges, AgentExpectations, CompositionExpectations, Measurement, Policy, PolicyValues, Roots, Smt,
+    SnpAllowances, SnpExpectations, SnpProduct, SnpRequirements, SnpTcbMin, Taint, TdxExpectations,
 };
 use serde::Deserialize;
 
@@ -184,6 +184,7 @@ fn expectations_of(agent: &Agent, allow_weaker: &BTreeSet<Control>) -> Outcome<A
         secrets: agent.secrets.iter().map(|secret| secret.resource.clone()).collect(),
         allow_weaker: allow_weaker.clone(),
         taint: Taint::Refused,
+        added_edges: AddedEdges::Refused,
     })
 }
 

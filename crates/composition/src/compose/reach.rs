@@ -5,12 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::host::{HostName, HostNameError};
 use crate::keys::{self, NOT_YET};
-use crate::lock::{AgentName, Backend, Edge};
+use crate::lock::{AgentName, Backend, Edge, TrafficLimits};
 use crate::problem::{At, Findings, Place, printable};
 use crate::units;
 use crate::yaml::{Member, Node, Value};
 
 use super::read::{self, list, parsed, scalar, text, texts, walk};
+use super::traffic::{self, Written};
 
 /// Most edges, egress endpoints, or exposed ports of one agent.
 const ENDPOINTS_MAX: usize = 256;
@@ -23,6 +24,8 @@ const ALIASES_MAX: usize = 16;
 pub(crate) struct Extension {
     pub(crate) talks_to: Vec<At<Edge>>,
     pub(crate) egress: Vec<At<(HostName, u16)>>,
+    /// Limits of single endpoints of both, by `name:port`.
+    pub(crate) traffic: BTreeMap<String, TrafficLimits>,
     pub(crate) backend: Option<Backend>,
     pub(crate) trust: Option<AgentName>,
     pub(crate) share: Option<At<AgentName>>,
@@ -32,8 +35,10 @@ pub(crate) struct Extension {
 pub(crate) fn extension(node: &Node, f: &mut Findings<'_>) -> Extension {
     let mut extension = Extension::default();
     walk(&keys::X_CASEMATE, node, f, |f, key, member| match key {
-        "talks-to" => extension.talks_to = endpoints(&member.node, key, edge, f),
-        "egress" => extension.egress = endpoints(&member.node, key, egress, f),
+        "talks-to" => {
+            extension.talks_to = endpoints(&member.node, key, edge, &mut extension.traffic, f);
+        }
+        "egress" => extension.egress = endpoints(&member.node, key, egress, &mut extension.traffic, f),
         "share" => {
             let wanted = "the name of a group: 1 to 63 of a-z, 0-9, `-` and `_`";
             extension.share = parsed(&member.node, key, wanted, f, |name| name.parse().ok());
@@ -104,21 +109,22 @@ fn endpoints<T: PartialEq>(
     node: &Node,
     key: &str,
     read: fn(&str, Place, &mut Findings<'_>) -> Option<T>,
+    limits: &mut BTreeMap<String, TrafficLimits>,
     f: &mut Findings<'_>,
 ) -> Vec<At<T>> {
     let mut all: Vec<At<T>> = Vec::new();
-    for item in texts(node, key, f) {
-        let Some(value) = read(&item.value, item.place, f) else { continue };
+    for item in list(node, key, f) {
+        let Some(Written { endpoint, place, limits: written }) = traffic::endpoint(item, key, f) else {
+            continue;
+        };
+        let Some(value) = read(&endpoint, place, f) else { continue };
         if all.iter().any(|other| other.value == value) {
-            f.problem(
-                item.place,
-                format!("`{}` is written twice", printable(&item.value)),
-                "keep one of the two",
-            );
+            f.problem(place, format!("`{}` is written twice", printable(&endpoint)), "keep one of the two");
         } else if all.len() >= ENDPOINTS_MAX {
-            f.problem(item.place, format!("more than {ENDPOINTS_MAX} endpoints"), "declare fewer");
+            f.problem(place, format!("more than {ENDPOINTS_MAX} endpoints"), "declare fewer");
         } else {
-            all.push(At { place: item.place, value });
+            limits.extend(written.map(|written| (endpoint, written)));
+            all.push(At { place, value });
         }
     }
     all

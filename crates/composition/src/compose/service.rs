@@ -7,12 +7,13 @@ use crate::compose::PullPolicy;
 use crate::host::HostName;
 use crate::interpolate::looks_secret;
 use crate::keys;
-use crate::lock::{AgentName, Dependency, Health, Mount, Restart, User};
+use crate::lock::{AgentName, Dependency, Health, Mount, Port, Restart, User};
 use crate::problem::{At, Findings, Place, printable};
 use crate::yaml::{Member, Node, Value};
 
 use super::limits::{self, WrittenLimits};
 use super::mounts::{self, ConfigUse, SecretUse};
+use super::ports;
 use super::reach::{self, Extension};
 use super::read::{self, walk};
 use super::run;
@@ -40,6 +41,7 @@ pub(crate) struct Service {
     pub(crate) secrets: Vec<At<SecretUse>>,
     pub(crate) limits: WrittenLimits,
     pub(crate) expose: BTreeSet<u16>,
+    pub(crate) ports: Vec<At<Port>>,
     pub(crate) extension: Extension,
     /// Further names by which its callers may call it.
     pub(crate) aliases: BTreeMap<AgentName, Place>,
@@ -69,6 +71,7 @@ impl Service {
             secrets: Vec::new(),
             limits: WrittenLimits::default(),
             expose: BTreeSet::new(),
+            ports: Vec::new(),
             extension: Extension::default(),
             aliases: BTreeMap::new(),
             extra_hosts: BTreeMap::new(),
@@ -125,6 +128,7 @@ fn files(service: &mut Service, key: &str, member: &Member, f: &mut Findings<'_>
         "volumes" => mounts::volumes(node, &mut service.mounts, f),
         "secrets" => service.secrets = mounts::secrets(node, f),
         "expose" => service.expose = reach::expose(node, f),
+        "ports" => service.ports = ports::ports(node, f),
         "extra_hosts" => service.extra_hosts = reach::extra_hosts(node, f),
         "x-casemate" => service.extension = reach::extension(node, f),
         "networks" => reach::networks(node, &mut service.aliases, f),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::lock::{AgentName, Condition, Mount};
+use crate::lock::{AgentName, Condition, Mount, Port};
 use crate::problem::{At, Findings, Place, printable};
 
 use super::{Compose, Service};
@@ -50,6 +50,7 @@ pub(super) fn cross_check(compose: &Compose, f: &mut Findings<'_>) {
     check_shared_roots(compose, f);
     check_reach(compose, f);
     check_aliases(compose, f);
+    check_published(compose, f);
     check_cycle(compose, f);
 }
 
@@ -215,10 +216,28 @@ fn check_ports(name: &AgentName, service: &Service, f: &mut Findings<'_>) {
     let others = service.extension.talks_to.iter().filter(|at| at.value.to != *name);
     let calls = others.map(|at| (at.place, at.value.port));
     let outside = service.extension.egress.iter().map(|at| (at.place, at.value.1));
-    for (place, port) in calls.chain(outside).filter(|(_, port)| service.expose.contains(port)) {
+    let serves =
+        |port: u16| service.expose.contains(&port) || service.ports.iter().any(|at| at.value.target == port);
+    for (place, port) in calls.chain(outside).filter(|(_, port)| serves(*port)) {
         let what =
             format!("`{name}` listens on port {port} and calls port {port} of another: not supported yet");
         f.problem(place, what, "give one of the two another port");
+    }
+}
+
+/// A port of the box leads to one agent.
+fn check_published(compose: &Compose, f: &mut Findings<'_>) {
+    let mut taken: Vec<(&AgentName, Port)> = Vec::new();
+    for (name, service) in &compose.services {
+        for At { place, value: port } in &service.ports {
+            match taken.iter().find(|(other, known)| *other != name && known.excludes(port)) {
+                Some((other, _)) => {
+                    let what = format!("`{name}` and `{other}` both want port {} of the box", port.port);
+                    f.problem(*place, what, "give one of the two another port of the box");
+                }
+                None => taken.push((name, *port)),
+            }
+        }
     }
 }
 

@@ -105,10 +105,10 @@ pub const SERVICE: Table = Table {
         refused("pid", "seeing processes of another joins two agents", "remove it: each agent has its own"),
         honoured("pids_limit"),
         limited("platform", "`linux/amd64`; a variant is not checked against the processor"),
-        refused(
+        limited(
             "ports",
-            NOT_YET,
-            "between agents, use `expose` and the caller's `x-casemate: talks-to`; nothing outside the box can call an agent",
+            "TCP, with a port of the box; on 127.0.0.1 of the box where no address is written. Between agents, use \
+             `expose` and the caller's `x-casemate: talks-to`",
         ),
         refused("post_start", NOT_YET, "do it at the start of `command`"),
         refused("pre_stop", NOT_YET, "do it when SIGTERM arrives"),
@@ -170,8 +170,8 @@ pub const X_CASEMATE: Table = Table {
     path: "services.NAME.x-casemate",
     extensions: Extensions::Unknown,
     keys: &[
-        honoured("talks-to"),
-        honoured("egress"),
+        limited("talks-to", "\"service:port\", or a mapping with limits"),
+        limited("egress", "\"host:port\", or a mapping with limits"),
         limited("backend", "`native`"),
         limited(
             "trust",
@@ -184,6 +184,35 @@ pub const X_CASEMATE: Table = Table {
         ),
         limited("partition", "`compartment`"),
         limited("secrets", "`file`: below /run/secrets"),
+    ],
+};
+
+/// One of `talks-to` or `egress` with limits.
+pub const X_ENDPOINT: Table = Table {
+    of: "endpoint",
+    path: "services.NAME.x-casemate.talks-to[]",
+    extensions: Extensions::Unknown,
+    keys: &[
+        limited("to", "as the short form: \"service:port\", under `egress` \"host:port\""),
+        limited("connections", "open at a time, 1 to 1024"),
+        limited("rate", "bytes in one second, both ways together: from 1k"),
+        limited("bytes", "in the life of the box, both ways together"),
+    ],
+};
+
+/// One of `ports` in its long form.
+pub const PORT: Table = Table {
+    of: "port",
+    path: "services.NAME.ports[]",
+    extensions: Extensions::Allowed,
+    keys: &[
+        no_effect("name", DESCRIBES),
+        honoured("target"),
+        limited("published", "one port: a random one would not be what was measured"),
+        limited("host_ip", "an address of the box; 127.0.0.1 by default"),
+        limited("protocol", "`tcp`"),
+        limited("mode", "`host` and `ingress`, which are one here"),
+        no_effect("app_protocol", DESCRIBES),
     ],
 };
 

@@ -143,7 +143,8 @@ impl Loader<'_, '_, '_> {
     fn check_calls(&mut self, extension: &Node, there: &BTreeSet<String>) {
         let Some(Node { value: Value::List(items), .. }) = extension.get("talks-to") else { return };
         for item in items {
-            if let Value::Scalar { text, .. } = &item.value {
+            let to = if matches!(item.value, Value::Map(_)) { item.get("to") } else { Some(item) };
+            if let Some(Node { value: Value::Scalar { text, .. }, .. }) = to {
                 let name = text.rsplit_once(':').map_or(text.as_str(), |(name, _)| name);
                 self.refuse_left_out("talks-to", name, item.place, there);
             }

@@ -24,12 +24,12 @@ fn bytes(message: &ToGateway) -> Vec<u8> {
 
 fn listen() -> Vec<u8> {
     let target = Target::Agent { agent: name("b"), port: 1 };
-    bytes(&ToGateway::Listen { agent: name("a"), target })
+    bytes(&ToGateway::Listen { agent: name("a"), target, limits: None })
 }
 
 fn host(host: &str) -> Vec<u8> {
     let target = Target::Host { host: String::from(host), port: 1, address: None };
-    bytes(&ToGateway::Listen { agent: name("a"), target })
+    bytes(&ToGateway::Listen { agent: name("a"), target, limits: None })
 }
 
 fn resolver(host: &str) -> Vec<u8> {

@@ -5,6 +5,7 @@
 mod edges;
 mod faults;
 mod limits;
+mod live;
 mod names;
 mod namespaces;
 mod throughput;

@@ -73,7 +73,7 @@ fn carries_from_one_namespace_to_a_port_of_another() {
     let alias = SocketAddr::from((ALIAS, 80));
     let edge = planner.inside(move || TcpListener::bind(alias).unwrap());
     let target = Target::Agent { agent: name("researcher"), port: 80 };
-    warden.send(&ToGateway::Listen { agent: name("planner"), target }, &[edge.as_fd()]);
+    warden.send(&ToGateway::Listen { agent: name("planner"), target, limits: None }, &[edge.as_fd()]);
     drop(edge);
     let mut client = planner.inside(move || connect(alias));
     client.write_all(b"over the wall").unwrap();

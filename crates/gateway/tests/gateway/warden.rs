@@ -9,7 +9,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use casemate_composition::lock::AgentName;
+use casemate_composition::lock::{AgentName, TrafficLimits};
+use casemate_protocol::edges::EdgeTraffic;
 use casemate_protocol::gateway::{FromGateway, PACKET_BYTES_MAX, Target, ToGateway};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -38,6 +39,8 @@ pub(crate) fn listener() -> (TcpListener, SocketAddr) {
 pub(crate) struct Warden {
     control: Arc<OwnedFd>,
     inbox: mpsc::Receiver<FromGateway>,
+    /// Rules that refused or ended a connection, with the edge's other end.
+    denied: mpsc::Receiver<(String, String)>,
     child: Child,
 }
 
@@ -76,9 +79,10 @@ impl Warden {
             .unwrap();
         let control = Arc::new(ours);
         let (sender, inbox) = mpsc::channel();
+        let (denying, denied) = mpsc::channel();
         let reader = Arc::clone(&control);
-        thread::spawn(move || read_messages(&reader, &sender, supply));
-        let warden = Self { control, inbox, child };
+        thread::spawn(move || read_messages(&reader, &sender, &denying, supply));
+        let warden = Self { control, inbox, denied, child };
         assert_eq!(warden.receive(), Some(FromGateway::Ready));
         warden
     }
@@ -107,13 +111,51 @@ impl Warden {
     /// Hands over a new listening socket of `agent` to `target`; gives its address.
     pub(crate) fn listen(&self, agent: &str, target: Target) -> SocketAddr {
         let (listener, address) = listener();
-        self.send(&ToGateway::Listen { agent: name(agent), target }, &[listener.as_fd()]);
+        self.send(&ToGateway::Listen { agent: name(agent), target, limits: None }, &[listener.as_fd()]);
         address
     }
 
     /// Hands over a new listening socket of `agent` that leads to `target`'s `port`.
     pub(crate) fn edge(&self, agent: &str, target: &str, port: u16) -> SocketAddr {
         self.listen(agent, Target::Agent { agent: name(target), port })
+    }
+
+    /// As [`Self::edge`], with limits.
+    pub(crate) fn limited(&self, agent: &str, target: &str, port: u16, limits: TrafficLimits) -> SocketAddr {
+        let (listener, address) = listener();
+        let target = Target::Agent { agent: name(target), port };
+        let message = ToGateway::Listen { agent: name(agent), target, limits: Some(limits) };
+        self.send(&message, &[listener.as_fd()]);
+        address
+    }
+
+    /// Hands over a new listening socket of the box that leads to `agent`'s `port`.
+    pub(crate) fn publish(&self, agent: &str, port: u16) -> SocketAddr {
+        let (listener, address) = listener();
+        self.send(&ToGateway::Publish { agent: name(agent), port }, &[listener.as_fd()]);
+        address
+    }
+
+    /// The next rule that refused or ended a connection; none where there is none in time.
+    pub(crate) fn denied(&self) -> Option<(String, String)> {
+        self.denied.recv_timeout(PATIENCE).ok()
+    }
+
+    /// What passed over each edge.
+    pub(crate) fn traffic(&self) -> Vec<EdgeTraffic> {
+        self.send(&ToGateway::Report, &[]);
+        let mut all = Vec::new();
+        loop {
+            match self.receive() {
+                Some(FromGateway::Traffic { edges, last }) => {
+                    all.extend(edges);
+                    if last {
+                        return all;
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -155,7 +197,12 @@ fn send_packet(control: &OwnedFd, packet: &[u8], descriptors: &[BorrowedFd<'_>])
     sendmsg(control, &[IoSlice::new(packet)], &mut ancillary, SendFlags::NOSIGNAL).unwrap();
 }
 
-fn read_messages(control: &OwnedFd, sender: &mpsc::Sender<FromGateway>, mut supply: Option<Supply>) {
+fn read_messages(
+    control: &OwnedFd,
+    sender: &mpsc::Sender<FromGateway>,
+    denying: &mpsc::Sender<(String, String)>,
+    mut supply: Option<Supply>,
+) {
     let mut packet = vec![0; PACKET_BYTES_MAX];
     while let Ok((length @ 1.., _)) = recv(control, &mut packet[..], RecvFlags::empty()) {
         let message = serde_json::from_slice(&packet[..length]).unwrap();
@@ -165,6 +212,9 @@ fn read_messages(control: &OwnedFd, sender: &mpsc::Sender<FromGateway>, mut supp
                 let borrowed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
                 let pool = serde_json::to_vec(&ToGateway::Pool { agent }).unwrap();
                 send_packet(control, &pool, &borrowed);
+            }
+            (FromGateway::EdgeDenied { to, rule, .. }, _) => {
+                let _ = denying.send((to, rule));
             }
             (message, _) => {
                 if sender.send(message).is_err() {

@@ -21,8 +21,6 @@ use crate::syscall;
 pub const AGENT_SOCKET: &str = "/run/casemate/agent.sock";
 /// Address and port of the resolver inside.
 const RESOLVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 53), 53);
-/// Length of accept queues.
-const BACKLOG: i32 = 128;
 /// Size of `/run` and the secrets.
 const RUN_OPTIONS: &core::ffi::CStr = c"size=16m,nr_inodes=4096,mode=755";
 const SECRETS_OPTIONS: &core::ffi::CStr = c"size=4m,nr_inodes=256,mode=755,noswap";
@@ -249,7 +247,7 @@ fn listener(address: SocketAddrV4) -> Result<OwnedFd, rustix::io::Errno> {
     let socket = tcp_or_udp(SocketType::STREAM)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     bind(&socket, &address)?;
-    listen(&socket, BACKLOG)?;
+    listen(&socket, crate::netns::BACKLOG)?;
     Ok(socket)
 }
 

@@ -1,5 +1,7 @@
 //! The agent: its token, its place in the composition, its configuration and its compartment.
 
+use std::collections::BTreeSet;
+
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use casemate_canon::to_canonical_json;
 use casemate_composition::lock::Agent;
@@ -16,10 +18,13 @@ use crate::json::from_slice_exact;
 use crate::jwt::verify_jwt;
 use crate::ledger::{Failed, Ledger};
 use crate::platform::PlatformView;
-use crate::policy::{AgentExpectations, CompositionExpectations, Taint};
+use crate::policy::{AddedEdges, AgentExpectations, CompositionExpectations, Taint};
 
 /// Largest agent configuration in bytes, as of a whole lock.
 const CONFIG_BYTES_MAX: usize = casemate_composition::lock::LOCK_BYTES_MAX;
+
+/// Most edges that a rule names.
+const ADDED_EDGES_SHOWN_MAX: usize = 8;
 
 /// The claims of a token that the box key signed. None where they cannot be trusted to be the box's.
 pub(super) fn open_token(
@@ -117,6 +122,31 @@ pub(super) fn require_untainted(
         Taint::Refused => "not tainted, neither by token nor by log",
     };
     let _recorded = ledger.require("agent.taint", holds, text, found);
+}
+
+/// That nobody opened an edge of the agent that the composition does not declare.
+pub(super) fn require_declared_edges(
+    ledger: &mut Ledger,
+    logged: &BTreeSet<String>,
+    expected: &AgentExpectations,
+    platform: &PlatformView,
+) {
+    let added: Vec<&str> = logged.iter().map(String::as_str).take(ADDED_EDGES_SHOWN_MAX).collect();
+    let more = if logged.len() > added.len() {
+        format!(" and {} more", logged.len() - added.len())
+    } else {
+        String::new()
+    };
+    let found = match added.as_slice() {
+        [] => "no other edge since its last launch".to_owned(),
+        added => format!("{}{more}", added.join(", ")),
+    };
+    ledger.claim("agent", "added-edges", &found, platform.standing.runtime());
+    let (holds, text) = match expected.added_edges {
+        AddedEdges::Allowed => (true, "edges that the composition declares, or others"),
+        AddedEdges::Refused => (logged.is_empty(), "no edge but those that the composition declares"),
+    };
+    let _recorded = ledger.require("agent.edges", holds, text, found);
 }
 
 fn claim_all(ledger: &mut Ledger, token: &AgentToken, platform: &PlatformView) {

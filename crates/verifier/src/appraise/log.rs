@@ -1,13 +1,24 @@
 //! The event log: recomputed from its content, and tied to box, token and hardware.
 
+use std::collections::BTreeSet;
+
 use casemate_canon::{Sha384, to_canonical_json};
+use casemate_composition::lock::AgentName;
 use casemate_protocol::agent_token::AgentToken;
 use casemate_protocol::box_claims::BoxClaims;
-use casemate_protocol::event::{EVENTS_MAX, Event, LogHead};
+use casemate_protocol::event::{EVENTS_MAX, EdgeChange, Event, LogHead};
 
 use crate::hex_text::Hex;
 use crate::ledger::{Failed, Ledger};
 use crate::platform::{PlatformView, RuntimeBinding};
+
+/// What the log says of the agent that is appraised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Logged {
+    pub(super) taint: LoggedTaint,
+    /// Edges from it or to it that the composition does not declare and that were open since its last launch.
+    pub(super) added_edges: BTreeSet<String>,
+}
 
 /// What the log says of the agent's compartment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +36,7 @@ pub(super) fn appraise(
     claims: &BoxClaims,
     token: &AgentToken,
     platform: &PlatformView,
-) -> Option<LoggedTaint> {
+) -> Option<Logged> {
     let log = replay(ledger, bytes, &claims.log_head).ok()?;
     let results = [
         require_box_head(ledger, &log, claims),
@@ -41,7 +52,7 @@ pub(super) fn appraise(
     ];
     let _recorded: Result<(), Failed> = results.into_iter().collect();
     ledger.claim("box", "log-count", log.end.count, platform.standing.runtime());
-    Some(taint(&log, token))
+    Some(Logged { taint: taint(&log, token), added_edges: added_edges(&log.events, &token.sub) })
 }
 
 struct Log {
@@ -161,4 +172,32 @@ fn taint(log: &Log, token: &AgentToken) -> LoggedTaint {
         }
     }
     LoggedTaint::Clean
+}
+
+/// Edges of `name` that were opened by hand: those that were open when it was launched last, and those since.
+fn added_edges(events: &[Event], name: &AgentName) -> BTreeSet<String> {
+    let mut open = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    for event in events {
+        match event {
+            Event::PolicyChanged { agent, to, change } => {
+                let is_called = to.rsplit_once(':').is_some_and(|(called, _)| called == name.as_str());
+                if agent != name && !is_called {
+                    continue;
+                }
+                let edge = format!("{agent} to {to}");
+                match change {
+                    EdgeChange::Added => {
+                        seen.insert(edge.clone());
+                        open.insert(edge);
+                    }
+                    EdgeChange::Denied => drop(open.remove(&edge)),
+                    EdgeChange::Restored => {}
+                }
+            }
+            Event::AgentLaunched { agent, .. } if agent == name => seen.clone_from(&open),
+            _ => {}
+        }
+    }
+    seen
 }

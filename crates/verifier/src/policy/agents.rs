@@ -33,6 +33,17 @@ pub struct AgentExpectations {
     pub allow_weaker: BTreeSet<Control>,
     /// Whether it may be tainted.
     pub taint: Taint,
+    /// Whether it may have edges that its measurement does not name.
+    pub added_edges: AddedEdges,
+}
+
+/// Whether an agent may have had edges, from it or to it, that were opened while the box ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddedEdges {
+    /// It may.
+    Allowed,
+    /// It may not.
+    Refused,
 }
 
 /// Whether an agent may have been tainted by `exec` or `attach`.
@@ -57,6 +68,9 @@ pub(super) struct Agent {
     secrets: Vec<Spanned<String>>,
     allow_weaker: Vec<Spanned<String>>,
     allow_tainted: bool,
+    /// Left out, it is the strict answer.
+    #[serde(default)]
+    allow_added_edges: bool,
 }
 
 /// What both tables say: they stand together or not at all.
@@ -118,6 +132,7 @@ fn read_agent(place: &Place<'_>, agent: &Agent) -> Result<AgentExpectations, Pol
         secrets: agent.secrets.iter().map(secret).collect::<Result<_, _>>()?,
         allow_weaker: agent.allow_weaker.iter().map(control).collect::<Result<_, _>>()?,
         taint: if agent.allow_tainted { Taint::Allowed } else { Taint::Refused },
+        added_edges: if agent.allow_added_edges { AddedEdges::Allowed } else { AddedEdges::Refused },
     })
 }
 
@@ -133,6 +148,9 @@ pub(super) fn write(out: &mut String, composition: &CompositionExpectations) -> 
         writeln!(out, "secrets = {}", list(&agent.secrets))?;
         writeln!(out, "allow-weaker = {}", list(agent.allow_weaker.iter().map(|control| control.name())))?;
         writeln!(out, "allow-tainted = {}", agent.taint == Taint::Allowed)?;
+        if agent.added_edges == AddedEdges::Allowed {
+            writeln!(out, "allow-added-edges = true")?;
+        }
     }
     Ok(())
 }

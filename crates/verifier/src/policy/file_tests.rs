@@ -2,7 +2,7 @@
 
 use casemate_canon::Sha256;
 
-use super::super::{POLICY_BYTES_MAX, Policy, PolicyError, SeptVeDisable, Smt, Taint};
+use super::super::{AddedEdges, POLICY_BYTES_MAX, Policy, PolicyError, SeptVeDisable, Smt, Taint};
 use crate::roots::Roots;
 use crate::snp::SnpProduct;
 use crate::tdx::{TcbStatus, TdAttributes};
@@ -46,6 +46,17 @@ fn filled(text: &str) -> String {
 fn error(from: &str, to: &str) -> PolicyError {
     assert!(GOOD.contains(from), "{from}");
     Policy::parse(&filled(&GOOD.replacen(from, to, 1))).expect_err(to)
+}
+
+#[test]
+fn added_edges_are_refused_where_the_file_does_not_allow_them() {
+    let read = |text: &str| {
+        let policy = Policy::parse(&filled(text)).unwrap();
+        policy.values().composition.as_ref().unwrap().agents.values().next().unwrap().added_edges
+    };
+    assert_eq!(read(GOOD), AddedEdges::Refused);
+    assert_eq!(read(&format!("{GOOD}allow-added-edges = false\n")), AddedEdges::Refused);
+    assert_eq!(read(&format!("{GOOD}allow-added-edges = true\n")), AddedEdges::Allowed);
 }
 
 #[test]

@@ -26,9 +26,10 @@ use casemate_protocol::event::{Event, LogHead};
 use casemate_protocol::jwk::{ALG_ECDH, ALG_ES256, EcJwk};
 use casemate_testkit::{CollateralParts, DevPki, SnpBody, TdBody, Tee};
 use casemate_verifier::{
-    AgentExpectations, Appraisal, Collateral, CompositionExpectations, Measurement, Policy, PolicyValues,
-    Refused, Roots, Smt, SnpAllowances, SnpCollateral, SnpExpectations, SnpProduct, SnpRequirements,
-    SnpTcbMin, Taint, TdxCollateral, TdxExpectations, UnixTime, VerifiedCollateral, appraise,
+    AddedEdges, AgentExpectations, Appraisal, Collateral, CompositionExpectations, Measurement, Policy,
+    PolicyValues, Refused, Roots, Smt, SnpAllowances, SnpCollateral, SnpExpectations, SnpProduct,
+    SnpRequirements, SnpTcbMin, Taint, TdxCollateral, TdxExpectations, UnixTime, VerifiedCollateral,
+    appraise,
 };
 
 /// 2026-06-01T00:00:00Z, when every world is made and appraised.
@@ -332,6 +333,7 @@ fn policy(pki: &DevPki, lock: &Lock) -> PolicyValues {
         secrets: BTreeSet::from(["desk/secret/api_token".to_owned()]),
         allow_weaker: BTreeSet::new(),
         taint: Taint::Refused,
+        added_edges: AddedEdges::Refused,
     };
     PolicyValues {
         roots: Roots::Development(vec![pki.root_spki_sha256()]),

@@ -12,13 +12,14 @@ use casemate_verifier::PolicyValues;
 use serde::Serialize;
 
 /// Rules that only evidence can answer.
-const NOT_JUDGED: [&str; 7] = [
+const NOT_JUDGED: [&str; 8] = [
     "platform and its endorsements",
     "nonce",
     "boot-log",
     "composition.launch-binding",
     "agent.controls",
     "agent.taint",
+    "agent.edges",
     "log",
 ];
 
@@ -32,7 +33,7 @@ pub(super) struct Foresight {
     refusals: Vec<Refused>,
     /// Agents that the policy names and the composition does not have.
     absent: Vec<AgentName>,
-    not_judged: [&'static str; 7],
+    not_judged: [&'static str; 8],
 }
 
 /// One refusal.
@@ -127,7 +128,7 @@ mod tests {
     use casemate_canon::Sha256;
     use casemate_composition::lock::{ImagePin, User};
     use casemate_composition::{ImageFacts, compose};
-    use casemate_verifier::{AgentExpectations, CompositionExpectations, Roots, Taint};
+    use casemate_verifier::{AddedEdges, AgentExpectations, CompositionExpectations, Roots, Taint};
 
     use super::*;
 
@@ -166,6 +167,7 @@ mod tests {
             secrets: agent.secrets.iter().map(|secret| secret.resource.clone()).collect(),
             allow_weaker: BTreeSet::new(),
             taint: Taint::Refused,
+            added_edges: AddedEdges::Refused,
         };
         CompositionExpectations {
             digest: lock.digest().unwrap(),
@@ -195,7 +197,7 @@ mod tests {
             foresight.to_string(),
             "policy p.toml admits, as far as a lock can tell\n  \
                not judged before there is evidence: platform and its endorsements, nonce, boot-log, \
-             composition.launch-binding, agent.controls, agent.taint, log\n"
+             composition.launch-binding, agent.controls, agent.taint, agent.edges, log\n"
         );
     }
 
