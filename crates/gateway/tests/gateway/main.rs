@@ -9,4 +9,5 @@ mod live;
 mod names;
 mod namespaces;
 mod throughput;
+mod traffic;
 mod warden;

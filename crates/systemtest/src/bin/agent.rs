@@ -4,7 +4,8 @@
 //! the tests compare what it says with what they see from outside.
 //!
 //! Steps: `say TEXT`; `secret NAME` (mode, owner and content from its end to its beginning, so that the log does not
-//! hold the content itself); `serve PORT TEXT`; `call HOST:PORT`; `ask JSON` (over the agent socket); `reach PORT`
+//! hold the content itself); `serve PORT TEXT`; `call HOST:PORT`; `watch HOST:PORT...`
+//! (calls each again and again, and says what changes); `ask JSON` (over the agent socket); `reach PORT`
 //! (exits 1 where nothing listens: a health check); `crash-until INSTANCE CODE`; `exit CODE`; `sleep MS`;
 //! `write PATH TEXT`; `read PATH`; `eat MIB` (of memory); `spawn COUNT` (processes that wait); `flood LINES`; `hold
 //! COUNT` (connections to the agent socket); `wait` (for ever).
@@ -47,6 +48,8 @@ fn run(step: &str) -> Step {
         "secret" => say(&secret(rest)?),
         "serve" => serve(rest)?,
         "call" => say(&call(rest)),
+        "watch" => watch(rest),
+        "datagrams" => say(&datagrams()),
         "ask" => say(&format!("box says {}", ask(rest)?)),
         "reach" => return Ok(TcpStream::connect(("127.0.0.1", rest.parse::<u16>()?)).is_err().then_some(1)),
         "crash-until" => return crash_until(rest),
@@ -130,6 +133,35 @@ fn call(endpoint: &str) -> String {
         Ok(text) => format!("call {endpoint} answered {text}"),
         Err(error) => format!("call {endpoint} failed {:?}: {error}", error.kind()),
     }
+}
+
+/// Calls each endpoint again and again, and says each answer that is another one than before.
+fn watch(endpoints: &str) -> ! {
+    let mut last = std::collections::BTreeMap::new();
+    loop {
+        for endpoint in endpoints.split(' ') {
+            let answer = call(endpoint);
+            if last.insert(endpoint, answer.clone()).as_ref() != Some(&answer) {
+                say(&answer);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Whether anything but TCP leads out: a datagram to an address of the outside, and a raw socket.
+fn datagrams() -> String {
+    let out = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(b"x", "192.0.2.1:53"));
+    let raw = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::RAW,
+        Some(rustix::net::ipproto::ICMP),
+    );
+    format!(
+        "datagram {}, raw socket {}",
+        out.map_or_else(|error| format!("fails {:?}", error.kind()), |_| "leaves".into()),
+        raw.map_or_else(|errno| format!("fails {errno:?}"), |_| "made".into())
+    )
 }
 
 fn ask(line: &str) -> Result<String, Box<dyn Error>> {
