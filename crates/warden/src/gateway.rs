@@ -16,6 +16,8 @@ use crate::error::WardenError;
 /// Outer uid and gid of the gateway.
 pub(crate) const GATEWAY_UID: u32 = 0x3fff_0002;
 const SOCKET_FD: i32 = 3;
+/// Descriptors that the gateway has use for: two for each of 16,384 connections, and 4096 besides.
+const GATEWAY_DESCRIPTORS: u64 = 36_864;
 /// How long the gateway may leave a message lying.
 const SEND_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -40,6 +42,7 @@ impl Gateway {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.map_or_else(|_| Stdio::null(), Stdio::from));
+        raise_descriptor_limit();
         process::prepare(&mut command, &[(theirs.as_fd(), SOCKET_FD)]);
         let mut child = command.spawn().map_err(WardenError::file(program))?;
         drop(theirs);
@@ -83,5 +86,18 @@ impl Gateway {
             return None;
         }
         serde_json::from_slice(&packet).ok()
+    }
+}
+
+/// Lets the gateway have two descriptors for each of as many connections as it serves at most. Best effort: where the
+/// machine allows fewer, the gateway offers fewer connections. The limit of agents is their own, from the lock.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let allowed = getrlimit(Resource::Nofile);
+    if allowed.maximum.is_some_and(|most| most < GATEWAY_DESCRIPTORS) {
+        let raised = Rlimit { current: allowed.current, maximum: Some(GATEWAY_DESCRIPTORS) };
+        if let Err(errno) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!("the gateway may have {:?} descriptors only: {errno}", allowed.maximum);
+        }
     }
 }
