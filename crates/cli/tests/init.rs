@@ -146,12 +146,12 @@ fn example(name: &str) -> (tempfile::TempDir, std::path::PathBuf) {
 
 #[test]
 fn of_an_existing_file_it_says_what_is_refused_and_writes_an_override_that_makes_it_strict() {
-    let (_keep, dir) = example("web-postgres");
+    let (_keep, dir) = example("web-redis-worker");
     let before = fs::read(dir.join("compose.yaml")).unwrap();
     let output = casemate(&dir, &["init", "--template", "existing"]);
     assert_eq!(output.code, 0, "{}{}", output.stdout, output.stderr);
-    assert!(output.stderr.contains("error: compose.yaml:5:5: `ports`"), "{}", output.stderr);
-    assert!(output.stderr.contains("  5 |     ports:\n"), "{}", output.stderr);
+    assert!(output.stderr.contains("error: compose.yaml:8:5: `links` is refused"), "{}", output.stderr);
+    assert!(output.stderr.contains("  8 |     links:\n"), "{}", output.stderr);
     assert!(
         output.stdout.contains("casemate -f compose.yaml -f compose.casemate.yaml up"),
         "{}",
@@ -159,7 +159,7 @@ fn of_an_existing_file_it_says_what_is_refused_and_writes_an_override_that_makes
     );
     assert_eq!(fs::read(dir.join("compose.yaml")).unwrap(), before);
     let over = fs::read_to_string(dir.join("compose.casemate.yaml")).unwrap();
-    assert!(over.contains("talks-to: [\"db:5432\"]"), "{over}");
+    assert!(over.contains("talks-to: [\"redis:6379\"]"), "{over}");
     let both = ["-f", "compose.yaml", "-f", "compose.casemate.yaml", "config", "--quiet"];
     let accepted = casemate(&dir, &both);
     assert_eq!(accepted.code, 0, "{}", accepted.stderr);
@@ -177,7 +177,7 @@ fn what_no_override_can_decide_is_left_and_the_exit_code_says_so() {
     assert_eq!(output.code, 2, "{}", output.stderr);
     assert!(output.stdout.contains("left to you"), "{}", output.stdout);
     assert_eq!(output.stderr.matches("`SECURE_COOKIE` is plain `no`").count(), 2, "{}", output.stderr);
-    assert_eq!(output.stderr.matches("`ports` is not supported yet").count(), 1, "{}", output.stderr);
+    assert_eq!(output.stderr.matches("`pre_stop` is not supported yet").count(), 1, "{}", output.stderr);
     assert!(dir.join("compose.casemate.yaml").exists());
 }
 
