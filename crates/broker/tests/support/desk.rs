@@ -222,6 +222,8 @@ fn entry(agent: &str, resource: &str) -> Agent {
         edges: BTreeSet::new(),
         names: BTreeMap::new(),
         egress: BTreeSet::new(),
+        traffic: BTreeMap::new(),
+        ports: BTreeSet::new(),
         restart: Restart::on(RestartCondition::No),
         health: None,
         depends_on: BTreeMap::new(),

@@ -266,7 +266,7 @@ fn locks() -> Vec<Vec<u8>> {
         "limits": {"memory_bytes": 67_108_864, "pids": 64, "cpu_milli": 500, "memory_reserved_bytes": null,
             "cpu_shares": 1024, "shm_bytes": 67_108_864, "oom_score_adj": 0, "ulimits": {"nofile": {"soft": 256, "hard": null}}},
         "seccomp_rules": digest("sha384", 48), "landlock_rules": digest("sha384", 48), "backend": "native", "share": null,
-        "expose": [], "edges": [], "egress": [], "names": {}, "groups": [], "trust": "agent",
+        "expose": [], "edges": [], "egress": [], "traffic": {}, "ports": [], "names": {}, "groups": [], "trust": "agent",
         "restart": {"condition": "no", "attempts_max": null, "delay_ms": null, "window_ms": null}, "health": null, "depends_on": {},
         "stop": {"signal": 15, "grace_ms": 1000},
     });

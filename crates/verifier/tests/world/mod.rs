@@ -102,6 +102,8 @@ pub(crate) fn agent(argument: &str) -> Agent {
         edges: BTreeSet::new(),
         names: BTreeMap::new(),
         egress: BTreeSet::new(),
+        traffic: BTreeMap::new(),
+        ports: BTreeSet::new(),
         restart: Restart::on(RestartCondition::No),
         health: None,
         depends_on: BTreeMap::new(),
