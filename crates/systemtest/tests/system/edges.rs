@@ -70,7 +70,7 @@ fn edges_are_closed_and_opened_while_the_box_runs_and_evidence_says_so() {
     let caller = agent(
         "caller",
         &["datagrams", "watch server:8080 server:9090"],
-        "x-casemate:\n  talks-to: [\"server:8080\"]",
+        "restart: always\nx-casemate:\n  talks-to: [\"server:8080\"]",
     );
     let project = Project::ready("edges-live", &format!("{server}{caller}"), &[]);
     project.up();
@@ -92,9 +92,9 @@ fn edges_are_closed_and_opened_while_the_box_runs_and_evidence_says_so() {
     project.run(&["allow", "caller", "server:8080"]).assert_ok();
     wait_until(|| project.logs("caller").matches("call server:8080 answered hello").count() == 2);
 
-    project.run(&["allow", "caller", "server:1"]).assert_fails(1, "edge.exposed", "");
-    project.run(&["deny", "caller", "server:9090"]).assert_fails(1, "edge.known", "");
-    project.run(&["allow", "caller", "localhost:80"]).assert_fails(1, "egress.host", "");
+    project.run(&["allow", "caller", "server:1"]).assert_refused("edge.exposed");
+    project.run(&["deny", "caller", "server:9090"]).assert_refused("edge.known");
+    project.run(&["allow", "caller", "localhost:80"]).assert_refused("egress.host");
     project.run(&["allow", "caller", "server:9090"]).assert_ok();
     project.logs_with("caller", "call server:9090 answered more");
     assert_eq!(edge(&edges(&project), "caller", 9090)["state"], "added");
@@ -108,6 +108,18 @@ fn edges_are_closed_and_opened_while_the_box_runs_and_evidence_says_so() {
         text.replace("allow-tainted = false", "allow-tainted = false\nallow-added-edges = true")
     });
     verdict(&project).assert_ok();
+
+    // An agent that starts anew finds its edges as they were left.
+    project.run(&["deny", "caller", "server:8080"]).assert_ok();
+    let pid = project.ps()["agents"]["caller"]["pid"].as_i64().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    project.wait_for_agent("caller", "started anew", |caller| caller["instance"] == 2);
+    wait_until(|| project.logs("caller").matches("call server:9090 answered more").count() == 2);
+    wait_until(|| project.logs("caller").matches("call server:8080 failed").count() == 2);
+    let counted = edges(&project);
+    assert_eq!(edge(&counted, "caller", 8080)["state"], "denied");
+    assert_eq!(edge(&counted, "caller", 9090)["state"], "added");
     project.down();
 }
 
