@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use casemate_composition::rules::SECCOMP_RULES;
 use casemate_sys::cgroup::{Group, GroupLimits, remove_box};
+use casemate_sys::root::{ImageFiles, RootObject};
 use casemate_sys::spec::{Spec, Tmpfs};
 use casemate_sys::{seccomp, spawn};
 
@@ -71,7 +72,8 @@ fn compare(bench: &Bench) -> Outcome<()> {
 struct Bench {
     dir: tempfile::TempDir,
     tree: PathBuf,
-    image: std::fs::File,
+    metadata: std::fs::File,
+    data: std::fs::File,
     launcher: PathBuf,
     seccomp: Vec<u8>,
     command: [&'static str; 2],
@@ -130,12 +132,18 @@ impl Bench {
             std::fs::write(tree.join("etc").join(file), "")?;
         }
         std::fs::create_dir(dir.path().join("run"))?;
-        let image = dir.path().join("root.erofs");
-        quiet(Command::new("mkfs.erofs").args([&image, &tree]))?;
+        let (metadata, data) = (dir.path().join("root.metadata"), dir.path().join("root.data"));
+        // As casemate-images builds it.
+        quiet(
+            Command::new("mkfs.erofs")
+                .args(["-Enosbcrc", "--chunksize=65536", "--blobdev"])
+                .args([&data, &metadata, &tree]),
+        )?;
         let bundle = dir.path().join("bundle");
         quiet(Command::new("runc").args(["spec", "--bundle"]).arg(&bundle))?;
         Ok(Self {
-            image: std::fs::File::open(&image)?,
+            metadata: std::fs::File::open(&metadata)?,
+            data: std::fs::File::open(&data)?,
             tree,
             launcher: launcher.to_owned(),
             seccomp: seccomp::compile(SECCOMP_RULES)?,
@@ -219,6 +227,7 @@ impl Bench {
             uid_base: UID_BASE,
             uid: 1000,
             gid: 1000,
+            root_number: u64::try_from(round)?.saturating_add(1),
             staging: self.dir.path().join("run").display().to_string(),
             cgroup_join: group.join_files(),
             hostname: "bench".into(),
@@ -237,8 +246,9 @@ impl Bench {
                 .into(),
             ..Spec::default()
         };
-        let starting =
-            spawn::start(&self.launcher, &spec, self.image.as_fd(), OwnedFd::from(writer), errors)?;
+        let image = ImageFiles { metadata: self.metadata.as_fd(), data: self.data.as_fd() };
+        let root = RootObject::Image(image);
+        let starting = spawn::start(&self.launcher, &spec, root, OwnedFd::from(writer), errors)?;
         let launched = starting.collect()?;
         let released = launched.gate.release()?;
         reader.read_exact(&mut [0; 1])?;

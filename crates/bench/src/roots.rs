@@ -1,4 +1,4 @@
-//! `roots`: five ways to give two agents a root file system of one image, and `share`: what leaks between them, what they
+//! `roots`: seven ways to give two agents a root file system of one image, and `share`: what leaks between them, what they
 //! cost in disk and memory, and how long a start takes.
 //!
 //! Two processes play the agents: a sender, which touches a page or a name of its root for each bit that is 1, and a

@@ -8,12 +8,13 @@ use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_sys::cgroup::{Group, GroupLimits};
 use casemate_sys::observe::{Observed, Root};
 
-/// Whether the root that is seen is the agent's alone or, where its lock entry says `share`, its group's alone.
-/// `others` are the roots of the other agents, by the number of the file system instance.
+/// Whether the root that is seen is the agent's alone or, where its lock entry says `share`, its group's alone, mounted
+/// from the copy of the metadata with the number `expected`. `others` are the roots of the other agents, by the number of
+/// the file system instance.
 pub(crate) fn is_root_alone(
     lock: &Lock,
     name: &AgentName,
-    seen: Option<&Root>,
+    (expected, seen): (u64, Option<&Root>),
     others: &[(AgentName, String)],
 ) -> bool {
     let shares = lock.agents.get(name).is_some_and(|agent| agent.share.is_some());
@@ -21,7 +22,7 @@ pub(crate) fn is_root_alone(
     seen.is_some_and(|root| {
         let as_the_lock_says =
             |(other, device): &(AgentName, String)| with.contains(other) == (*device == root.device);
-        root.past_the_cache != shares && others.iter().all(as_the_lock_says)
+        root.number == expected && root.past_the_cache != shares && others.iter().all(as_the_lock_says)
     })
 }
 
@@ -130,17 +131,19 @@ mod tests {
     fn a_root_is_the_agents_alone_or_its_groups_alone() {
         let lock = lock_with_groups();
         let name = |text: &str| -> AgentName { text.parse().unwrap() };
-        let root = |device: &str, past_the_cache| Root { device: device.into(), past_the_cache };
+        let root = |device: &str, past_the_cache| Root { device: device.into(), past_the_cache, number: 1 };
         let alone = |who: &str, seen: Option<&Root>, others: &[(&str, &str)]| {
             let others: Vec<_> =
                 others.iter().map(|(who, device)| (name(who), (*device).to_owned())).collect();
-            is_root_alone(&lock, &name(who), seen, &others)
+            is_root_alone(&lock, &name(who), (1, seen), &others)
         };
         let (own, common) = (root("0:1", true), root("0:1", false));
         assert!(alone("single", Some(&own), &[("a", "0:2"), ("b", "0:2")]));
         assert!(!alone("single", Some(&own), &[("a", "0:1")]), "an instance of another");
         assert!(!alone("single", Some(&common), &[]), "read through the cache");
         assert!(!alone("single", None, &[]));
+        let others_copy = Root { number: 2, ..own.clone() };
+        assert!(!alone("single", Some(&others_copy), &[]), "from another copy of the metadata");
         assert!(alone("a", Some(&common), &[("b", "0:1"), ("single", "0:2")]));
         assert!(!alone("a", Some(&common), &[("b", "0:2")]), "the group has two");
         assert!(!alone("a", Some(&common), &[("single", "0:1")]), "somebody outside the group");

@@ -19,6 +19,7 @@ use casemate_composition::lock::{self, AgentName};
 use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_sys::cgroup::{CgroupError, Group};
 use casemate_sys::netns;
+use casemate_sys::root::ImageFiles;
 use casemate_sys::spawn::{FirstProcess, Gate, LaunchError};
 use casemate_sys::spec::Spec;
 use rustix::io::Errno;
@@ -80,10 +81,10 @@ pub fn backend(kind: lock::Backend) -> &'static dyn Backend {
 /// What becomes the root of a compartment.
 #[derive(Debug, Clone, Copy)]
 pub enum Root<'a> {
-    /// An image file that was verified: mounted for this agent alone.
-    Image(BorrowedFd<'a>),
-    /// A mount that the agents of a group use together.
-    Shared(BorrowedFd<'a>),
+    /// An image that was verified: mounted for this agent alone, from a copy of its metadata with this number.
+    Image(ImageFiles<'a>, u64),
+    /// A mount that the agents of a group use together, from one copy of the metadata with this number.
+    Shared(BorrowedFd<'a>, u64),
 }
 
 /// Where the agent's output goes.

@@ -1,7 +1,7 @@
 //! The native backend: namespaces, seccomp and Landlock under the box's own kernel, by the launcher.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::Child;
 
 use casemate_composition::lock::AgentName;
@@ -9,6 +9,7 @@ use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_sys::cgroup::Group;
 use casemate_sys::netns;
 use casemate_sys::observe::{self, observe};
+use casemate_sys::root::RootObject;
 use casemate_sys::spawn::{self, LaunchError, Launched};
 use casemate_sys::spec::Spec;
 use rustix::io::Errno;
@@ -62,7 +63,8 @@ impl Backend for Native {
         let pid = compartment.first.pid();
         let seen = observe(pid, compartment.spec.uid_base);
         let group = GroupSeen::look(&compartment.group, plan::group_limits(plan.agent), pid);
-        let alone = is_root_alone(plan.lock, plan.name, seen.root.as_ref(), others);
+        let root_seen = (compartment.spec.root_number, seen.root.as_ref());
+        let alone = is_root_alone(plan.lock, plan.name, root_seen, others);
         controls::controls(&seen, alone, group, &compartment.not_applied)
     }
 }
@@ -74,13 +76,11 @@ fn begin(
     group: &Group,
 ) -> Result<(spawn::Starting, Spec), CompartmentError> {
     let mut spec = plan::spec(plan, group)?;
-    let object = match root {
-        Root::Image(image) => image,
-        Root::Shared(mount) => {
-            spec.shared_root = 1;
-            mount
-        }
+    let object;
+    (object, spec.root_number) = match root {
+        Root::Image(image, number) => (RootObject::Image(image), number),
+        Root::Shared(mount, number) => (RootObject::Shared(mount), number),
     };
-    let starting = spawn::start(plan.launcher, &spec, object.as_fd(), output.stdout, output.stderr)?;
+    let starting = spawn::start(plan.launcher, &spec, object, output.stdout, output.stderr)?;
     Ok((starting, spec))
 }

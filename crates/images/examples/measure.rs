@@ -1,4 +1,4 @@
-//! Times of one image: import, description, verification, and the build of its EROFS file.
+//! Times of one image: import, description, verification, and the build of its root file system.
 //!
 //! `cargo run -p casemate-images --example measure -- ROOTFS.tar` (needs root). Uses a store of its
 //! own below the system's temporary directory and removes it.
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     timed("verified_rootfs", &mut || {
         Ok(store.verified_rootfs(&info.manifest, &info.config, &info.rootfs, &mut |_| {}).map(drop)?)
     })?;
-    let erofs = dir.path().join(format!("erofs/{}.erofs", info.rootfs.to_hex()));
+    let erofs = dir.path().join(format!("erofs/{}.data", info.rootfs.to_hex()));
     timed("verified_rootfs with a build", &mut || {
         std::fs::remove_file(&erofs)?;
         Ok(store.verified_rootfs(&info.manifest, &info.config, &info.rootfs, &mut |_| {}).map(drop)?)

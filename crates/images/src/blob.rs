@@ -14,6 +14,7 @@ use rustix::fs::OFlags;
 use tempfile::NamedTempFile;
 
 use crate::error::ImageError;
+use crate::parts::RootfsFiles;
 
 /// Paths of one store.
 #[derive(Debug, Clone)]
@@ -55,11 +56,17 @@ impl Layout {
         self.root.join("erofs")
     }
 
-    pub(crate) fn erofs_file(&self, digest: &Sha256) -> PathBuf {
+    /// The two files of a root file system.
+    pub(crate) fn rootfs_files(&self, digest: &Sha256) -> RootfsFiles {
+        RootfsFiles::in_directory(&self.erofs(), &digest.to_hex())
+    }
+
+    /// The one file that a root file system was before builds of form 2.
+    pub(crate) fn older_rootfs(&self, digest: &Sha256) -> PathBuf {
         self.erofs().join(format!("{}.erofs", digest.to_hex()))
     }
 
-    /// Which EROFS file was built from which layers.
+    /// Which root file system was built from which layers.
     pub(crate) fn builds(&self) -> PathBuf {
         self.root.join("erofs/builds")
     }

@@ -188,6 +188,14 @@ pub enum ImageError {
     /// Bytes are not those that were asked for.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The lock pins a root file system of a form that is not used any more.
+    #[error(
+        "the root file system {digest} is one file, as earlier versions made it: names in it are cached for all agents at once"
+    )]
+    OlderForm {
+        /// Its digest.
+        digest: String,
+    },
     /// Another process uses the store.
     #[error("another process has held the image store for {waited_ms} ms")]
     Busy {
@@ -239,6 +247,9 @@ impl ImageError {
             Self::OwnEntrypoint { .. } => "leave out `--entrypoint`, or import with `--format rootfs`",
             Self::Refused(_) => {
                 "if the change was meant, lock again; if not, import the image again and ask who changed it"
+            }
+            Self::OlderForm { .. } => {
+                "lock again (`casemate lock`): the root file system is then built again, of the layers that the store has"
             }
             Self::Busy { .. } => "wait for it, or end it, and try again",
             Self::Tool { .. } => {

@@ -206,7 +206,9 @@ impl Ingest<'_> {
             }
         };
         if let Some(built) = &built {
-            note(layout.erofs_file(&built.digest));
+            for path in layout.rootfs_files(&built.digest).paths() {
+                note(path.to_owned());
+            }
             note(layout.build(key));
         }
         let layers = manifest.layers.iter().map(|layer| &layer.digest);

@@ -1,7 +1,6 @@
 //! What people want to know about the images of a store.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use casemate_canon::Sha256;
 
@@ -21,7 +20,7 @@ pub struct ListedImage {
     pub manifest: Sha256,
     /// Bytes of all layers as stored. None where its documents are not what their digests say.
     pub layers_bytes: Option<u64>,
-    /// Bytes of its EROFS file. None where that is missing.
+    /// Bytes of its root file system. None where that is missing.
     pub rootfs_bytes: Option<u64>,
     /// Where it came from, and when.
     pub source: Source,
@@ -123,13 +122,13 @@ impl Store {
         })
     }
 
-    /// Bytes of the layers and of the EROFS file.
+    /// Bytes of the layers and of the root file system.
     fn sizes(&self, digest: &Sha256) -> (Option<u64>, Option<u64>) {
         let Ok((manifest, config)) = self.read_image(digest) else { return (None, None) };
         let layers_bytes = manifest.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add);
         let build = rootfs::build_key(&config.rootfs.diff_ids).and_then(|key| self.built_file(&key));
-        let rootfs = build.ok().flatten().map(|build| self.layout.erofs_file(&build.rootfs));
-        (Some(layers_bytes), rootfs.and_then(|file| fs::metadata(file).ok()).map(|metadata| metadata.len()))
+        let files = build.ok().flatten().map(|build| self.layout.rootfs_files(&build.rootfs));
+        (Some(layers_bytes), files.and_then(|files| files.bytes().ok()))
     }
 }
 

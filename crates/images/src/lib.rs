@@ -1,6 +1,6 @@
 //! OCI images on disk, and the read-only root file systems made from them.
 //!
-//! What it is: a store (an OCI image layout, image specification 1.1, plus one EROFS file per set of
+//! What it is: a store (an OCI image layout, image specification 1.1, plus two EROFS files per set of
 //! layers), the import of a root file system from a tar, and the verification of every byte before
 //! an agent may use it. What it is not: a registry client yet, and nothing that mounts.
 //! Who trusts it: the resolver takes an image's digests from [`Store::info`] into the lock; the
@@ -26,6 +26,7 @@ mod limits;
 mod lockfile;
 mod mkfs;
 mod oci_layout;
+mod parts;
 mod progress;
 mod reference;
 mod rootfs;

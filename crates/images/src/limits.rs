@@ -69,6 +69,8 @@ impl Limits {
 
 /// Longest wait for another user of the store, in milliseconds.
 pub(crate) const LOCK_WAIT_MS_MAX: u64 = 120_000;
+/// Bytes of the names and inodes of one root file system: each agent has a copy in memory.
+pub(crate) const METADATA_BYTES_MAX: u64 = 256 << 20;
 /// Longest run of `mkfs.erofs`, in milliseconds.
 pub(crate) const MKFS_MS_MAX: u64 = 600_000;
 /// Bytes of the record of one build: its accounts come from two files of at most 1 MiB each.

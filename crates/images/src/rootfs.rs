@@ -1,8 +1,7 @@
-//! From layers to one EROFS file.
+//! From layers to the two files of a root file system.
 
-use std::fs::{self, File};
-use std::io::Seek as _;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
 use casemate_canon::Sha256;
 use rustix::fs::FileType;
@@ -11,9 +10,9 @@ use tempfile::TempDir;
 use crate::accounts::{self, Accounts};
 use crate::document;
 use crate::error::{EntryProblem, ImageError};
-use crate::hash::hash_file;
 use crate::limits::Limits;
-use crate::mkfs::{BUILDER, make_erofs};
+use crate::mkfs::{BUILDER, PROGRAM, make_erofs};
+use crate::parts::{self, RootfsFiles};
 use crate::progress::{Meter, Progress, Step};
 use crate::tree::Metadata;
 use crate::unpack::{Layer, Unpacker};
@@ -27,11 +26,11 @@ const MOUNT_FILES: [&str; 3] = ["etc/resolv.conf", "etc/hosts", "etc/hostname"];
 /// Where the files are, in the directory of a build.
 pub(crate) const ROOT: &str = "root";
 
-/// A new EROFS file, still under a temporary name.
+/// A new root file system, its files still under temporary names.
 #[derive(Debug)]
 pub(crate) struct BuiltRootfs {
     pub(crate) digest: Sha256,
-    pub(crate) path: PathBuf,
+    pub(crate) files: RootfsFiles,
     pub(crate) accounts: Accounts,
     _dir: TempDir,
 }
@@ -42,7 +41,7 @@ pub(crate) fn build_key(diff_ids: &[Sha256]) -> Result<Sha256, ImageError> {
     Ok(Sha256::of(&document::to_bytes("build key", &key)?))
 }
 
-/// Unpacks `layers` below `tmp` and makes an EROFS file of them.
+/// Unpacks `layers` below `tmp` and makes a root file system of them.
 pub(crate) fn build(
     layers: Vec<Layer>,
     tmp: &Path,
@@ -53,17 +52,20 @@ pub(crate) fn build(
     let root = dir.path().join(ROOT);
     let mut meter = Meter::new(Step::BuildRootfs, None, progress);
     meter.tell();
-    let path = dir.path().join("rootfs.erofs");
-    make_erofs(&root, &path, &dir.path().join("log"))?;
+    let files = RootfsFiles::in_directory(dir.path(), "rootfs");
+    make_erofs(&root, &files, &dir.path().join("log"))?;
     // The files are not needed any more; what stays in the way is removed with the directory.
     let _ = fs::remove_dir_all(&root);
-    let mut image = File::open(&path).map_err(|error| ImageError::io("open", &path, &error))?;
-    let digest = hash_file(&mut image, &path, &mut |_| {})?;
-    image.sync_all().map_err(|error| ImageError::io("sync", &path, &error))?;
-    let bytes = image.stream_position().unwrap_or(0);
-    meter.add(bytes);
+    let missing = || ImageError::Tool { program: PROGRAM, problem: "made no file".to_owned() };
+    let mut open = files.open()?.ok_or_else(missing)?;
+    let metadata_bytes = open.metadata.metadata().map_or(u64::MAX, |metadata| metadata.len());
+    parts::require_limit(metadata_bytes)?;
+    let digest = open.digest(&files, &mut |bytes| meter.add(bytes))?;
+    for (file, path) in [&open.metadata, &open.data].into_iter().zip(files.paths()) {
+        file.sync_all().map_err(|error| ImageError::io("sync", path, &error))?;
+    }
     meter.done();
-    Ok(BuiltRootfs { digest, path, accounts, _dir: dir })
+    Ok(BuiltRootfs { digest, files, accounts, _dir: dir })
 }
 
 /// Unpacks `layers` to [`ROOT`] of a new directory below `tmp`, which goes with the result.

@@ -15,7 +15,6 @@ use crate::document::{
     self, ANNOTATION_NAME, Config, Descriptor, Index, MEDIA_INDEX, MEDIA_MANIFEST, Manifest,
 };
 use crate::error::ImageError;
-use crate::hash::hash_file;
 use crate::ingest;
 use crate::limits::{BUILD_RECORD_BYTES_MAX, IMAGES_MAX, LOCK_WAIT_MS_MAX, Limits};
 use crate::lockfile::{self, Held, Sharing};
@@ -38,7 +37,7 @@ pub struct ImageInfo {
     pub manifest: Sha256,
     /// Digest of the configuration.
     pub config: Sha256,
-    /// Digest of the EROFS file built from the layers.
+    /// Digest of the root file system built from the layers: it pins both of its files.
     pub rootfs: Sha256,
     /// Program and first arguments.
     pub entrypoint: Vec<String>,
@@ -52,7 +51,7 @@ pub struct ImageInfo {
     pub user: User,
     /// Bytes of all layers as stored.
     pub layers_bytes: u64,
-    /// Bytes of the EROFS file.
+    /// Bytes of the root file system.
     pub rootfs_bytes: u64,
 }
 
@@ -93,7 +92,7 @@ impl Store {
         Ok(store)
     }
 
-    /// What the image is: by its name, the digest of its manifest, or of an index it was chosen from. Builds its EROFS file if that is missing, verifying every layer.
+    /// What the image is: by its name, the digest of its manifest, or of an index it was chosen from. Builds its root file system if that is missing, verifying every layer.
     pub fn info(&self, reference_or_digest: &str) -> Result<ImageInfo, ImageError> {
         self.info_with(reference_or_digest, &mut |_| {})
     }
@@ -132,7 +131,7 @@ impl Store {
     }
 
     /// Removes all content that no named image needs. Waits until nobody else uses the store.
-    /// An EROFS file that is mounted stays readable there.
+    /// A root file system that is mounted stays readable there.
     pub fn gc(&self) -> Result<GcReport, ImageError> {
         self.collect(LOCK_WAIT_MS_MAX, &|_| Found::Remove)
     }
@@ -162,7 +161,8 @@ impl Store {
             let key = rootfs::build_key(&config.rootfs.diff_ids)?;
             builds.insert(OsString::from(key.to_hex()));
             if let Some(build) = self.built(&key)? {
-                erofs.insert(OsString::from(format!("{}.erofs", build.rootfs.to_hex())));
+                let files = self.layout.rootfs_files(&build.rootfs);
+                erofs.extend(files.paths().into_iter().filter_map(Path::file_name).map(OsString::from));
             }
         }
         let mut report = GcReport::default();
@@ -204,9 +204,7 @@ impl Store {
                 build
             }
         };
-        let file = self.layout.erofs_file(&build.rootfs);
-        let rootfs_bytes =
-            fs::metadata(&file).map_err(|error| ImageError::io("look at", &file, &error))?.len();
+        let rootfs_bytes = self.layout.rootfs_files(&build.rootfs).bytes()?;
         let run = document::parse_run(config.config, &build.accounts)?;
         Ok(ImageInfo {
             manifest: *digest,
@@ -247,25 +245,28 @@ impl Store {
             .collect()
     }
 
-    /// Names a new EROFS file and notes what it was built from.
+    /// Names the files of a new root file system and notes what it was built from.
     pub(crate) fn keep_rootfs(&self, key: &Sha256, built: BuiltRootfs) -> Result<Sha256, ImageError> {
         let record = Build { rootfs: built.digest, accounts: built.accounts };
-        self.layout.rename(&built.path, &self.layout.erofs_file(&built.digest))?;
+        let files = self.layout.rootfs_files(&built.digest);
+        for (from, to) in built.files.paths().into_iter().zip(files.paths()) {
+            self.layout.rename(from, to)?;
+        }
         self.layout.write(&self.layout.build(key), &document::to_bytes("build record", &record)?)?;
         Ok(built.digest)
     }
 
-    /// What was built under this key, if its file is there.
+    /// What was built under this key, if its files are there.
     pub(crate) fn built_file(&self, key: &Sha256) -> Result<Option<Build>, ImageError> {
-        Ok(self.built(key)?.filter(|build| self.layout.erofs_file(&build.rootfs).exists()))
+        Ok(self.built(key)?.filter(|build| self.layout.rootfs_files(&build.rootfs).exist()))
     }
 
-    /// The same, if the file is what it was: a damaged one is built again.
+    /// The same, if the files are what they were: damaged ones are built again.
     pub(crate) fn built_whole(&self, key: &Sha256) -> Result<Option<Build>, ImageError> {
         let Some(build) = self.built(key)? else { return Ok(None) };
-        let path = self.layout.erofs_file(&build.rootfs);
-        let Some(mut file) = blob::open(&path)? else { return Ok(None) };
-        let whole = hash_file(&mut file, &path, &mut |_| {})? == build.rootfs;
+        let files = self.layout.rootfs_files(&build.rootfs);
+        let Some(mut open) = files.open()? else { return Ok(None) };
+        let whole = open.digest(&files, &mut |_| {})? == build.rootfs;
         Ok(Some(build).filter(|_| whole))
     }
 

@@ -266,7 +266,7 @@ fn a_preview_of_a_collection_removes_nothing_and_is_right() {
     let before = files_below(dir.path());
     let preview = store.gc_preview().unwrap();
     assert_eq!(files_below(dir.path()), before);
-    assert_eq!(preview.files, 5);
+    assert_eq!(preview.files, 6);
     assert_eq!(store.gc().unwrap(), preview);
     assert_eq!(files_below(dir.path()), ["index.json", "oci-layout"]);
 }

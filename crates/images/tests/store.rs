@@ -32,8 +32,12 @@ fn blob(dir: &Path, digest: &Sha256) -> std::path::PathBuf {
     dir.join("blobs/sha256").join(digest.to_hex())
 }
 
-fn erofs(dir: &Path, digest: &Sha256) -> std::path::PathBuf {
-    dir.join(format!("erofs/{}.erofs", digest.to_hex()))
+fn metadata(dir: &Path, digest: &Sha256) -> std::path::PathBuf {
+    dir.join(format!("erofs/{}.metadata", digest.to_hex()))
+}
+
+fn data(dir: &Path, digest: &Sha256) -> std::path::PathBuf {
+    dir.join(format!("erofs/{}.data", digest.to_hex()))
 }
 
 #[test]
@@ -59,9 +63,9 @@ fn refuses_a_changed_byte_in_a_layer_under_its_rule() {
     let info = import(&store, "demo", &small_tar()).unwrap();
     let layer = blob(dir.path(), &Sha256::of(&small_tar()));
     flip_byte(&layer, 3000);
-    // What runs is the EROFS file, which the lock pins: a start reads no layer.
+    // What runs is the root file system, which the lock pins: a start reads no layer.
     verify(&store, &info).unwrap();
-    fs::remove_file(erofs(dir.path(), &info.rootfs)).unwrap();
+    fs::remove_file(data(dir.path(), &info.rootfs)).unwrap();
     let expected = Sha256::of(&small_tar()).to_string();
     let found = Sha256::of(&fs::read(&layer).unwrap()).to_string();
     match verify(&store, &info) {
@@ -83,7 +87,8 @@ fn refuses_a_changed_byte_in_every_other_part_under_its_rule() {
     for (path, expected) in [
         (blob(dir.path(), &info.manifest), "image.manifest.digest"),
         (blob(dir.path(), &info.config), "image.config.digest"),
-        (erofs(dir.path(), &info.rootfs), "image.rootfs.digest"),
+        (metadata(dir.path(), &info.rootfs), "image.rootfs.digest"),
+        (data(dir.path(), &info.rootfs), "image.rootfs.digest"),
     ] {
         flip_byte(&path, 100);
         assert_eq!(rule(verify(&store, &info)), expected);
@@ -100,7 +105,7 @@ fn a_change_in_place_is_seen_at_the_next_use_of_the_same_file() {
     let info = import(&store, "demo", &small_tar()).unwrap();
     let verified = store.verified_rootfs(&info.manifest, &info.config, &info.rootfs, &mut |_| {}).unwrap();
     // The path is renamed over: what is open stays what was verified.
-    let path = erofs(dir.path(), &info.rootfs);
+    let path = data(dir.path(), &info.rootfs);
     fs::copy(&path, dir.path().join("other")).unwrap();
     let other = fs::OpenOptions::new().write(true).open(dir.path().join("other")).unwrap();
     other.write_all_at(b"other", 5000).unwrap();
@@ -123,7 +128,7 @@ fn a_second_resolution_and_a_second_start_open_no_layer() {
     fs::rename(&layer, dir.path().join("tmp/away")).unwrap();
     assert_eq!(store.info("demo"), Ok(info.clone()));
     verify(&store, &info).unwrap();
-    fs::remove_file(erofs(dir.path(), &info.rootfs)).unwrap();
+    fs::remove_file(data(dir.path(), &info.rootfs)).unwrap();
     assert!(matches!(verify(&store, &info), Err(ImageError::NotFound { .. })));
 }
 
@@ -148,10 +153,44 @@ fn builds_a_missing_rootfs_again_with_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let info = import(&store, "demo", &small_tar()).unwrap();
-    fs::remove_file(erofs(dir.path(), &info.rootfs)).unwrap();
-    verify(&store, &info).unwrap();
-    fs::remove_file(erofs(dir.path(), &info.rootfs)).unwrap();
+    for missing in [metadata, data] {
+        fs::remove_file(missing(dir.path(), &info.rootfs)).unwrap();
+        verify(&store, &info).unwrap();
+        fs::remove_file(missing(dir.path(), &info.rootfs)).unwrap();
+        assert_eq!(store.info("demo"), Ok(info.clone()));
+    }
+}
+
+#[test]
+fn a_root_file_system_of_the_older_form_is_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let info = import(&store, "demo", &small_tar()).unwrap();
+    let older = Sha256::of(b"one file");
+    fs::write(dir.path().join(format!("erofs/{}.erofs", older.to_hex())), "one file").unwrap();
+    let locked = ImageInfo { rootfs: older, ..info.clone() };
+    let error = verify(&store, &locked).unwrap_err();
+    assert_eq!(error, ImageError::OlderForm { digest: older.to_string() });
+    assert!(error.todo().contains("casemate lock"), "{}", error.todo());
+    // A lock of now has the digest of the new form, and what nobody needs is collected.
     assert_eq!(store.info("demo"), Ok(info));
+    assert_eq!(store.gc().unwrap().files, 1);
+}
+
+#[test]
+fn contents_are_not_in_the_metadata_and_names_are_not_in_the_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut tar = tar::Builder::new(Vec::new());
+    common::append(&mut tar, tar::EntryType::Regular, "./name-of-a-file", "", b"content-of-a-file");
+    let info = import(&store, "demo", &tar.into_inner().unwrap()).unwrap();
+    let has = |path: std::path::PathBuf, text: &[u8]| {
+        fs::read(path).unwrap().windows(text.len()).any(|window| window == text)
+    };
+    assert!(has(metadata(dir.path(), &info.rootfs), b"name-of-a-file"));
+    assert!(has(data(dir.path(), &info.rootfs), b"content-of-a-file"));
+    assert!(!has(metadata(dir.path(), &info.rootfs), b"content-of-a-file"));
+    assert!(!has(data(dir.path(), &info.rootfs), b"name-of-a-file"));
 }
 
 #[test]
@@ -168,7 +207,8 @@ fn imports_again_over_a_damaged_image() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let info = import(&store, "demo", &small_tar()).unwrap();
-    flip_byte(&erofs(dir.path(), &info.rootfs), 5000);
+    flip_byte(&metadata(dir.path(), &info.rootfs), 100);
+    flip_byte(&data(dir.path(), &info.rootfs), 5000);
     flip_byte(&blob(dir.path(), &info.manifest), 5);
     assert_eq!(import(&store, "demo", &small_tar()).unwrap(), info);
     verify(&store, &info).unwrap();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use casemate_sys::observe::{Observed, observe};
+use casemate_sys::root::{ImageFiles, RootObject};
 use casemate_sys::seccomp;
 use casemate_sys::spawn::{LaunchError, Launched, start};
 use casemate_sys::spec::{Config, Rlimit, Spec, Tmpfs, Volume};
@@ -16,7 +17,8 @@ const UID_BASE: u32 = 0x4000_0000;
 /// A root file system with a static shell, as an EROFS image.
 struct Root {
     _dir: tempfile::TempDir,
-    image: PathBuf,
+    metadata: PathBuf,
+    data: PathBuf,
     staging: PathBuf,
 }
 
@@ -37,9 +39,10 @@ fn root() -> Root {
     for file in ["hosts", "hostname", "resolv.conf"] {
         std::fs::write(tree.join("etc").join(file), "").unwrap();
     }
-    let image = dir.path().join("root.erofs");
+    let (metadata, data) = (dir.path().join("root.metadata"), dir.path().join("root.data"));
     let done = Command::new("mkfs.erofs")
-        .args([&image, &tree])
+        .args(["-Enosbcrc", "--chunksize=65536", "--blobdev"])
+        .args([&data, &metadata, &tree])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -48,7 +51,7 @@ fn root() -> Root {
     assert!(done.success());
     let staging = dir.path().join("staging");
     std::fs::create_dir(&staging).unwrap();
-    Root { _dir: dir, image, staging }
+    Root { _dir: dir, metadata, data, staging }
 }
 
 fn spec(root: &Root, command: &[&str]) -> Spec {
@@ -84,8 +87,10 @@ fn launch(root: &Root, spec: &Spec) -> (Result<Launched, LaunchError>, std::io::
     let (reader, writer) = std::io::pipe().unwrap();
     let error = OwnedFd::from(writer.try_clone().unwrap());
     let launcher = Path::new(env!("CARGO_BIN_EXE_casemate-launcher"));
-    let image = std::fs::File::open(&root.image).unwrap();
-    let launched = start(launcher, spec, image.as_fd(), OwnedFd::from(writer), error).unwrap().collect();
+    let open = |path| std::fs::File::open(path).unwrap();
+    let (metadata, data) = (open(&root.metadata), open(&root.data));
+    let image = RootObject::Image(ImageFiles { metadata: metadata.as_fd(), data: data.as_fd() });
+    let launched = start(launcher, spec, image, OwnedFd::from(writer), error).unwrap().collect();
     (launched, reader)
 }
 

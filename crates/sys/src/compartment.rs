@@ -21,7 +21,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 
 use crate::descriptors::send_packet;
-use crate::spec::{Answer, CONTROL_FD, OBJECT_FD, SPEC_BYTES_MAX, SPEC_FD, Spec};
+use crate::spec::{Answer, CONTROL_FD, METADATA_FD, OBJECT_FD, SPEC_BYTES_MAX, SPEC_FD, Spec};
 use crate::syscall;
 
 /// A step that failed, and the control that hangs on it.
@@ -73,7 +73,12 @@ pub fn launch() -> ! {
 fn run(control: &OwnedFd) -> Step<()> {
     let spec = read_spec()?;
     let object = syscall::inherited(OBJECT_FD).named("", || "find the image or the compartment".into())?;
-    syscall::close_from(OBJECT_FD.cast_unsigned().saturating_add(1))
+    let metadata = match (spec.join, spec.shared_root) {
+        (0, 0) => Some(syscall::inherited(METADATA_FD).named("", || "find the image's metadata".into())?),
+        _ => None,
+    };
+    let last = if metadata.is_some() { METADATA_FD } else { OBJECT_FD };
+    syscall::close_from(last.cast_unsigned().saturating_add(1))
         .named("no-privileges", || "close inherited descriptors".into())?;
     let mut not_applied = Vec::new();
     outside::join_cgroup(&spec, &mut not_applied)?;
@@ -81,8 +86,8 @@ fn run(control: &OwnedFd) -> Step<()> {
         return join::run(control, &spec, &object, not_applied);
     }
     let user_namespace = outside::user_namespace(&spec)?;
-    let root = outside::open_root(&spec, &object, &user_namespace)?;
-    drop(object);
+    let root = outside::open_root(&spec, &object, metadata.as_ref(), &user_namespace)?;
+    drop((object, metadata));
     let volumes = outside::open_volumes(&spec, &user_namespace)?;
     if outside::clone_first_process(control)? == outside::Role::FirstProcess {
         first_process::live(control, &spec, &user_namespace, root, volumes, not_applied);

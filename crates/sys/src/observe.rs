@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::fs::statvfs;
+
 use crate::spec::ID_RANGE;
 
 /// What `/proc/PID` shows of a confined process.
@@ -24,8 +26,10 @@ pub struct Observed {
 pub struct Root {
     /// Number of the file system instance, `MAJOR:MINOR`: who has the same number shares inodes and cached pages.
     pub device: String,
-    /// It reads past the page cache of its image file.
+    /// It reads contents past the page cache of the image's data.
     pub past_the_cache: bool,
+    /// Number of the copy of the metadata that the kernel mounted it from ([`crate::root::private`]).
+    pub number: u64,
 }
 
 /// The namespaces that a compartment has of its own.
@@ -58,7 +62,7 @@ pub fn observe(pid: i32, uid_base: u32) -> Observed {
     Observed {
         ids_mapped: map_ok("uid_map") && map_ok("gid_map"),
         namespaces_own: NAMESPACES.iter().all(own),
-        root: read("mountinfo").lines().find_map(root_in),
+        root: root_of(pid),
         unprivileged: no_capability && field("NoNewPrivs") == "1",
         filtered: field("Seccomp") == "2",
     }
@@ -67,13 +71,18 @@ pub fn observe(pid: i32, uid_base: u32) -> Observed {
 /// Number of the root's file system instance of process `pid`; none where its root is not as [`Observed::root`] asks.
 #[must_use]
 pub fn root_device(pid: i32) -> Option<String> {
+    root_of(pid).map(|root| root.device)
+}
+
+fn root_of(pid: i32) -> Option<Root> {
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok()?;
-    mounts.lines().find_map(root_in).map(|root| root.device)
+    let number = statvfs(format!("/proc/{pid}/root")).ok()?.f_fsid;
+    mounts.lines().find_map(|line| root_in(line, number))
 }
 
 /// The root that a line of mountinfo shows (proc_pid_mountinfo(5)):
 /// `ID PARENT DEV ROOT MOUNTPOINT OPTIONS … - TYPE SOURCE SUPER`.
-fn root_in(line: &str) -> Option<Root> {
+fn root_in(line: &str, number: u64) -> Option<Root> {
     let (mount, super_block) = line.split_once(" - ")?;
     let mut mount = mount.split(' ').skip(2);
     let (device, _, target, options) = (mount.next()?, mount.next()?, mount.next()?, mount.next()?);
@@ -83,7 +92,7 @@ fn root_in(line: &str) -> Option<Root> {
     let good = target == "/"
         && kind == "erofs"
         && ["ro", "nosuid", "nodev"].iter().all(|wanted| has(options, wanted));
-    good.then(|| Root { device: device.to_owned(), past_the_cache: has(super_options, "directio") })
+    good.then(|| Root { device: device.to_owned(), past_the_cache: has(super_options, "directio"), number })
 }
 
 #[cfg(test)]
@@ -93,10 +102,10 @@ mod tests {
     #[test]
     fn knows_a_root_and_how_it_reads() {
         let good = "99 1 0:45 / / ro,nosuid,nodev,relatime idmapped - erofs /x ro,user_xattr,acl,cache_strategy=readaround,directio";
-        let root = Root { device: "0:45".into(), past_the_cache: true };
-        assert_eq!(root_in(good), Some(root.clone()));
+        let root = Root { device: "0:45".into(), past_the_cache: true, number: 7 };
+        assert_eq!(root_in(good, 7), Some(root.clone()));
         let buffered = good.replace(",directio", "");
-        assert_eq!(root_in(&buffered), Some(Root { past_the_cache: false, ..root }));
+        assert_eq!(root_in(&buffered, 7), Some(Root { past_the_cache: false, ..root }));
         for (from, to) in [
             ("erofs", "ext4"),
             ("/ / ro,", "/ / rw,"),
@@ -104,7 +113,7 @@ mod tests {
             ("nosuid,", ""),
             ("nodev,", ""),
         ] {
-            assert_eq!(root_in(&good.replace(from, to)), None, "{from} -> {to}");
+            assert_eq!(root_in(&good.replace(from, to), 7), None, "{from} -> {to}");
         }
     }
 

@@ -1,13 +1,17 @@
-//! Root file systems: an EROFS file as a mount that is attached nowhere.
+//! Root file systems: an image of two files as an EROFS mount that is attached nowhere.
 //!
-//! What it is: the two ways to mount one. *Private*: a file system instance for one agent, which reads past the page
-//! cache of the image file, so that no page of a file's content is cached for two agents. *Shared*: one instance for
-//! several, read through the cache. What it is not: a choice between them, nor a third way where one fails. No loop
-//! device is ever used: two mounts of one are one file system.
+//! What it is: the two ways to mount one. *Private*: a file system instance for one agent, with a copy of the image's
+//! metadata of its own, which reads contents past the page cache of the image's data: so no page of a name, an inode
+//! or a content is cached for two agents. *Shared*: one instance for several, read through the cache. What it is not: a
+//! choice between them, nor a third way where one fails. No loop device is ever used: two mounts of one are one file
+//! system.
 //! Who trusts it: launcher, warden and the measurements.
+
+mod metadata;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+pub use metadata::METADATA_BYTES_MAX;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, open, statx};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -17,6 +21,24 @@ use rustix::mount::{
 
 /// Block size of our EROFS files: reads past the cache are multiples of it.
 const BLOCK_BYTES: u32 = 4096;
+
+/// The two files of an image, open: names, inodes and where contents lie in the one, contents in the other.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageFiles<'a> {
+    /// EROFS without contents, at most [`METADATA_BYTES_MAX`]. Read once, to be copied.
+    pub metadata: BorrowedFd<'a>,
+    /// The device that holds the contents.
+    pub data: BorrowedFd<'a>,
+}
+
+/// What a launcher makes a root of.
+#[derive(Debug, Clone, Copy)]
+pub enum RootObject<'a> {
+    /// The image, for a file system instance of its own.
+    Image(ImageFiles<'a>),
+    /// A mount that is shared ([`shared`]).
+    Shared(BorrowedFd<'a>),
+}
 
 /// Why an image file cannot be mounted as asked; [`RootError::errno`] has what the system said.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,12 +52,18 @@ pub enum RootError {
         /// What it said.
         errno: Errno,
     },
-    /// The file system that the image file lies on cannot be read past its cache. The kernel would accept the option
+    /// The file system that the image's data lies on cannot be read past its cache. The kernel would accept the option
     /// and read through the cache all the same.
-    #[error("the file system of the image file has no direct reads of {BLOCK_BYTES} bytes")]
+    #[error("the file system of the image's data has no direct reads of {BLOCK_BYTES} bytes")]
     NoDirectReads {
         /// What the file system said, where it said something.
         errno: Option<Errno>,
+    },
+    /// The metadata is not what an image's metadata can be.
+    #[error("the metadata of the image {found}")]
+    Metadata {
+        /// How.
+        found: &'static str,
     },
     /// Another step failed.
     #[error("{step}")]
@@ -54,25 +82,40 @@ impl RootError {
         match self {
             Self::Kernel { errno, .. } | Self::Step { errno, .. } => *errno,
             Self::NoDirectReads { errno } => errno.unwrap_or(Errno::OPNOTSUPP),
+            Self::Metadata { .. } => Errno::INVAL,
         }
     }
 }
 
-/// The image as a file system instance of its own, read past the cache of the image file.
+/// A number for a copy of an image's metadata: random, not 0.
 ///
 /// # Errors
-/// [`RootError`]: this machine or this file cannot do it.
-pub fn private(image: BorrowedFd<'_>) -> Result<OwnedFd, RootError> {
-    require_direct_reads(image)?;
-    mount(image, Reads::PastTheCache)
+/// [`RootError::Step`].
+pub fn fresh_number() -> Result<u64, RootError> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|errno| RootError::Step { step: "choose a number", errno })?;
+    // So few bytes come all at once (getrandom(2)).
+    Ok(u64::from_le_bytes(bytes) | 1)
 }
 
-/// The image as a file system instance that several may use at once ([`another`]), read through the cache.
+/// The image as a file system instance of its own: metadata from a copy with this `number`, contents read past the
+/// cache of the data file. [`crate::observe`] shows the number.
 ///
 /// # Errors
-/// [`RootError`]: this machine or this file cannot do it.
-pub fn shared(image: BorrowedFd<'_>) -> Result<OwnedFd, RootError> {
-    mount(image, Reads::ThroughTheCache)
+/// [`RootError`]: this machine or this image cannot do it.
+pub fn private(image: ImageFiles<'_>, number: u64) -> Result<OwnedFd, RootError> {
+    require_direct_reads(image.data)?;
+    mount(image, number, Reads::PastTheCache)
+}
+
+/// The image as a file system instance that several may use at once ([`another`]): metadata from one copy for all,
+/// contents read through the cache.
+///
+/// # Errors
+/// [`RootError`]: this machine or this image cannot do it.
+pub fn shared(image: ImageFiles<'_>, number: u64) -> Result<OwnedFd, RootError> {
+    mount(image, number, Reads::ThroughTheCache)
 }
 
 /// One more mount of the same file system instance. Needs Linux 6.15.
@@ -92,15 +135,17 @@ enum Reads {
     ThroughTheCache,
 }
 
-fn mount(image: BorrowedFd<'_>, reads: Reads) -> Result<OwnedFd, RootError> {
+fn mount(image: ImageFiles<'_>, number: u64, reads: Reads) -> Result<OwnedFd, RootError> {
+    let metadata = metadata::private_copy(image.metadata, number)?;
     let kernel = |found| move |errno| RootError::Kernel { found, errno };
     let step = |step| move |errno| RootError::Step { step, errno };
-    // By descriptor, so that it is the very file that was verified.
-    let source = format!("/proc/self/fd/{}", image.as_raw_fd());
+    // By descriptor, so that they are the very files.
+    let path = |file: BorrowedFd<'_>| format!("/proc/self/fd/{}", file.as_raw_fd());
     let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(kernel("the kernel has no file system type erofs"))?;
     let context = context.as_fd();
-    fsconfig_set_string(context, "source", source).map_err(step("name the image file"))?;
+    fsconfig_set_string(context, "source", path(metadata.as_fd())).map_err(step("name the metadata"))?;
+    fsconfig_set_string(context, "device", path(image.data)).map_err(step("name the data file"))?;
     if reads == Reads::PastTheCache {
         fsconfig_set_flag(context, "directio")
             .map_err(kernel("the kernel's erofs has no option directio"))?;
@@ -108,7 +153,7 @@ fn mount(image: BorrowedFd<'_>, reads: Reads) -> Result<OwnedFd, RootError> {
     fsconfig_set_flag(context, "ro").map_err(step("ask for a read-only mount"))?;
     fsconfig_create(context).map_err(|errno| match errno {
         Errno::NOTBLK => RootError::Kernel { found: "the kernel's erofs mounts no files", errno },
-        errno => RootError::Step { step: "mount the image file as erofs", errno },
+        errno => RootError::Step { step: "mount the image as erofs", errno },
     })?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NODEV
@@ -119,11 +164,11 @@ fn mount(image: BorrowedFd<'_>, reads: Reads) -> Result<OwnedFd, RootError> {
 /// Erofs reads past the cache only where the file can (fs/erofs/fileio.c asks for `FMODE_CAN_ODIRECT`), and through it
 /// without a word where it cannot. Some file systems open for direct reads and then read through the cache; they give
 /// no alignment for it (statx(2), `stx_dio_offset_align`).
-fn require_direct_reads(image: BorrowedFd<'_>) -> Result<(), RootError> {
-    let path = format!("/proc/self/fd/{}", image.as_raw_fd());
+fn require_direct_reads(data: BorrowedFd<'_>) -> Result<(), RootError> {
+    let path = format!("/proc/self/fd/{}", data.as_raw_fd());
     open(path, OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| RootError::NoDirectReads { errno: Some(errno) })?;
-    let seen = statx(image, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)
+    let seen = statx(data, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)
         .map_err(|errno| RootError::NoDirectReads { errno: Some(errno) })?;
     let told = seen.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
     let possible = |align: u32| align != 0 && BLOCK_BYTES.is_multiple_of(align);

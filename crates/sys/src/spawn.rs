@@ -13,7 +13,8 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, wai
 
 use crate::descriptors::{packet_pair, receive_packet, send_packet};
 use crate::process;
-use crate::spec::{Answer, CONTROL_FD, OBJECT_FD, SPEC_FD, Spec};
+use crate::root::RootObject;
+use crate::spec::{Answer, CONTROL_FD, METADATA_FD, OBJECT_FD, SPEC_FD, Spec};
 
 /// How long the launcher may take from one answer to the next.
 pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -92,20 +93,25 @@ pub struct Released {
     control: OwnedFd,
 }
 
-/// Starts `launcher` with this specification and root image. The agent's output goes to `stdout` and `stderr`. Call it on a thread
-/// that lives as long as the compartment shall: the kernel ends the compartment with that thread.
+/// Starts `launcher` with this specification and this root, whose kind decides over [`Spec::shared_root`]. The agent's
+/// output goes to `stdout` and `stderr`. Call it on a thread that lives as long as the compartment shall: the kernel ends the compartment with that thread.
 ///
 /// # Errors
 /// [`LaunchError::Start`].
 pub fn start(
     launcher: &Path,
     spec: &Spec,
-    image: BorrowedFd<'_>,
+    root: RootObject<'_>,
     stdout: OwnedFd,
     stderr: OwnedFd,
 ) -> Result<Starting, LaunchError> {
     let output = (Stdio::from(stdout), Stdio::from(stderr));
-    let (launcher, control) = run_launcher(launcher, spec, image, output)?;
+    let (object, metadata) = match root {
+        RootObject::Image(image) => (image.data, Some(image.metadata)),
+        RootObject::Shared(mount) => (mount, None),
+    };
+    let spec = &Spec { shared_root: u8::from(metadata.is_none()), ..spec.clone() };
+    let (launcher, control) = run_launcher(launcher, spec, object, metadata, output)?;
     let sockets = spec
         .listeners
         .len()
@@ -121,13 +127,14 @@ pub fn start(
 /// [`LaunchError::Start`].
 pub fn join(launcher: &Path, spec: &Spec, first: &FirstProcess) -> Result<std::process::Child, LaunchError> {
     let output = (Stdio::null(), Stdio::null());
-    run_launcher(launcher, spec, first.pidfd.as_fd(), output).map(|(child, _)| child)
+    run_launcher(launcher, spec, first.pidfd.as_fd(), None, output).map(|(child, _)| child)
 }
 
 fn run_launcher(
     launcher: &Path,
     spec: &Spec,
     object: BorrowedFd<'_>,
+    metadata: Option<BorrowedFd<'_>>,
     (stdout, stderr): (Stdio, Stdio),
 ) -> Result<(std::process::Child, OwnedFd), LaunchError> {
     let errno = |e: Errno| LaunchError::Start { source: e.into() };
@@ -146,7 +153,8 @@ fn run_launcher(
     .map_err(errno)?;
     let mut command = Command::new(launcher);
     command.env_clear().stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-    let inherit = [(theirs.as_fd(), CONTROL_FD), (file.as_fd(), SPEC_FD), (object, OBJECT_FD)];
+    let mut inherit = vec![(theirs.as_fd(), CONTROL_FD), (file.as_fd(), SPEC_FD), (object, OBJECT_FD)];
+    inherit.extend(metadata.map(|metadata| (metadata, METADATA_FD)));
     process::prepare(&mut command, &inherit);
     let launcher = command.spawn()?;
     Ok((launcher, ours))

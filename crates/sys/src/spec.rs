@@ -11,8 +11,11 @@ pub const SPEC_BYTES_MAX: usize = 8 << 20;
 pub const CONTROL_FD: i32 = 3;
 /// Descriptor number at which the launcher finds its specification.
 pub const SPEC_FD: i32 = 4;
-/// Descriptor number of the root image or shared mount, or, to join, of the pidfd of the compartment's first process.
+/// Descriptor number of the root image's data or of a shared mount, or, to join, of the pidfd of the compartment's first
+/// process.
 pub const OBJECT_FD: i32 = 5;
+/// Descriptor number of the root image's metadata, where [`OBJECT_FD`] is its data.
+pub const METADATA_FD: i32 = 6;
 /// Ids of one compartment: inner ids 0 to 65535 stand for `uid_base` and up outside.
 pub const ID_RANGE: u32 = 65_536;
 /// Most items of a list.
@@ -35,8 +38,10 @@ pub struct Spec {
     pub groups: Vec<u32>,
     /// 1 to run a command in the standing compartment behind [`OBJECT_FD`], 0 to build one from the image behind it.
     pub join: u8,
-    /// 1 where the object behind [`OBJECT_FD`] is a mount that is shared, 0 where it is the image file.
+    /// 1 where the object behind [`OBJECT_FD`] is a mount that is shared, 0 where it is the data of an image.
     pub shared_root: u8,
+    /// Number of the copy of the metadata that the root is mounted from; a shared root has it already.
+    pub root_number: u64,
     /// Any existing directory outside: the root is mounted over it for a moment.
     pub staging: String,
     /// Files of control groups into which `0` is written to join.
@@ -164,7 +169,12 @@ impl Spec {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        w.u8(self.join).u8(self.shared_root).u32(self.uid_base).u32(self.uid).u32(self.gid);
+        w.u8(self.join)
+            .u8(self.shared_root)
+            .u64(self.root_number)
+            .u32(self.uid_base)
+            .u32(self.uid)
+            .u32(self.gid);
         count(&mut w, self.groups.len());
         for group in &self.groups {
             w.u32(*group);
@@ -210,6 +220,7 @@ impl Spec {
         let mut spec = Self {
             join: r.u8()?,
             shared_root: r.u8()?,
+            root_number: r.u64()?,
             uid_base: r.u32()?,
             uid: r.u32()?,
             gid: r.u32()?,
@@ -341,6 +352,7 @@ mod tests {
             groups: vec![7, 8],
             join: 0,
             shared_root: 1,
+            root_number: 0x0102_0304_0506_0708,
             staging: "/b".into(),
             cgroup_join: vec!["/c".into()],
             hostname: "h".into(),

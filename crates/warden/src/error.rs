@@ -92,7 +92,7 @@ impl WardenError {
     pub(crate) fn control(name: &str, found: impl std::fmt::Display) -> Self {
         let expected = match Control::from_name(name) {
             Some(Control::PrivateRoot) => {
-                "the verified image file mounted as erofs, read past the page cache"
+                "the verified image mounted as erofs: a copy of its metadata for this agent, its data read past the page cache"
             }
             _ => "applied to the compartment",
         };

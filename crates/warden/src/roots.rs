@@ -1,4 +1,4 @@
-//! The root of each agent: the image file verified, and mounted by the launcher or, where agents share it, here.
+//! The root of each agent: the image verified, and mounted by the launcher or, where agents share it, here.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use casemate_composition::lock::{Agent, AgentName, ImagePin};
 use casemate_images::{ImageError, Store, VerifiedRootfs};
-use casemate_sys::root;
+use casemate_sys::root::{self, ImageFiles, RootError};
 use tokio::sync::Mutex;
 
 use crate::agent::blocking;
@@ -29,16 +29,17 @@ struct Verified {
     finished: Instant,
 }
 
-/// One mount for the agents of a group, of the very file that is verified before each use.
+/// One mount for the agents of a group, of the very files that are verified before each use.
 pub(crate) struct Shared {
     image: Arc<VerifiedRootfs>,
     mount: OwnedFd,
+    number: u64,
 }
 
 /// What an agent's root is made of.
 pub(crate) enum Root {
-    /// A file system instance of its own.
-    Own(Arc<VerifiedRootfs>),
+    /// A file system instance of its own, from a copy of the metadata with this number.
+    Own(Arc<VerifiedRootfs>, u64),
     /// One more mount of its group's.
     Shared(Rc<Shared>),
 }
@@ -47,8 +48,8 @@ impl Root {
     /// What the backend is given.
     pub(crate) fn object(&self) -> casemate_compartment::Root<'_> {
         match self {
-            Self::Own(image) => casemate_compartment::Root::Image(image.file().as_fd()),
-            Self::Shared(shared) => casemate_compartment::Root::Shared(shared.mount.as_fd()),
+            Self::Own(image, number) => casemate_compartment::Root::Image(files_of(image), *number),
+            Self::Shared(shared) => casemate_compartment::Root::Shared(shared.mount.as_fd(), shared.number),
         }
     }
 }
@@ -63,7 +64,7 @@ impl Roots {
     /// ask at the same time get the answer of one comparison.
     pub(crate) async fn root(&self, agent: &Agent) -> Result<Root, WardenError> {
         match &agent.share {
-            None => self.verified(&agent.image, None).await.map(Root::Own),
+            None => Ok(Root::Own(self.verified(&agent.image, None).await?, fresh_number()?)),
             Some(group) => self.shared(group, &agent.image).await.map(Root::Shared),
         }
     }
@@ -76,14 +77,14 @@ impl Roots {
             return Ok(Rc::clone(shared));
         }
         let image = self.verified(pin, None).await?;
-        let mount = root::shared(image.file().as_fd())
-            .map_err(|error| WardenError::control("private-root", format!("{error}: {}", error.errno())))?;
-        let shared = Rc::new(Shared { image, mount });
+        let number = fresh_number()?;
+        let mount = root::shared(files_of(&image), number).map_err(root_error)?;
+        let shared = Rc::new(Shared { image, mount, number });
         all.push(((group.clone(), pin.clone()), Rc::clone(&shared)));
         Ok(shared)
     }
 
-    /// The image file, verified by a comparison that ended after the call began: `file` itself where there is one, else what
+    /// The image, verified by a comparison that ended after the call began: `file` itself where there is one, else what
     /// the store has.
     async fn verified(
         &self,
@@ -112,6 +113,18 @@ impl Roots {
         verified.push((pin.clone(), known));
         Ok(image)
     }
+}
+
+fn files_of(image: &VerifiedRootfs) -> ImageFiles<'_> {
+    ImageFiles { metadata: image.metadata().as_fd(), data: image.data().as_fd() }
+}
+
+fn fresh_number() -> Result<u64, WardenError> {
+    root::fresh_number().map_err(root_error)
+}
+
+fn root_error(error: RootError) -> WardenError {
+    WardenError::control("private-root", format!("{error}: {}", error.errno()))
 }
 
 fn image_error(error: ImageError) -> WardenError {

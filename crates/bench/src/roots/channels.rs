@@ -64,10 +64,10 @@ impl Channel {
     }
 
     /// Where the receiver must hear the sender, or the run says nothing. Directories of a disk's file system stay
-    /// cached, so that the control of names is one mount of an image.
+    /// cached, so that the control of names is two mounts that read names through the cache of one file.
     pub(super) const fn control(self) -> Layout {
         match self {
-            Self::FirstLook => Layout::Shared,
+            Self::FirstLook => Layout::OneFileDirect,
             _ => Layout::SameDirectory,
         }
     }

@@ -51,6 +51,10 @@ pub(super) fn run(dir: &Path, tar: &Path) -> Outcome<()> {
     );
     println!("proportional set size of its process.");
     println!(
+        "Metadata of this image, of which each agent of ours has a copy in memory: {:.2} MB.",
+        disk_mb(&image.metadata)?
+    );
+    println!(
         "{:<52} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
         "", "disk MB", "MB more", "1st ms", "2nd ms", "used MiB", "PSS MiB"
     );
@@ -71,7 +75,9 @@ pub(super) fn run(dir: &Path, tar: &Path) -> Outcome<()> {
 
 fn round(layout: Layout, image: &Image, series: &mut Series) -> Outcome<()> {
     forget_all(&image.tree)?;
-    forget_all(&image.erofs)?;
+    for file in [&image.erofs, &image.metadata, &image.data] {
+        forget_all(file)?;
+    }
     let mut roots = layout.prepare(image, 0)?;
     // A copy is made before anything is timed: its time is disk's.
     if layout == Layout::Copies {
@@ -162,9 +168,8 @@ fn disk(layout: Layout, image: &Image) -> Outcome<(f64, f64)> {
     Ok(match layout {
         Layout::SameDirectory | Layout::Overlay => (disk_mb(&image.tree)?, 0.0),
         Layout::Copies => (disk_mb(&image.tree)?, disk_mb(&image.tree)?),
-        Layout::OneLoopDevice | Layout::FileBuffered | Layout::FileDirect | Layout::Shared => {
-            (disk_mb(&image.erofs)?, 0.0)
-        }
+        Layout::OneLoopDevice | Layout::FileBuffered | Layout::OneFileDirect => (disk_mb(&image.erofs)?, 0.0),
+        Layout::Private | Layout::Shared => (disk_mb(&image.metadata)? + disk_mb(&image.data)?, 0.0),
     })
 }
 

@@ -1,8 +1,8 @@
-//! The EROFS file of an image, mounted as the launcher mounts it, and what is in a tree.
+//! The root file system of an image, mounted as the launcher mounts it, and what is in a tree.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -18,8 +18,14 @@ use rustix::mount::{
 pub(crate) fn mount(store: &Store, info: &ImageInfo) -> OwnedFd {
     let verified = store.verified_rootfs(&info.manifest, &info.config, &info.rootfs, &mut |_| {}).unwrap();
     let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
-    let source = format!("/proc/self/fd/{}", verified.file().as_raw_fd());
-    fsconfig_set_string(context.as_fd(), "source", source).unwrap();
+    let path = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
+    // EROFS is not mounted from a memory file; the copy has no name any more when it is.
+    let mut copy = tempfile::tempfile().unwrap();
+    let mut metadata = verified.metadata().try_clone().unwrap();
+    metadata.rewind().unwrap();
+    std::io::copy(&mut metadata, &mut copy).unwrap();
+    fsconfig_set_string(context.as_fd(), "source", path(&copy)).unwrap();
+    fsconfig_set_string(context.as_fd(), "device", path(verified.data())).unwrap();
     fsconfig_set_flag(context.as_fd(), "directio").unwrap();
     fsconfig_set_flag(context.as_fd(), "ro").unwrap();
     fsconfig_create(context.as_fd()).unwrap();

@@ -9,7 +9,7 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use super::{Failure, Named, Step, unless_weaker};
 use crate::descriptors::send_packet;
-use crate::root;
+use crate::root::{self, ImageFiles};
 use crate::spec::{Answer, ID_RANGE, Spec};
 use crate::syscall::{self, Forked};
 
@@ -78,11 +78,19 @@ fn map_ids(spec: &Spec, holder: i32, made: &OwnedFd) -> Step<OwnedFd> {
 
 /// The root as a mount that is attached nowhere, ids mapped: read-only, and a file system instance of this agent alone,
 /// unless the warden hands over one that is shared.
-pub(super) fn open_root(spec: &Spec, object: &OwnedFd, user_namespace: &OwnedFd) -> Step<OwnedFd> {
+pub(super) fn open_root(
+    spec: &Spec,
+    object: &OwnedFd,
+    metadata: Option<&OwnedFd>,
+    user_namespace: &OwnedFd,
+) -> Step<OwnedFd> {
     const CONTROL: &str = "private-root";
-    let mount = match spec.shared_root {
-        0 => root::private(object.as_fd()),
-        _ => root::another(object.as_fd()),
+    let mount = match metadata {
+        Some(metadata) => {
+            let image = ImageFiles { metadata: metadata.as_fd(), data: object.as_fd() };
+            root::private(image, spec.root_number)
+        }
+        None => root::another(object.as_fd()),
     };
     let mount =
         mount.map_err(|error| Failure { control: CONTROL, step: error.to_string(), errno: error.errno() })?;

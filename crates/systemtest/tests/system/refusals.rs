@@ -79,6 +79,10 @@ fn a_changed_byte_of_the_assembled_root_file_system_is_never_run() {
         panic!("a changed root file system was started, or repaired without a word:\n{}", output.stdout);
     }
     output.assert_refused("image.rootfs.digest");
+    flip_byte(&candidates[0]);
+    // Nor a changed name or inode: these are in the file beside it.
+    flip_byte(&candidates[0].with_extension("metadata"));
+    project.try_up(&[]).assert_refused("image.rootfs.digest");
     project.assert_nothing_left();
 }
 

@@ -1,17 +1,34 @@
 //! The root of each agent: its own, or its group's where the file says `share`; and what happens where there is none.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 
 use crate::image;
 use crate::project::{Project, agent};
 
-/// Number of the file system instance that an agent's root is, `MAJOR:MINOR`, and its options.
-fn root_of(project: &Project, name: &str) -> (String, String) {
+/// What is seen of an agent's root from outside.
+#[derive(Debug)]
+struct Root {
+    /// Number of the file system instance, `MAJOR:MINOR`.
+    device: String,
+    options: String,
+    /// Number of the copy of the metadata that the kernel mounted.
+    number: u64,
+    /// Device and inode of a program in it.
+    program: (u64, u64),
+}
+
+fn root_of(project: &Project, name: &str) -> Root {
     let pid = project.ps()["agents"][name]["pid"].as_u64().unwrap();
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
-    let root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
-    (root.split(' ').nth(2).unwrap().to_owned(), root.rsplit(' ').next().unwrap().to_owned())
+    let line = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
+    let program = fs::metadata(format!("/proc/{pid}/root/bin")).unwrap();
+    Root {
+        device: line.split(' ').nth(2).unwrap().to_owned(),
+        options: line.rsplit(' ').next().unwrap().to_owned(),
+        number: rustix::fs::statvfs(format!("/proc/{pid}/root")).unwrap().f_fsid,
+        program: (program.dev(), program.ino()),
+    }
 }
 
 #[test]
@@ -24,11 +41,17 @@ fn agents_have_a_root_of_their_own_unless_they_name_a_group() {
     project.up();
     let [alone, also_alone, left, right] =
         ["alone", "also-alone", "left", "right"].map(|name| root_of(&project, name));
-    assert!(alone.1.contains("directio") && also_alone.1.contains("directio"), "{alone:?}");
-    assert!(!left.1.contains("directio"), "{left:?}");
-    assert_eq!(left.0, right.0);
-    assert_ne!(alone.0, also_alone.0);
-    assert_ne!(alone.0, left.0);
+    for root in [&alone, &also_alone] {
+        assert!(root.options.contains("directio"), "{root:?}");
+    }
+    assert!(!left.options.contains("directio"), "{left:?}");
+    assert_eq!((&left.device, left.number, left.program), (&right.device, right.number, right.program));
+    // No inode in common, and no metadata: the kernel mounted each from a copy of its own.
+    for (one, other) in [(&alone, &also_alone), (&alone, &left), (&also_alone, &left)] {
+        assert_ne!(one.device, other.device);
+        assert_ne!(one.program.0, other.program.0);
+        assert_ne!(one.number, other.number);
+    }
 
     // Nobody who looks can miss it.
     let status = project.ps();
