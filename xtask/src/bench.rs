@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::process::{capture, cargo, root, run as run_command, target_dir};
-use crate::{demo_image, dist, setup};
+use crate::{bench_compartments, demo_image, dist, setup};
 
 /// Time for building and for one run.
 const BOUND: Duration = Duration::from_secs(900);
@@ -24,7 +24,11 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
         ["verify"] => verify(),
         ["roots"] => roots(),
         ["images"] => images(),
-        _ => Err("the measurements are `cargo xtask bench` with launch, verify, roots or images".into()),
+        ["compartments", words @ ..] => bench_compartments::run(words),
+        _ => {
+            Err("the measurements are `cargo xtask bench` with launch, compartments, verify, roots or images"
+                .into())
+        }
     }
 }
 

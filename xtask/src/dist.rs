@@ -27,16 +27,28 @@ const PT_INTERP: u32 = 3;
 
 /// Builds, and gives the folder.
 pub(crate) fn run() -> Result<PathBuf, String> {
+    run_as(Profile::Dev)
+}
+
+/// Builds in a profile, and gives the folder.
+pub(crate) fn run_as(profile: Profile) -> Result<PathBuf, String> {
     let mut args = vec!["build", "--quiet"];
     for (package, _) in PROGRAMS {
         args.extend(["--package", package]);
     }
+    let (folder, place) = match profile {
+        Profile::Dev => ("debug", "dist/bin"),
+        Profile::Release => {
+            args.push("--release");
+            ("release", "dist/release")
+        }
+    };
     run_command(&mut cargo(&args), BUILD_BOUND)?;
-    let launcher = launcher(Profile::Dev)?;
-    let bin = target_dir().join("dist/bin");
+    let launcher = launcher(profile)?;
+    let bin = target_dir().join(place);
     std::fs::create_dir_all(&bin).map_err(|error| format!("{}: {error}", bin.display()))?;
     for (_, program) in PROGRAMS {
-        install(&target_dir().join("debug").join(program), &bin.join(program))?;
+        install(&target_dir().join(folder).join(program), &bin.join(program))?;
     }
     install(&launcher, &bin.join(LAUNCHER))?;
     Ok(bin)

@@ -1,6 +1,7 @@
 //! Project tasks: `cargo xtask` lists them. Development only; nothing here ships.
 
 mod bench;
+mod bench_compartments;
 mod demo;
 mod demo_api;
 mod demo_image;
@@ -27,8 +28,9 @@ const TASKS: [(&str, &str); 9] = [
     ("dist", "build all programs into target/dist/bin"),
     (
         "bench",
-        "`bench launch`: time to the first instruction of an agent; `verify`: evidence, against peers; `roots`: what two \
-         agents of one image leak and cost; `images`: import, against peers",
+        "`bench launch`: time to the first instruction of an agent; `compartments`: start, memory, cost and traffic, against \
+         peers; `verify`: evidence, against peers; `roots`: what two agents of one image leak and cost; `images`: import, \
+         against peers",
     ),
     ("docs", "write the tables of docs/compose.md from the tables that the programs read"),
     ("verdicts", "write docs/verdicts.md, and the table of differences in docs/verification.md"),

@@ -5,24 +5,17 @@
 //! bwrap and unshare have none of these, runc has the control group.
 
 use std::io::Read as _;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use casemate_composition::rules::SECCOMP_RULES;
-use casemate_sys::cgroup::{Group, GroupLimits, remove_box};
-use casemate_sys::root::{ImageFiles, RootObject};
-use casemate_sys::spec::{Spec, Tmpfs};
-use casemate_sys::{seccomp, spawn};
-
+use crate::native::Native;
 use crate::statistics::quantile;
 
 /// Rounds that count, and rounds before them.
 const ROUNDS: usize = 30;
 const WARM_UP: usize = 3;
 const BOX: &str = "casemate-bench-launch";
-const UID_BASE: u32 = 0x4f00_0000;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -59,7 +52,6 @@ fn compare(bench: &Bench) -> Outcome<()> {
             }
         }
     }
-    let _ = remove_box(BOX);
     let ours = series.get(3).and_then(|times| quantile(times, 0.5)).ok_or("no times")?;
     println!("{:<34} {:>8} {:>8} {:>8}   ours / it", "", "min", "median", "p90");
     for ((name, _), times) in candidates.iter().zip(&series) {
@@ -69,13 +61,11 @@ fn compare(bench: &Bench) -> Outcome<()> {
     Ok(())
 }
 
-struct Bench {
+/// One small root file system, as a folder, as an image and as a bundle, and the command to run on it.
+pub(crate) struct Bench {
     dir: tempfile::TempDir,
-    tree: PathBuf,
-    metadata: std::fs::File,
-    data: std::fs::File,
-    launcher: PathBuf,
-    seccomp: Vec<u8>,
+    pub(crate) tree: PathBuf,
+    native: Native,
     command: [&'static str; 2],
 }
 
@@ -117,7 +107,7 @@ fn tiny_program() -> Vec<u8> {
 }
 
 impl Bench {
-    fn prepare(launcher: &Path) -> Outcome<Self> {
+    pub(crate) fn prepare(launcher: &Path) -> Outcome<Self> {
         let dir = tempfile::tempdir()?;
         let tree = dir.path().join("bundle/rootfs");
         for sub in ["bin", "proc", "dev", "tmp", "run", "etc", "sys"] {
@@ -132,27 +122,13 @@ impl Bench {
             std::fs::write(tree.join("etc").join(file), "")?;
         }
         std::fs::create_dir(dir.path().join("run"))?;
-        let (metadata, data) = (dir.path().join("root.metadata"), dir.path().join("root.data"));
-        // As casemate-images builds it.
-        quiet(
-            Command::new("mkfs.erofs")
-                .args(["-Enosbcrc", "--chunksize=65536", "--blobdev"])
-                .args([&data, &metadata, &tree]),
-        )?;
         let bundle = dir.path().join("bundle");
         quiet(Command::new("runc").args(["spec", "--bundle"]).arg(&bundle))?;
-        Ok(Self {
-            metadata: std::fs::File::open(&metadata)?,
-            data: std::fs::File::open(&data)?,
-            tree,
-            launcher: launcher.to_owned(),
-            seccomp: seccomp::compile(SECCOMP_RULES)?,
-            command: ["/bin/tiny", "x"],
-            dir,
-        })
+        let native = Native::of(launcher, &tree, &dir.path().join("run"), BOX)?;
+        Ok(Self { native, tree, command: ["/bin/tiny", "x"], dir })
     }
 
-    fn set_command(&mut self, command: [&'static str; 2]) -> Outcome<()> {
+    pub(crate) fn set_command(&mut self, command: [&'static str; 2]) -> Outcome<()> {
         self.command = command;
         let config = self.dir.path().join("bundle/config.json");
         let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(&config)?)?;
@@ -163,32 +139,22 @@ impl Bench {
         Ok(std::fs::write(&config, serde_json::to_vec(&spec)?)?)
     }
 
-    fn plain(&self) -> Command {
+    pub(crate) fn plain(&self) -> Command {
         let [program, argument] = self.command;
         let mut command = Command::new(self.tree.join(program.trim_start_matches('/')));
         command.arg(argument);
         command
     }
 
-    fn bwrap(&self) -> Command {
+    pub(crate) fn bwrap(&self) -> Command {
         let mut command = Command::new("bwrap");
         command.args(["--unshare-all", "--ro-bind"]).arg(&self.tree).arg("/");
-        command.args([
-            "--proc",
-            "/proc",
-            "--dev",
-            "/dev",
-            "--tmpfs",
-            "/tmp",
-            "--tmpfs",
-            "/run",
-            "/bin/echo",
-            "x",
-        ]);
+        command.args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]);
+        command.args(self.command);
         command
     }
 
-    fn unshare(&self) -> Command {
+    pub(crate) fn unshare(&self) -> Command {
         let mut command = Command::new("unshare");
         command.args([
             "--map-root-user",
@@ -206,64 +172,39 @@ impl Bench {
 
     fn runc(&self, round: usize) -> Outcome<Duration> {
         let mut command = Command::new("runc");
-        command.arg("--root").arg(self.dir.path().join("run")).arg("run").arg("--bundle");
-        command.arg(self.dir.path().join("bundle")).arg(format!("bench-{}-{round}", std::process::id()));
+        command.arg("--root").arg(self.state()).arg("run").arg("--bundle");
+        command.arg(self.bundle()).arg(format!("bench-{}-{round}", std::process::id()));
         time_command(&mut command)
     }
 
-    fn native(&self, round: usize) -> Outcome<Duration> {
-        let (mut reader, writer) = std::io::pipe()?;
-        let errors = OwnedFd::from(std::fs::File::options().write(true).open("/dev/null")?);
+    /// Where runtimes keep their state.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.dir.path().join("run")
+    }
+
+    /// Folder of the bundle.
+    pub(crate) fn bundle(&self) -> PathBuf {
+        self.dir.path().join("bundle")
+    }
+
+    /// The command that runs.
+    pub(crate) const fn command(&self) -> [&'static str; 2] {
+        self.command
+    }
+
+    /// One native compartment, to the first byte of its output.
+    pub(crate) fn native(&self, round: usize) -> Outcome<Duration> {
         let began = Instant::now();
-        let limits = GroupLimits {
-            memory_bytes: 512 << 20,
-            pids: 64,
-            memory_reserved_bytes: None,
-            cpu_milli: None,
-            cpu_shares: 1024,
-        };
-        let group = Group::create(BOX, &format!("r{round}"), limits)?;
-        let spec = Spec {
-            uid_base: UID_BASE,
-            uid: 1000,
-            gid: 1000,
-            root_number: u64::try_from(round)?.saturating_add(1),
-            staging: self.dir.path().join("run").display().to_string(),
-            cgroup_join: group.join_files(),
-            hostname: "bench".into(),
-            hosts: "127.0.0.1 localhost\n".into(),
-            tmpfs: vec![Tmpfs { target: "/tmp".into(), size_bytes: 64 << 20, mode: 0o1777 }],
-            command: self.command.map(Into::into).into(),
-            working_dir: "/".into(),
-            rlimits: vec![casemate_sys::spec::Rlimit { resource: 7, soft: 1024, hard: 1024 }],
-            shm_bytes: 64 << 20,
-            listeners: vec![([127, 64, 0, 1], 8080)],
-            resolver: 1,
-            pool: 8,
-            seccomp: self.seccomp.clone(),
-            landlock: ["read-execute /", "read-write /dev/null", "all /tmp", "scope signal"]
-                .map(Into::into)
-                .into(),
-            ..Spec::default()
-        };
-        let image = ImageFiles { metadata: self.metadata.as_fd(), data: self.data.as_fd() };
-        let root = RootObject::Image(image);
-        let starting = spawn::start(&self.launcher, &spec, root, OwnedFd::from(writer), errors)?;
-        let launched = starting.collect()?;
-        let released = launched.gate.release()?;
-        reader.read_exact(&mut [0; 1])?;
+        let mut standing = self.native.start(&format!("r{round}"), &self.command)?;
+        standing.first_byte()?;
         let time = began.elapsed();
-        drop(released);
-        while launched.first.ended()?.is_none() {
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        group.remove()?;
+        standing.end()?;
         Ok(time)
     }
 }
 
 /// From the call to the first byte of output.
-fn time_command(command: &mut Command) -> Outcome<Duration> {
+pub(crate) fn time_command(command: &mut Command) -> Outcome<Duration> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let began = Instant::now();
     let mut child = command.spawn()?;
@@ -274,7 +215,7 @@ fn time_command(command: &mut Command) -> Outcome<Duration> {
     Ok(time)
 }
 
-fn quiet(command: &mut Command) -> Outcome<()> {
+pub(crate) fn quiet(command: &mut Command) -> Outcome<()> {
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
     if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}").into()) }
 }

@@ -67,6 +67,17 @@ impl Watch {
     }
 }
 
+/// How busy the machine is while this program does nothing, in words.
+pub(crate) fn others_during(time: Duration) -> String {
+    let watch = Watch::begin();
+    std::thread::sleep(time);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split_whitespace().next().unwrap_or("?").to_owned();
+    let others = watch.others();
+    let warning = if others > OTHERS_MAX { " WARNING: busy, ratios hold better than times" } else { "" };
+    format!("other processes use {:.0} % of a core, load {load}{warning}", others * 100.0)
+}
+
 /// Seconds in which a processor did something, over all processors since start: all but idle and waiting for disks.
 fn busy_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
