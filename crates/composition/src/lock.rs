@@ -451,11 +451,17 @@ impl Lock {
     /// [`CanonicalError`] where a number is 2^53 or more.
     pub fn proof(&self, name: &AgentName) -> Result<Option<Proof>, CanonicalError> {
         let Some(position) = self.agents.keys().position(|known| known == name) else { return Ok(None) };
+        Ok(proof_at(&self.leaves(&self.measurements()?)?, position))
+    }
+
+    /// That each agent belongs to this composition. All agents are measured once, not once for each proof.
+    ///
+    /// # Errors
+    /// [`CanonicalError`] where a number is 2^53 or more.
+    pub fn proofs(&self) -> Result<BTreeMap<AgentName, Proof>, CanonicalError> {
         let leaves = self.leaves(&self.measurements()?)?;
-        let index = position.saturating_add(1);
-        Ok(merkle::path(&leaves, index).and_then(|path| {
-            Some(Proof { index: index.try_into().ok()?, size: leaves.len().try_into().ok()?, path })
-        }))
+        let names = self.agents.keys().enumerate();
+        Ok(names.filter_map(|(place, name)| Some((name.clone(), proof_at(&leaves, place)?))).collect())
     }
 
     /// The agents that use one mount of the root with agent `name`: those of its group with the same root file system.
@@ -475,6 +481,13 @@ impl Lock {
         let agents = measurements.iter().map(|(name, measurement)| merkle::agent_leaf(name, measurement));
         Ok(std::iter::once(global).chain(agents).collect())
     }
+}
+
+/// The proof of the agent at this place in the order of names.
+fn proof_at(leaves: &[Sha384], place: usize) -> Option<Proof> {
+    let index = place.saturating_add(1);
+    let path = merkle::path(leaves, index)?;
+    Some(Proof { index: index.try_into().ok()?, size: leaves.len().try_into().ok()?, path })
 }
 
 impl Agent {

@@ -203,6 +203,7 @@ fn every_proof_leads_from_its_leaf_to_the_root_and_from_no_other() {
         assert_eq!(leaves.len(), lock.agents.len() + 1);
         for (agent, position) in lock.agents.keys().zip(1..) {
             let proof: Proof = serde_json::from_value(vectors["proofs"][agent.as_str()].clone()).unwrap();
+            assert_eq!(lock.proofs().unwrap().get(agent), Some(&proof), "{name}: {agent}");
             for (index, leaf) in leaves.iter().enumerate() {
                 assert_eq!(
                     proof.root(leaf) == Some(root),

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use casemate_attester::{Provider, Tsm};
 use casemate_canon::{Sha384, to_canonical_json};
 use casemate_composition::lock::{AgentName, Lock};
+use casemate_composition::merkle::Proof;
 use casemate_jose::SigningKey;
 use casemate_protocol::Nonce;
 use casemate_protocol::agent_token::{
@@ -27,6 +28,8 @@ pub(crate) struct Notary {
     tsm: Arc<Tsm>,
     box_key: SigningKey,
     composition: Sha384,
+    /// Made once: the lock does not change while the box lives.
+    proofs: BTreeMap<AgentName, Proof>,
     log: Mutex<EventLog>,
 }
 
@@ -41,9 +44,11 @@ pub(crate) struct Subject {
 }
 
 impl Notary {
-    pub(crate) fn new(tsm: Tsm, composition: Sha384, log: EventLog) -> Result<Self, WardenError> {
+    pub(crate) fn new(tsm: Tsm, lock: &Lock, log: EventLog) -> Result<Self, WardenError> {
         let box_key = SigningKey::generate().map_err(|e| WardenError::ours(&e))?;
-        Ok(Self { tsm: Arc::new(tsm), box_key, composition, log: Mutex::new(log) })
+        let composition = lock.digest().map_err(|e| WardenError::ours(&e))?;
+        let proofs = lock.proofs().map_err(|e| WardenError::ours(&e))?;
+        Ok(Self { tsm: Arc::new(tsm), box_key, composition, proofs, log: Mutex::new(log) })
     }
 
     /// Adds an event to the log.
@@ -60,10 +65,8 @@ impl Notary {
     ) -> Result<Evidence, WardenError> {
         let ours = |e: &dyn std::fmt::Display| WardenError::ours(e);
         let agent = lock.agents.get(&subject.agent).ok_or_else(|| ours(&"agent is not in the lock"))?;
-        let proof = lock
-            .proof(&subject.agent)
-            .map_err(|e| ours(&e))?
-            .ok_or_else(|| ours(&"agent has no inclusion proof"))?;
+        let proof = self.proofs.get(&subject.agent).cloned();
+        let proof = proof.ok_or_else(|| ours(&"agent has no inclusion proof"))?;
         let log = self.log.lock().await;
         let head = log.head()?;
         let box_claims = BoxClaims {

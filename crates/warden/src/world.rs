@@ -148,7 +148,7 @@ impl World {
             }
         };
         let log = EventLog::create(&arguments.project_dir.join("events.jsonl"), register)?;
-        let notary = Notary::new(tsm, composition, log)?;
+        let notary = Notary::new(tsm, &lock, log)?;
         let warden = env!("CARGO_PKG_VERSION").to_owned();
         notary.append(&Event::CompositionLoaded { composition, warden }).await?;
         let logs = arguments.project_dir.join("logs");
