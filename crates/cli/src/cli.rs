@@ -10,6 +10,7 @@ use crate::commands::{
     secret, up, verify, why,
 };
 use crate::failure::{EXIT_CODES, Failure, Outcome};
+use crate::preflight;
 use crate::supervisor;
 
 /// A command line without a command is answered with the help.
@@ -104,6 +105,8 @@ enum Command {
     BoxSupervisor(supervisor::SupervisorArgs),
     #[command(hide = true)]
     BoxChild(supervisor::ChildArgs),
+    #[command(hide = true)]
+    BoxPreflight,
 }
 
 /// Reads the command line and does what it says.
@@ -141,6 +144,7 @@ pub(crate) fn run() -> Outcome {
         Command::Completions(args) => completions::run::<Cli>(&args),
         Command::BoxSupervisor(args) => supervisor::run(args),
         Command::BoxChild(args) => supervisor::child(args),
+        Command::BoxPreflight => preflight::try_all(),
     }
 }
 

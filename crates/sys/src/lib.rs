@@ -11,6 +11,7 @@ pub mod descriptors;
 pub mod landlock_rules;
 pub mod netns;
 pub mod observe;
+pub mod preflight;
 pub mod process;
 pub mod root;
 pub mod seccomp;

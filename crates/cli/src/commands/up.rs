@@ -21,6 +21,7 @@ use crate::failure::{Failure, Outcome};
 use crate::follow::{Follower, LineStyle, POLL};
 use crate::inputs::{self, LockChange, PullOptions};
 use crate::lines::{self, LINE_BYTES_MAX};
+use crate::preflight;
 use crate::programs::{Program, own_path};
 use crate::progress::{Display, Style, phase_name, shortened};
 use crate::project::{ComposeFile, Project};
@@ -71,6 +72,7 @@ pub(crate) fn run(global: &Global, args: &UpArgs) -> Outcome {
     for program in Program::IN_THE_BOX.into_iter().chain([Program::Broker, Program::Emulator]) {
         program.path()?;
     }
+    preflight::require(&args.allow_weaker)?;
     project.create_dirs()?;
     let Some(lease) = Lease::take(&project)? else { return Err(already_running(&project)) };
     inputs::write_private_file(&project.lock_file(), &inputs::lock_bytes(&lock)?)?;

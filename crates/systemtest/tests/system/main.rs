@@ -17,6 +17,7 @@ mod limits;
 mod offline;
 mod plan;
 mod platform;
+mod preflight;
 mod project;
 mod quickstart;
 mod refusals;
