@@ -8,6 +8,7 @@ mod demo_image;
 mod demo_refusals;
 mod dist;
 mod docker_compose;
+mod faults;
 mod fuzz;
 mod layers;
 mod process;
@@ -16,7 +17,7 @@ mod test;
 
 use std::process::ExitCode;
 
-const TASKS: [(&str, &str); 9] = [
+const TASKS: [(&str, &str); 10] = [
     ("setup", "install what the other tasks need: Debian packages (as root), Docker Compose below target/"),
     ("demo", "three agents, their answer, and six refusals; --keep leaves them running"),
     ("test", "everything that CI checks"),
@@ -24,6 +25,7 @@ const TASKS: [(&str, &str); 9] = [
         "fuzz",
         "hostile input for every parser: [--seconds 30] [--seed 1] [TARGET...]; `list`, `replay TARGET FILE`",
     ),
+    ("faults", "kill programs of a box at random moments and look what is left: [--rounds 200] [--seed 1]"),
     ("layers", "check which crate may depend on which"),
     ("dist", "build all programs into target/dist/bin"),
     (
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         ["demo", "--keep"] => demo::run(demo::After::Keep),
         ["test"] => test::run(),
         ["fuzz", rest @ ..] => fuzz::run(rest),
+        ["faults", rest @ ..] => faults::run(rest),
         ["layers"] => layers::run(),
         ["dist"] => dist::run().map(|dir| println!("programs are in {}", dir.display())),
         ["bench", rest @ ..] => bench::run(rest),

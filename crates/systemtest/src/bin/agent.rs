@@ -8,7 +8,8 @@
 //! (calls each again and again, and says what changes); `ask JSON` (over the agent socket); `reach PORT`
 //! (exits 1 where nothing listens: a health check); `crash-until INSTANCE CODE`; `exit CODE`; `sleep MS`;
 //! `write PATH TEXT`; `read PATH`; `eat MIB` (of memory); `spawn COUNT` (processes that wait); `flood LINES`; `hold
-//! COUNT` (connections to the agent socket); `wait` (for ever).
+//! COUNT` (connections to the agent socket); `traffic HOST:PORT=ANSWER...` (calls all of them, for ever, and tells of
+//! each other answer than that); `wait` (for ever).
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -22,6 +23,8 @@ use std::time::Duration;
 const AGENT_SOCKET: &str = "/run/casemate/agent.sock";
 /// Time for one connection, read or write.
 const IO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Rounds of calls between two lines that tell of them.
+const TRAFFIC_TOLD_EACH: u64 = 20;
 /// Largest answer in bytes.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
@@ -72,6 +75,7 @@ fn run(step: &str) -> Step {
             // Kept until the program ends.
             std::mem::forget(all);
         }
+        "traffic" => traffic(rest)?,
         "wait" => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
@@ -162,6 +166,29 @@ fn datagrams() -> String {
         out.map_or_else(|error| format!("fails {:?}", error.kind()), |_| "leaves".into()),
         raw.map_or_else(|errno| format!("fails {errno:?}"), |_| "made".into())
     )
+}
+
+/// Calls for ever. An answer of somebody else is told at once; that calls were answered, now and then.
+fn traffic(rest: &str) -> Result<(), Box<dyn Error>> {
+    let expected = |pair: &'static str| pair.split_once('=').ok_or("no answer");
+    let rest: &'static str = rest.to_owned().leak();
+    let all = rest.split_whitespace().map(expected).collect::<Result<Vec<_>, _>>()?;
+    for round in 1_u64.. {
+        for (endpoint, name) in &all {
+            let answer = call(endpoint);
+            let right = format!("call {endpoint} answered {name}");
+            // Nobody there, or cut off: what faults do. Part of a name is no other name.
+            let cut =
+                answer.contains(" failed ") || right.starts_with(&answer) || answer.ends_with(" answered ");
+            if answer != right && !cut {
+                say(&format!("CROSSED {answer}, expected {name}"));
+            }
+        }
+        if round % TRAFFIC_TOLD_EACH == 0 {
+            say(&format!("called {round} times"));
+        }
+    }
+    Ok(())
 }
 
 fn ask(line: &str) -> Result<String, Box<dyn Error>> {
