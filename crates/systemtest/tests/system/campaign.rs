@@ -17,6 +17,8 @@ use crate::project::{COMMAND_BOUND, Project, agent};
 const ROUNDS: u32 = 10;
 /// Longest time between the beginning of what a round does and its fault.
 const DELAY_MS_MAX: u64 = 900;
+/// Which part of it goes by between a program's own start and its fault, in a round about the start.
+const START_DELAY_PART: u32 = 3;
 /// Time for descriptors of work in progress to be closed.
 const SETTLE_BOUND: Duration = Duration::from_secs(15);
 /// Descriptors above the beginning that work in progress may hold at the quietest moment, as it never stops. The gateway
@@ -117,7 +119,7 @@ fn whatever_dies_at_whatever_moment_nothing_leaks_and_nobody_is_cross_wired() {
 
 #[test]
 fn restarts_of_an_agent_leave_not_one_descriptor_behind() {
-    let again = "deploy: { restart_policy: { condition: any, delay: 50ms } }";
+    let again = "deploy: { restart_policy: { condition: any, delay: 100ms } }";
     let quiet = agent(
         "quiet",
         &["wait"],
@@ -174,7 +176,8 @@ impl Campaign {
             Moment::Start => {
                 self.end_in_order();
                 let up = self.project.spawn(&["up", "-d", "--progress", "plain"]);
-                let hit = self.kill_after(victim, delay, random);
+                self.wait_for(victim);
+                let hit = self.kill_after(victim, delay / START_DELAY_PART, random);
                 let output = up.wait(2 * COMMAND_BOUND);
                 // Refused, failed, or not hit by it: two lines or five, never a panic.
                 assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
@@ -278,7 +281,7 @@ impl Campaign {
     }
 
     fn supervisor_runs(&self) -> bool {
-        self.project.processes().into_iter().any(|pid| is_program(pid, "box-supervisor"))
+        self.is_running("box-supervisor")
     }
 
     /// How many descriptors the long-lived programs hold, each at its quietest moment.
@@ -292,6 +295,24 @@ impl Campaign {
             std::thread::sleep(POLL);
         }
         least
+    }
+
+    /// Waits until the program runs, at most as long as a start may take.
+    fn wait_for(&self, victim: &'static str) {
+        let end = Instant::now() + FAULT_BOUND;
+        let runs = || match victim {
+            AGENT => !self.agent_processes().is_empty(),
+            // It is waited for where it is killed, as it lives for some milliseconds.
+            "casemate-launcher" => self.is_running("casemate-gateway"),
+            program => self.is_running(program),
+        };
+        while !runs() && Instant::now() < end {
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn is_running(&self, program: &str) -> bool {
+        self.project.processes().into_iter().any(|pid| is_program(pid, program))
     }
 
     fn kill_after(&self, victim: &'static str, delay: Duration, random: &mut Random) -> bool {
