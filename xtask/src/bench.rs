@@ -25,8 +25,9 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
         ["roots"] => roots(),
         ["images"] => images(),
         ["compartments", words @ ..] => bench_compartments::run(words),
+        ["abuse"] => abuse(),
         _ => {
-            Err("the measurements are `cargo xtask bench` with launch, compartments, verify, roots or images"
+            Err("the measurements are `cargo xtask bench` with launch, compartments, abuse, verify, roots or images"
                 .into())
         }
     }
@@ -60,6 +61,20 @@ fn roots() -> Result<(), String> {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private"]).arg(program("casemate-bench"));
     run_command(command.arg("roots").arg(tar), BOUND)
+}
+
+/// An agent beside others that take all they can get, with the programs of the tests.
+fn abuse() -> Result<(), String> {
+    setup::run()?;
+    let bin = dist::run()?;
+    run_command(
+        cargo(&["build", "--quiet", "--release", "--package", "casemate-systemtest"])
+            .args(["--bin", "systemtest-agent"]),
+        BOUND,
+    )?;
+    build(&[])?;
+    let mut command = Command::new(program("casemate-bench"));
+    run_command(command.arg("abuse").arg(bin).arg(program("systemtest-agent")), BOUND)
 }
 
 /// An image of some 300 MB: Python, the compiler's own files and the headers, three layers with gzip.

@@ -31,8 +31,8 @@ const TASKS: [(&str, &str); 10] = [
     (
         "bench",
         "`bench launch`: time to the first instruction of an agent; `compartments`: start, memory, cost and traffic, against \
-         peers; `verify`: evidence, against peers; `roots`: what two agents of one image leak and cost; `images`: import, \
-         against peers",
+         peers; `abuse`: an agent beside others that take all they can get; `verify`: evidence, against peers; `roots`: what \
+         two agents of one image leak and cost; `images`: import, against peers",
     ),
     ("docs", "write the tables of docs/compose.md from the tables that the programs read"),
     ("verdicts", "write docs/verdicts.md, and the table of differences in docs/verification.md"),

@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::{docker_compose, process};
 
 /// Package and why it is needed.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("erofs-utils", "mkfs.erofs builds the read-only root file systems of agents"),
+    ("e2fsprogs", "mke2fs makes the file systems of volumes that have a size"),
     ("busybox-static", "the small root file system of tests and measurements"),
     ("iproute2", "tests of the gateway make network namespaces"),
     ("bubblewrap", "the measure that `bench launch` compares with"),

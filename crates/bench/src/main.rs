@@ -3,6 +3,7 @@
 //! What it is: one interleaved run of the product and its peers on the same input, told as medians and ratios. What it
 //! is not: a test; no number here fails a build.
 
+mod abuse;
 mod compartments;
 mod images;
 mod launch;
@@ -20,13 +21,14 @@ fn main() -> ExitCode {
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["launch", launcher] => launch::run(std::path::Path::new(launcher)),
         ["compartments", programs, work, words @ ..] => compartments::run(programs, work, words),
+        ["abuse", bin, agent] => abuse::run(std::path::Path::new(bin), std::path::Path::new(agent)),
         ["verify"] => verify::run().map_err(|error| error as _),
         ["repeat", case, count] => verify::repeat(case, count).map_err(|error| error as _),
         ["images", layout] => images::run(std::path::Path::new(layout)),
         ["images-import", tar, store] => images::import(tar, store),
         ["roots", tar] => roots::run(std::path::Path::new(tar)),
         ["roots-send", channel, root, seed, begin] => roots::send(channel, root, seed, begin),
-        _ => Err("usage: casemate-bench launch LAUNCHER, compartments PROGRAMS WORK [--rounds N] [PART...], roots TAR, images LAYOUT, or verify".into()),
+        _ => Err("usage: casemate-bench launch LAUNCHER, compartments PROGRAMS WORK [--rounds N] [PART...], abuse PROGRAMS AGENT, roots TAR, images LAYOUT, or verify".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

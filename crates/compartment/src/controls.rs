@@ -46,6 +46,7 @@ pub(crate) fn controls(
     seen: &Observed,
     root_alone: bool,
     group: GroupSeen,
+    cores: ControlStatus,
     not_applied: &[String],
 ) -> BTreeMap<Control, ControlStatus> {
     Control::ALL
@@ -59,6 +60,7 @@ pub(crate) fn controls(
                 Control::Seccomp => seen.filtered,
                 Control::CgroupLimits => group.limits,
                 Control::CgroupCpu => group.cpu,
+                Control::Cores => return (control, cores),
                 Control::Landlock | Control::Keyring | Control::AgentSocket => true,
             } && !not_applied.iter().any(|name| name == control.name());
             (control, if in_force { ControlStatus::Enforced } else { ControlStatus::NotEnforced })
@@ -66,7 +68,7 @@ pub(crate) fn controls(
         .collect()
 }
 
-/// Refuses the first control that is not in force and may not be missing.
+/// Refuses the first control that is not in force and may not be missing. What depends on the machine alone may be.
 ///
 /// # Errors
 /// The refusal `control.<name>`.
@@ -74,10 +76,10 @@ pub fn require(
     controls: &BTreeMap<Control, ControlStatus>,
     weaker: &BTreeSet<Control>,
 ) -> Result<(), Refusal> {
-    match controls
-        .iter()
-        .find(|(control, status)| **status != ControlStatus::Enforced && !weaker.contains(control))
-    {
+    let missing = |(control, status): &(&Control, &ControlStatus)| {
+        **status != ControlStatus::Enforced && !weaker.contains(control) && !control.depends_on_machine()
+    };
+    match controls.iter().find(missing) {
         None => Ok(()),
         Some((control, _)) => {
             let rule = format!("control.{}", control.name());
@@ -100,7 +102,8 @@ mod tests {
             filtered: true,
         };
         let group = GroupSeen { limits: true, cpu: true };
-        assert!(controls(&all, true, group, &[]).values().all(|status| *status == ControlStatus::Enforced));
+        let apart = ControlStatus::Enforced;
+        assert!(controls(&all, true, group, apart, &[]).values().all(|status| *status == apart));
         let cases = [
             (Control::UserNamespace, Observed { ids_mapped: false, ..all.clone() }, group, vec![]),
             (Control::Namespaces, Observed { namespaces_own: false, ..all.clone() }, group, vec![]),
@@ -111,11 +114,17 @@ mod tests {
             (Control::CgroupCpu, all.clone(), GroupSeen { cpu: false, ..group }, vec![]),
             (Control::Landlock, all.clone(), group, vec!["landlock".to_owned()]),
             (Control::Keyring, all.clone(), group, vec!["keyring".to_owned()]),
-            (Control::AgentSocket, all, group, vec!["agent-socket".to_owned()]),
+            (Control::AgentSocket, all.clone(), group, vec!["agent-socket".to_owned()]),
         ];
-        assert_eq!(cases.len(), Control::ALL.len());
+        // And cores, which stop no start.
+        assert_eq!(cases.len() + 1, Control::ALL.len());
+        for found in [ControlStatus::NotEnforced, ControlStatus::EnforcedWithGaps, ControlStatus::Unknown] {
+            let status = controls(&all, true, group, found, &[]);
+            assert_eq!(status.get(&Control::Cores), Some(&found));
+            assert_eq!(require(&status, &BTreeSet::new()), Ok(()));
+        }
         for (control, seen, group, not_applied) in cases {
-            let status = controls(&seen, control != Control::PrivateRoot, group, &not_applied);
+            let status = controls(&seen, control != Control::PrivateRoot, group, apart, &not_applied);
             assert_eq!(status.get(&control), Some(&ControlStatus::NotEnforced), "{control:?}");
             assert_eq!(
                 status.values().filter(|s| **s == ControlStatus::NotEnforced).count(),

@@ -6,6 +6,7 @@
 //! Who trusts it: the warden, and through it everyone who reads the status of controls in evidence.
 
 mod controls;
+mod cores;
 mod native;
 mod plan;
 
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::process::Child;
 
 use casemate_composition::lock::{self, AgentName};
+use casemate_protocol::Refusal;
 use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_sys::cgroup::{CgroupError, Group};
 use casemate_sys::netns;
@@ -25,6 +27,7 @@ use casemate_sys::spec::Spec;
 use rustix::io::Errno;
 
 pub use controls::require;
+pub use cores::Cores;
 pub use plan::{Plan, uid_base};
 
 /// What builds compartments, runs commands in them and looks at them from outside.
@@ -158,6 +161,9 @@ pub enum CompartmentError {
     /// The control group could not be made.
     #[error(transparent)]
     Group(#[from] CgroupError),
+    /// A rule refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// A folder outside that belongs to it could not be used.
     #[error("{}: {source}", path.display())]
     File {

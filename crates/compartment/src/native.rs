@@ -23,8 +23,9 @@ pub(crate) struct Native;
 
 impl Backend for Native {
     fn start(&self, plan: &Plan<'_>, root: Root<'_>, output: Output) -> Result<Starting, CompartmentError> {
-        let group = Group::create(plan.box_name, plan.name.as_str(), plan::group_limits(plan.agent))?;
-        let begun = begin(plan, root, output, &group);
+        let mut group = Group::create(plan.box_name, plan.name.as_str(), plan::group_limits(plan.agent))?;
+        let confined = plan.cores.confine(plan.name, &mut group).map_err(CompartmentError::from);
+        let begun = confined.and_then(|()| begin(plan, root, output, &group));
         let (starting, spec) = match begun {
             Ok(begun) => begun,
             Err(error) => {
@@ -65,7 +66,8 @@ impl Backend for Native {
         let group = GroupSeen::look(&compartment.group, plan::group_limits(plan.agent), pid);
         let root_seen = (compartment.spec.root_number, seen.root.as_ref());
         let alone = is_root_alone(plan.lock, plan.name, root_seen, others);
-        controls::controls(&seen, alone, group, &compartment.not_applied)
+        let cores = plan.cores.status(plan.name, &compartment.group, pid);
+        controls::controls(&seen, alone, group, cores, &compartment.not_applied)
     }
 }
 
@@ -75,7 +77,7 @@ fn begin(
     output: Output,
     group: &Group,
 ) -> Result<(spawn::Starting, Spec), CompartmentError> {
-    let mut spec = plan::spec(plan, group)?;
+    let mut spec = plan::spec(plan, group);
     let object;
     (object, spec.root_number) = match root {
         Root::Image(image, number) => (RootObject::Image(image), number),

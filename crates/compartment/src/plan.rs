@@ -1,8 +1,7 @@
 //! From a lock entry to the launcher's specification.
 
-use std::collections::BTreeSet;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use casemate_composition::lock::{Agent, AgentName, Lock, Mount, Ulimit, UlimitValues};
 use casemate_composition::network::{self, Alias};
@@ -11,7 +10,7 @@ use casemate_protocol::agent_token::Control;
 use casemate_sys::cgroup::{Group, GroupLimits};
 use casemate_sys::spec::{Config, Rlimit, Spec, Tmpfs, Volume};
 
-use crate::CompartmentError;
+use crate::Cores;
 
 /// First outer id of the first agent; each agent has 65536 of its own.
 const UID_FIRST: u32 = 0x4000_0000;
@@ -38,6 +37,10 @@ pub struct Plan<'a> {
     pub project_dir: &'a Path,
     /// The launcher's program.
     pub launcher: &'a Path,
+    /// Where agents run.
+    pub cores: &'a Cores,
+    /// The folders of the agent's volumes; ids on disk are inner ids.
+    pub volumes: &'a BTreeMap<AgentName, PathBuf>,
     /// Compiled system call filter.
     pub seccomp: &'a [u8],
     /// Controls that may be missing.
@@ -47,7 +50,7 @@ pub struct Plan<'a> {
 }
 
 /// The launcher's specification of one compartment.
-pub(crate) fn spec(plan: &Plan<'_>, group: &Group) -> Result<Spec, CompartmentError> {
+pub(crate) fn spec(plan: &Plan<'_>, group: &Group) -> Spec {
     let Plan { lock, name, agent, project_dir, .. } = *plan;
     let aliases = network::aliases(lock, name);
     let mut spec = Spec {
@@ -83,7 +86,8 @@ pub(crate) fn spec(plan: &Plan<'_>, group: &Group) -> Result<Spec, CompartmentEr
                 if !read_only {
                     writable.push(target.clone());
                 }
-                let source = volume_directory(project_dir, name, agent)?;
+                let source = plan.volumes.get(name).map(|folder| folder.display().to_string());
+                let source = source.unwrap_or_default();
                 spec.volumes.push(Volume { source, target: target.clone(), read_only: u8::from(*read_only) });
             }
             Mount::Config { target, content, uid, gid, mode } => spec.configs.push(Config {
@@ -96,7 +100,7 @@ pub(crate) fn spec(plan: &Plan<'_>, group: &Group) -> Result<Spec, CompartmentEr
         }
     }
     spec.landlock = landlock_lines(&writable);
-    Ok(spec)
+    spec
 }
 
 /// A process limit with Linux's number for it.
@@ -133,25 +137,6 @@ fn hosts(agent: &Agent, aliases: &[Alias]) -> String {
         text.push_str(&format!("{} {}\n", alias.address, alias.name));
     }
     text
-}
-
-/// The folder of a named volume. It is made for the first agent that mounts it; ids on disk are inner ids.
-fn volume_directory(project_dir: &Path, name: &AgentName, agent: &Agent) -> Result<String, CompartmentError> {
-    let parent = project_dir.join("volumes");
-    let directory = parent.join(name.as_str());
-    let mut builder = std::fs::DirBuilder::new();
-    builder.mode(0o700).recursive(true).create(&parent).map_err(file(&parent))?;
-    if !directory.exists() {
-        std::fs::create_dir(&directory).map_err(file(&directory))?;
-        std::os::unix::fs::chown(&directory, Some(agent.user.uid), Some(agent.user.gid))
-            .map_err(file(&directory))?;
-    }
-    Ok(directory.display().to_string())
-}
-
-fn file(path: &Path) -> impl FnOnce(std::io::Error) -> CompartmentError {
-    let path = path.to_owned();
-    move |source| CompartmentError::File { path, source }
 }
 
 fn landlock_lines(writable: &[String]) -> Vec<String> {

@@ -38,7 +38,7 @@ pub struct Compose {
     pub(crate) project: AgentName,
     pub(crate) services: BTreeMap<AgentName, Service>,
     /// Key at the top level, and the volume's name.
-    pub(crate) volumes: BTreeMap<AgentName, AgentName>,
+    pub(crate) volumes: BTreeMap<AgentName, top::WrittenVolume>,
     /// Key at the top level, and the content; none where it already has its problem.
     pub(crate) configs: BTreeMap<String, Option<String>>,
     /// Key at the top level, and the name at the broker.

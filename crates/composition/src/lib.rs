@@ -5,6 +5,7 @@
 //! Who trusts it: the warden measures with it, the verifier recomputes with it.
 
 pub mod compose;
+pub mod cores;
 pub mod explain;
 pub mod host;
 mod interpolate;

@@ -72,7 +72,15 @@ pub struct Lock {
     /// The agents by name.
     pub agents: BTreeMap<AgentName, Agent>,
     /// Named volumes. Measured in the global leaf.
-    pub volumes: BTreeSet<AgentName>,
+    pub volumes: BTreeMap<AgentName, Volume>,
+}
+
+/// A named volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// Bytes that are set aside for it, and that it cannot exceed; none means that only the disk below it ends.
+    pub size_bytes: Option<u64>,
 }
 
 /// One agent, resolved. Every field changes behaviour, and every field is measured.
@@ -215,6 +223,8 @@ pub struct Limits {
     pub cpu_milli: Option<u32>,
     /// Weight against other agents where cores are short, 2 to 262144.
     pub cpu_shares: u32,
+    /// Processors on which the agent may run; none means that the warden chooses by trust groups.
+    pub cpuset: Option<BTreeSet<u16>>,
     /// Size of `/dev/shm`.
     pub shm_bytes: u64,
     /// How readily the agent is ended when the box runs out of memory, 0 to 1000.
@@ -417,7 +427,7 @@ pub const AGENTS_MAX: usize = 1000;
 struct Global<'a> {
     version: u32,
     project: &'a AgentName,
-    volumes: &'a BTreeSet<AgentName>,
+    volumes: &'a BTreeMap<AgentName, Volume>,
 }
 
 impl Lock {

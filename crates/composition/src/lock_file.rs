@@ -5,12 +5,12 @@
 //! nobody is shown a digest that is another. What it is not: what is measured. That is the RFC 8785 form of each part;
 //! see `docs/measurement.md`. Who trusts it: nobody who has not read it with [`Lock::from_json`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use casemate_canon::{CanonicalError, Sha384, value_to_readable_json};
 use serde::{Deserialize, Serialize};
 
-use crate::lock::{AGENTS_MAX, Agent, AgentName, LOCK_BYTES_MAX, LOCK_VERSION, Lock};
+use crate::lock::{AGENTS_MAX, Agent, AgentName, LOCK_BYTES_MAX, LOCK_VERSION, Lock, Volume};
 use crate::problem::printable;
 
 /// What the file says of itself.
@@ -103,7 +103,7 @@ struct File {
     version: u32,
     project: AgentName,
     agents: BTreeMap<AgentName, Agent>,
-    volumes: BTreeSet<AgentName>,
+    volumes: BTreeMap<AgentName, Volume>,
 }
 
 /// A lock and its head, to be written.

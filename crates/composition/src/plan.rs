@@ -154,7 +154,7 @@ impl LimitChange {
     }
 }
 
-/// What a composition takes. Volumes are not in it: they have no limit.
+/// What a composition takes. Volumes without a size are not in its sums: they have no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cost {
     /// Most memory that each agent can take, its tmpfs included.
@@ -166,6 +166,8 @@ pub struct Cost {
     pub unshared_pages_bytes: u64,
     /// Each root file system, once on disk whoever uses it.
     pub images: BTreeMap<String, ImageCost>,
+    /// Size of each volume that is mounted, set aside on disk; none means no limit.
+    pub volumes: BTreeMap<AgentName, Option<u64>>,
 }
 
 /// What one root file system takes.
@@ -325,6 +327,12 @@ impl Cost {
             memory_bytes,
             unshared_pages_bytes: UNSHARED_PAGES_BYTES.saturating_mul(count),
             images,
+            volumes: lock
+                .agents
+                .values()
+                .flat_map(volumes)
+                .map(|(name, _)| (name.clone(), lock.volumes.get(name).and_then(|volume| volume.size_bytes)))
+                .collect(),
         }
     }
 }

@@ -61,7 +61,8 @@ impl Compose {
                 agents.insert(name.clone(), agent);
             }
         }
-        let volumes: BTreeSet<AgentName> = self.volumes.values().cloned().collect();
+        let volumes =
+            self.volumes.values().map(|volume| (volume.name.clone(), volume.lock_entry())).collect();
         let lock = Lock { version: LOCK_VERSION, project: self.project.clone(), agents, volumes };
         let bytes = lock.to_json().map_or(usize::MAX, |json| json.len());
         if bytes > LOCK_BYTES_MAX {
@@ -157,7 +158,7 @@ impl Compose {
     fn mounts(&self, service: &Service) -> Vec<Mount> {
         let volume = |mount: &At<Mount>| match &mount.value {
             Mount::Volume { name, target, read_only } => Mount::Volume {
-                name: self.volumes.get(name).unwrap_or(name).clone(),
+                name: self.volumes.get(name).map_or(name, |volume| &volume.name).clone(),
                 target: target.clone(),
                 read_only: *read_only,
             },
@@ -277,6 +278,7 @@ fn limits(service: &Service) -> Limits {
         pids: written.pids.as_ref().map_or(PIDS_DEFAULT, |at| at.value),
         cpu_milli: written.cpu_milli.as_ref().map(|at| at.value),
         cpu_shares: written.cpu_shares.as_ref().map_or(CPU_SHARES_DEFAULT, |at| at.value),
+        cpuset: written.cpuset.as_ref().map(|at| at.value.clone()),
         shm_bytes: written.shm_bytes.as_ref().map_or(SHM_BYTES_DEFAULT, |at| at.value),
         oom_score_adj: written.oom_score_adj.as_ref().map_or(0, |at| at.value),
         ulimits,

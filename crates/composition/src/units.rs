@@ -2,6 +2,11 @@
 //!
 //! No floating point: a quantity that is not a whole number of its smallest unit is refused, never rounded.
 
+use std::collections::BTreeSet;
+
+/// Numbers of processors are below this.
+const PROCESSORS_MAX: u16 = 4096;
+
 /// `512m` and the like in bytes; binary multiples, as Compose reads them.
 pub(crate) fn bytes(text: &str) -> Option<u64> {
     let lower = text.trim().to_ascii_lowercase();
@@ -64,6 +69,20 @@ pub(crate) fn mode(text: &str, plain: bool) -> Option<u32> {
 pub(crate) fn natural(text: &str) -> Option<u64> {
     let plain = (1..=10).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     (plain && (text == "0" || !text.starts_with('0'))).then(|| text.parse().ok()).flatten()
+}
+
+/// `0-2,5` and the like: numbers of processors below 4096, in any order, each once.
+pub(crate) fn processors(text: &str) -> Option<BTreeSet<u16>> {
+    let mut all = BTreeSet::new();
+    let number = |text: &str| u16::try_from(natural(text)?).ok().filter(|number| *number < PROCESSORS_MAX);
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last || (first..=last).any(|processor| !all.insert(processor)) {
+            return None;
+        }
+    }
+    Some(all)
 }
 
 /// A TCP port: 1 to 65535.

@@ -31,7 +31,7 @@ const MAPPINGS: [(&str, &str); 51] = [
     ("networks.NAME.ipam", "driver config options"),
     ("networks.NAME.ipam.config[]", "subnet ip_range gateway aux_addresses"),
     ("networks.NAME.external", "name"),
-    ("volumes.NAME", "name driver driver_opts external labels"),
+    ("volumes.NAME", "name driver driver_opts external labels x-casemate"),
     ("volumes.NAME.external", "name"),
     ("configs.NAME", "name content environment file external labels template_driver"),
     ("configs.NAME.external", "name"),
@@ -98,7 +98,9 @@ const MAPPINGS: [(&str, &str); 51] = [
     ("services.NAME.volumes[].tmpfs", "size mode"),
 ];
 /// Mappings of ours, and those that the schema leaves open: `volume` of a mount has one key twice in this list.
-const OPEN: [(&str, &str); 5] = [
+const OPEN: [(&str, &str); 7] = [
+    ("volumes.NAME.driver_opts", "size type device o"),
+    ("volumes.NAME.x-casemate", "size"),
     ("services.NAME.volumes[].volume", "labels nocopy subpath"),
     ("services.NAME.x-casemate", "talks-to egress backend trust share partition secrets"),
     ("services.NAME.x-casemate.talks-to[]", "to connections rate bytes"),

@@ -116,7 +116,7 @@ fn refuses_what_is_no_lock_each_for_its_reason() {
     for (from, to, why) in [
         ("\"about\"", "\"abouts\"", "unknown field `abouts`"),
         ("\"note\"", "\"notes\"", "unknown field `notes`"),
-        ("\"volumes\": [", "\"volume\": [", "unknown field `volume`"),
+        ("\"volumes\": {", "\"volume\": {", "unknown field `volume`"),
         ("\"stop\": {", "\"stops\": {", "unknown field `stops`"),
         ("\"backend\": \"native\"", "\"backend\": \"other\"", "unknown variant `other`"),
         ("\"composition\": \"sha384:", "\"composition\": \"sha256:", "digest is not `sha384:`"),

@@ -29,7 +29,7 @@ services:
   quiet:
     image: i:2
     command: [\"rest\"]
-volumes: { notes: {}, data: {} }
+volumes: { notes: {}, data: { x-casemate: { size: 32m } } }
 secrets: { token: { external: true }, key: { external: true } }
 ";
 
@@ -111,7 +111,8 @@ fn nothing_changes_where_nothing_differs() {
          memory about 15 MiB of it because agents share no pages, while all are idle (measured: docs/performance.md)\n\
          disk of unknown size for the root file system <E> of quiet\n\
          disk 50 MiB for the root file system <F> of asker, keeper\n\
-         disk besides for volumes, which have no limit\n"
+         disk 32 MiB for the volume data\n\
+         disk without limit for the volume notes: x-casemate: { size: 10g } there would set one\n"
     );
 }
 
@@ -135,7 +136,7 @@ fn each_change_is_told_with_its_agent() {
     assert_eq!(
         without_digests(&plan.to_string()),
         "composition <A> -> <B>\n  \
-           changed  volumes from [\"data\",\"notes\"] to [\"data\"]\n\
+           removed  volumes.notes {\"size_bytes\":null}\n\
          agent asker changes: measurement <C> -> <D>\n  \
            changed  command from [\"ask\"] to [\"ask\",\"again\"]\n  \
            changed  edges from [{\"port\":80,\"to\":\"keeper\"}] to [{\"port\":81,\"to\":\"keeper\"}]\n  \
@@ -170,7 +171,7 @@ fn each_change_is_told_with_its_agent() {
          memory about 15 MiB of it because agents share no pages, while all are idle (measured: docs/performance.md)\n\
          disk of unknown size for the root file system <I> of loud\n\
          disk 50 MiB for the root file system <J> of asker, keeper\n\
-         disk besides for volumes, which have no limit\n"
+         disk 32 MiB for the volume data\n"
     );
 }
 

@@ -76,6 +76,9 @@ pub enum Control {
     CgroupLimits,
     /// CPU time as the composition asks: limited, or not where it asks for no limit.
     CgroupCpu,
+    /// No core in common with an agent of another trust group. In force with gaps where the agent is kept to cores that
+    /// it has in common with others, not in force where it runs on all cores.
+    Cores,
     /// Session keyring of its own.
     Keyring,
     /// The agent socket takes bytes and no descriptors, so that nothing an agent hands over can hold up the warden.
@@ -84,7 +87,7 @@ pub enum Control {
 
 impl Control {
     /// All controls, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::UserNamespace,
         Self::Namespaces,
         Self::PrivateRoot,
@@ -93,6 +96,7 @@ impl Control {
         Self::Landlock,
         Self::CgroupLimits,
         Self::CgroupCpu,
+        Self::Cores,
         Self::Keyring,
         Self::AgentSocket,
     ];
@@ -109,6 +113,7 @@ impl Control {
             Self::Landlock => "landlock",
             Self::CgroupLimits => "cgroup-limits",
             Self::CgroupCpu => "cgroup-cpu",
+            Self::Cores => "cores",
             Self::Keyring => "keyring",
             Self::AgentSocket => "agent-socket",
         }
@@ -120,12 +125,24 @@ impl Control {
         !matches!(self, Self::UserNamespace | Self::Namespaces | Self::PrivateRoot | Self::NoPrivileges)
     }
 
+    /// Whether it depends on how large the machine is, and stops no start: evidence shows how it stands, and policies
+    /// that are written without further words let it be weaker.
+    #[must_use]
+    pub const fn depends_on_machine(self) -> bool {
+        matches!(self, Self::Cores)
+    }
+
     /// What to do where the control called `name` cannot be applied.
     #[must_use]
     pub fn remedy(name: &str) -> String {
         match Self::from_name(name) {
             Some(Self::PrivateRoot) => {
                 "use Linux 6.16 or later with EROFS, and keep the image store on ext4 or XFS; nothing else will do".into()
+            }
+            Some(Self::Cores) => {
+                "name processors of this box, or leave `cpuset` out; where the kernel has no cpuset controller, accept the \
+                 gap with `casemate up --allow-weaker cores`"
+                    .into()
             }
             Some(control) if !control.may_be_missing() => {
                 "use Linux 6.16 or later; there is no compartment without it".into()

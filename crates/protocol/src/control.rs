@@ -175,6 +175,8 @@ pub struct AgentStatus {
     pub secrets: Vec<String>,
     /// Agents that use one mount of the root with it (`share`): each can tell what the others read of it.
     pub shares_root_with: Vec<AgentName>,
+    /// Agents of other trust groups that run on a core of this one: each can tell by time how busy the others are.
+    pub shares_cores_with: Vec<AgentName>,
     /// Whether anything ran in it that the composition does not name.
     pub tainted: bool,
     /// Edges of it that were opened or closed while the box runs: `+ host:443`, `- other:80`.

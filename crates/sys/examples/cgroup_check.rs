@@ -38,6 +38,17 @@ fn check() {
     assert!(!group.limits_in_force(GroupLimits { memory_bytes: 1 << 20, ..limits }));
     assert!(!group.limits_in_force(GroupLimits { pids: 6, ..limits }));
     assert!(!group.cpu_as_asked(GroupLimits { cpu_milli: None, ..limits }));
+    let mut placed = Group::create(&name, "c", limits).unwrap();
+    let processors = [0].into();
+    placed.set_processors(&processors).unwrap();
+    assert!(placed.processors_in_force(&processors) && !placed.processors_in_force(&[0, 1].into()));
+    for file in placed.join_files() {
+        fs::write(file, "0").unwrap();
+    }
+    assert_eq!(casemate_sys::cores::allowed("self"), Some(processors));
+    leave();
+    placed.remove().unwrap();
+    println!("processors: held");
     let free = Group::create(&name, "b", GroupLimits { cpu_milli: None, ..limits }).unwrap();
     assert!(free.cpu_as_asked(GroupLimits { cpu_milli: None, ..limits }));
     let own = std::process::id().cast_signed();
@@ -71,7 +82,14 @@ fn check() {
 
 /// Back to the root groups.
 fn leave() {
-    for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/cpu"] {
+    // Version 2 first; of version 1 each hierarchy.
+    for root in [
+        "/sys/fs/cgroup",
+        "/sys/fs/cgroup/memory",
+        "/sys/fs/cgroup/pids",
+        "/sys/fs/cgroup/cpu",
+        "/sys/fs/cgroup/cpuset",
+    ] {
         let file = Path::new(root).join("cgroup.procs");
         if file.exists() {
             fs::write(file, "0").unwrap();

@@ -3,6 +3,9 @@
 //! A compartment's group is `casemate/<box>/<agent>` below the mount of each controller, where the name of the box
 //! follows from its project folder ([`box_name`]): two boxes of one project name do not meet.
 
+mod cpuset;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +15,8 @@ use std::time::{Duration, Instant};
 const MOUNT: &str = "/sys/fs/cgroup";
 /// Controllers that limits need.
 const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
+/// Controllers that are used where there are such.
+const MORE_CONTROLLERS: [&str; 1] = ["cpuset"];
 /// Largest page of the machine: version 1 rounds sizes down to whole pages.
 const PAGE_BYTES_MAX: u64 = 64 << 10;
 /// How long an ended group may take to become empty.
@@ -94,7 +99,11 @@ impl Group {
         let root = Path::new(MOUNT);
         match layout()? {
             Layout::Unified => {
-                let enable = CONTROLLERS.map(|c| format!("+{c}")).join(" ");
+                let known = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+                let more = MORE_CONTROLLERS.into_iter().filter(|c| known.split_whitespace().any(|k| k == *c));
+                let enable: Vec<String> =
+                    CONTROLLERS.into_iter().chain(more).map(|c| format!("+{c}")).collect();
+                let enable = enable.join(" ");
                 let mut parent = root.to_path_buf();
                 for part in &relative {
                     write(&parent.join("cgroup.subtree_control"), &enable)?;
@@ -160,6 +169,22 @@ impl Group {
         }
     }
 
+    /// Confines the group to these processors: before anything joins it.
+    ///
+    /// # Errors
+    /// [`CgroupError`].
+    pub fn set_processors(&mut self, processors: &BTreeSet<u16>) -> Result<(), CgroupError> {
+        cpuset::set(&mut self.directories, processors)
+    }
+
+    /// Whether the kernel shows these processors for the group, and no other.
+    #[must_use]
+    pub fn processors_in_force(&self, processors: &BTreeSet<u16>) -> bool {
+        self.value(["cpuset.cpus.effective", "cpuset.effective_cpus"])
+            .and_then(|text| crate::cores::parse_list(&text))
+            .is_some_and(|found| found == *processors)
+    }
+
     /// The files into which a process with one thread writes `0` to join. Version 1 has `tasks`, which moves one
     /// thread and so spares the kernel the wait for all others (milliseconds) that `cgroup.procs` costs.
     #[must_use]
@@ -172,7 +197,8 @@ impl Group {
         self.directories.iter().map(file).collect()
     }
 
-    /// Whether the kernel shows memory and process limits no larger than these.
+    /// Whether the kernel shows memory and process limits no larger than these, and lets nothing be swapped: a kernel
+    /// that does not count swapped memory (`swapaccount=0`) must have no swap.
     #[must_use]
     pub fn limits_in_force(&self, limits: GroupLimits) -> bool {
         let at_most = |files: [&str; 2], most: u64| {
@@ -180,11 +206,18 @@ impl Group {
         };
         at_most(["memory.max", "memory.limit_in_bytes"], limits.memory_bytes)
             && at_most(["pids.max", "pids.max"], limits.pids.into())
+            && (at_most(["memory.swap.max", "memory.memsw.limit_in_bytes"], self.memory_with_swap(limits))
+                || !swaps())
             && limits.memory_reserved_bytes.is_none_or(|bytes| {
                 self.value(["memory.low", "memory.soft_limit_in_bytes"])
                     .and_then(|text| text.parse::<u64>().ok())
                     .is_some_and(|found| found <= bytes && found.saturating_add(PAGE_BYTES_MAX) > bytes)
             })
+    }
+
+    /// Version 2 counts what is swapped by itself, version 1 together with memory.
+    fn memory_with_swap(&self, limits: GroupLimits) -> u64 {
+        if self.value(["memory.swap.max"; 2]).is_some() { 0 } else { limits.memory_bytes }
     }
 
     /// Whether the kernel shows the CPU time that was asked for: this limit, or none, and this weight.
@@ -238,7 +271,9 @@ pub fn remove_box(box_name: &str) -> Result<(), CgroupError> {
     let relative = Path::new("casemate").join(box_name);
     let tops: Vec<PathBuf> = match layout() {
         Ok(Layout::Unified) => vec![Path::new(MOUNT).to_path_buf()],
-        Ok(Layout::Separate) => CONTROLLERS.iter().map(|c| Path::new(MOUNT).join(c)).collect(),
+        Ok(Layout::Separate) => {
+            CONTROLLERS.iter().chain(&MORE_CONTROLLERS).map(|c| Path::new(MOUNT).join(c)).collect()
+        }
         // Without controllers there never was a group.
         Err(_) => return Ok(()),
     };
@@ -272,6 +307,11 @@ fn protect_parents(group: &Path) -> Result<(), CgroupError> {
         parent = directory.parent();
     }
     Ok(())
+}
+
+/// Whether the machine swaps: `/proc/swaps` has a line below its title. Where it cannot be read, it may.
+fn swaps() -> bool {
+    fs::read_to_string("/proc/swaps").map_or(true, |text| text.lines().count() > 1)
 }
 
 fn layout() -> Result<Layout, CgroupError> {

@@ -7,8 +7,10 @@
 
 pub mod cgroup;
 pub mod compartment;
+pub mod cores;
 pub mod descriptors;
 pub mod landlock_rules;
+pub mod loop_device;
 pub mod netns;
 pub mod observe;
 pub mod preflight;

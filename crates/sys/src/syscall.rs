@@ -481,6 +481,86 @@ pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     .map(drop)
 }
 
+/// `struct loop_info64` (include/uapi/linux/loop.h).
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct LoopInfo {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+/// `struct loop_config` (include/uapi/linux/loop.h).
+#[repr(C)]
+pub(crate) struct LoopConfig {
+    fd: u32,
+    block_bytes: u32,
+    info: LoopInfo,
+    reserved: [u64; 8],
+}
+
+const EMPTY_LOOP_INFO: LoopInfo = LoopInfo {
+    device: 0,
+    inode: 0,
+    rdevice: 0,
+    offset: 0,
+    size_limit: 0,
+    number: 0,
+    encrypt_type: 0,
+    encrypt_key_size: 0,
+    flags: 0,
+    file_name: [0; 64],
+    crypt_name: [0; 64],
+    encrypt_key: [0; 32],
+    init: [0; 2],
+};
+
+impl LoopConfig {
+    /// The whole file, past its cache where that is possible; the device frees itself.
+    pub(crate) const fn new(fd: i32, block_bytes: u32) -> Self {
+        const LO_FLAGS_AUTOCLEAR: u32 = 4;
+        const LO_FLAGS_DIRECT_IO: u32 = 16;
+        let info = LoopInfo { flags: LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO, ..EMPTY_LOOP_INFO };
+        Self { fd: fd.cast_unsigned(), block_bytes, info, reserved: [0; 8] }
+    }
+}
+
+/// Number of a free loop device (LOOP_CTL_GET_FREE).
+pub(crate) fn loop_free(control: &OwnedFd) -> Result<i64, Errno> {
+    const LOOP_CTL_GET_FREE: u64 = 0x4c82;
+    // SAFETY: the request takes no argument.
+    result(i64::from(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) }))
+}
+
+/// Attaches the file of `config` to `device` (LOOP_CONFIGURE).
+pub(crate) fn loop_configure(device: &OwnedFd, config: &LoopConfig) -> Result<(), Errno> {
+    const LOOP_CONFIGURE: u64 = 0x4c0a;
+    // SAFETY: the request reads one loop_config, whose layout this is and which outlives the call.
+    result(i64::from(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, std::ptr::from_ref(config)) }))
+        .map(drop)
+}
+
+/// Device and inode number of the file that is attached to `device` (LOOP_GET_STATUS64); `ENXIO` where none is.
+pub(crate) fn loop_status(device: &OwnedFd) -> Result<(u64, u64), Errno> {
+    const LOOP_GET_STATUS64: u64 = 0x4c05;
+    let mut info = EMPTY_LOOP_INFO;
+    // SAFETY: the request writes one loop_info64, whose layout this is and which outlives the call.
+    result(i64::from(unsafe {
+        libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64, std::ptr::from_mut(&mut info))
+    }))?;
+    Ok((info.device, info.inode))
+}
+
 /// Marks all descriptors from `first` on as closed on exec.
 pub(crate) fn close_on_exec_from(first: i32) -> Result<(), Errno> {
     const CLOSE_RANGE_CLOEXEC: u32 = 4;

@@ -11,6 +11,7 @@ use casemate_composition::lock::{Agent, AgentName, Condition, Restart, RestartCo
 use casemate_composition::network;
 use casemate_jose::RecipientKey;
 use casemate_protocol::Nonce;
+use casemate_protocol::agent_token::Control;
 use casemate_protocol::control::{AgentStatus, Phase, StepState};
 use casemate_protocol::event::Event;
 use casemate_protocol::gateway::{Target, ToGateway};
@@ -296,12 +297,15 @@ async fn build(
     instance: u32,
     root: &Root,
 ) -> Result<(Running, Gate, OwnedFd), WardenError> {
+    let volumes = world.volumes.ready(&world.lock, agent).await?;
     let plan = Plan {
         lock: &world.lock,
         name,
         agent,
         project_dir: &world.project_dir,
         launcher: &world.launcher,
+        cores: &world.cores,
+        volumes: &volumes,
         seccomp: &world.seccomp,
         weaker: &world.weaker,
         box_name: &world.box_name,
@@ -316,6 +320,7 @@ async fn build(
     let Standing { compartment, agent_socket, sockets, gate } = standing;
     hand_over_sockets(world, name, sockets).await?;
     let controls = backend.controls(&plan, &compartment, &world.other_roots(name));
+    world.cores.require(name, controls.get(&Control::Cores).copied())?;
     crate::secrets::require_memory(&compartment.secrets)?;
     let key = RecipientKey::generate().map_err(|e| WardenError::ours(&e))?;
     let subject = Subject { agent: name.clone(), instance, controls, tainted: false, key: key.jwk() };
@@ -426,6 +431,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 fn explain(error: CompartmentError) -> WardenError {
     match error {
         CompartmentError::Group(error) => WardenError::control("cgroup-limits", error),
+        CompartmentError::Refused(refusal) => WardenError::Refused(refusal),
         CompartmentError::File { path, source } => WardenError::File { path, source },
         CompartmentError::Launch(error) => explain_launch(error),
         other => WardenError::ours(&other),

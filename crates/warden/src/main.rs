@@ -17,9 +17,11 @@ mod gateway;
 mod health;
 mod log;
 mod output;
+mod pace;
 mod progress;
 mod roots;
 mod secrets;
+mod volumes;
 mod world;
 
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use casemate_attester::{Provider, RuntimeRegister, Tsm};
 use casemate_canon::Sha384;
+use casemate_compartment::Cores;
 use casemate_composition::lock::{Agent, AgentName, Lock};
 use casemate_composition::rules::{self, SECCOMP_RULES};
 use casemate_protocol::Refusal;
@@ -32,6 +33,7 @@ use crate::gateway::Gateway;
 use crate::log::EventLog;
 use crate::progress::Journal;
 use crate::roots::Roots;
+use crate::volumes::Volumes;
 
 /// Everything in the box. One thread owns it.
 pub(crate) struct World {
@@ -43,6 +45,8 @@ pub(crate) struct World {
     pub(crate) tee: &'static str,
     pub(crate) weaker: BTreeSet<Control>,
     pub(crate) seccomp: Vec<u8>,
+    pub(crate) cores: Cores,
+    pub(crate) volumes: Volumes,
     pub(crate) notary: Notary,
     pub(crate) courier: Courier,
     pub(crate) gateway: Gateway,
@@ -101,6 +105,7 @@ async fn live(arguments: Arguments) -> Result<(), WardenError> {
     if let Err(error) = removed {
         tracing::error!("{error}");
     }
+    world.volumes.close().await;
     let _ = std::fs::remove_file(&socket);
     world.done.send_replace(true);
     // Whoever asked is answered before the runtime ends.
@@ -129,6 +134,7 @@ impl World {
                 })
             })
             .collect::<Result<BTreeSet<_>, _>>()?;
+        let cores = Cores::place(&lock, &weaker);
         for folder in ["run", "logs"] {
             let folder = arguments.project_dir.join(folder);
             std::fs::create_dir_all(&folder).map_err(WardenError::file(&folder))?;
@@ -152,11 +158,14 @@ impl World {
         let warden = env!("CARGO_PKG_VERSION").to_owned();
         notary.append(&Event::CompositionLoaded { composition, warden }).await?;
         let logs = arguments.project_dir.join("logs");
-        let records = lock.agents.iter().map(|(name, agent)| Ok((name.clone(), record(&lock, name, agent)?)));
+        let records =
+            lock.agents.iter().map(|(name, agent)| Ok((name.clone(), record(&lock, &cores, name, agent)?)));
         Ok(Self {
             records: records.collect::<Result<_, WardenError>>()?,
             composition,
             box_name: cgroup::box_name(lock.project.as_str(), &arguments.project_dir),
+            volumes: Volumes::of(&arguments.project_dir),
+            cores,
             project_dir: arguments.project_dir,
             launcher: arguments.launcher,
             tee: if provider == Provider::TdxGuest { "tdx" } else { "snp" },
@@ -255,7 +264,7 @@ fn same_rules(lock: &Lock) -> Result<(), WardenError> {
     Ok(())
 }
 
-fn record(lock: &Lock, name: &AgentName, agent: &Agent) -> Result<Record, WardenError> {
+fn record(lock: &Lock, cores: &Cores, name: &AgentName, agent: &Agent) -> Result<Record, WardenError> {
     Ok(Record {
         status: RefCell::new(AgentStatus {
             phase: Phase::Waiting,
@@ -269,6 +278,7 @@ fn record(lock: &Lock, name: &AgentName, agent: &Agent) -> Result<Record, Warden
             controls: BTreeMap::new(),
             secrets: Vec::new(),
             shares_root_with: lock.shares_root_with(name),
+            shares_cores_with: cores.shared_with(name),
             tainted: false,
             edges_changed: Vec::new(),
         }),

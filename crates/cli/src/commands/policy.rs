@@ -47,8 +47,11 @@ struct WriteArgs {
     /// Accept agents where this control is weaker than asked for. Repeat for each
     #[arg(long, value_name = "CONTROL", value_parser = control_named)]
     allow_weaker: Vec<Control>,
+    /// Ask for this control, which depends on the machine's size: cores. Repeat for each
+    #[arg(long, value_name = "CONTROL", value_parser = control_of_machine)]
+    require: Vec<Control>,
     /// Accept what this raw quote or report shows, TRUST ON FIRST USE; its signatures must lead to the vendor
-    #[arg(long, value_name = "FILE", requires = "bundle", conflicts_with_all = ["platform", "reference_values", "allow_weaker"])]
+    #[arg(long, value_name = "FILE", requires = "bundle", conflicts_with_all = ["platform", "reference_values", "allow_weaker", "require"])]
     from_evidence: Option<PathBuf>,
     /// Endorsements for `--from-evidence`
     #[arg(long, value_name = "FILE", requires = "from_evidence")]
@@ -70,6 +73,18 @@ pub(crate) fn control_named(text: &str) -> Result<Control, String> {
         let may_be_missing = Control::ALL.into_iter().filter(|control| control.may_be_missing());
         let names: Vec<&str> = may_be_missing.map(Control::name).collect();
         format!("controls that may be weaker are {}", names.join(", "))
+    })
+}
+
+/// The control of this name that depends on the machine, for the command line.
+fn control_of_machine(text: &str) -> Result<Control, String> {
+    Control::from_name(text).filter(|control| control.depends_on_machine()).ok_or_else(|| {
+        let of_machine = Control::ALL.into_iter().filter(|control| control.depends_on_machine());
+        let names: Vec<&str> = of_machine.map(Control::name).collect();
+        format!(
+            "controls that depend on the machine are {}; policies ask for all others anyway",
+            names.join(", ")
+        )
     })
 }
 
@@ -114,8 +129,10 @@ fn write(global: &Global, args: &WriteArgs) -> Outcome {
         Some(path) => inputs::read_bytes(path, inputs::REFERENCE_VALUES_BYTES_MAX, "name a readable file")?,
         None => inputs::emulated_reference_values(&project, args.platform)?,
     };
-    let policy =
-        inputs::render_policy(&lock, &reference_values, &args.allow_weaker.iter().copied().collect())?;
+    let of_machine = Control::ALL.into_iter().filter(|control| control.depends_on_machine());
+    let weaker = of_machine.filter(|control| !args.require.contains(control));
+    let weaker = weaker.chain(args.allow_weaker.iter().copied()).collect();
+    let policy = inputs::render_policy(&lock, &reference_values, &weaker)?;
     inputs::write_file(&path, policy.text.as_bytes())?;
     if let Some(warning) = development_warning(&policy.development_roots) {
         lines::note(warning);

@@ -43,6 +43,9 @@ pub(crate) fn run(global: &Global, args: &PsArgs) -> Outcome {
         for line in sharing(name, &agent.shares_root_with) {
             lines::print(line);
         }
+        if let Some(line) = contending(name, &agent.shares_cores_with) {
+            lines::print(line);
+        }
     }
     for (name, agent) in agents.iter().filter(|(_, agent)| !agent.edges_changed.is_empty()) {
         lines::print(format!("{name}: edges changed by hand: {}", agent.edges_changed.join(", ")));
@@ -59,6 +62,14 @@ fn sharing(name: &AgentName, with: &[AgentName]) -> Vec<String> {
     later
         .map(|other| format!("{name} and {other} share a root: each can tell what the other reads of it"))
         .collect()
+}
+
+/// Likewise for cores. One line an agent: where cores do not suffice, all share them with all.
+fn contending(name: &AgentName, with: &[AgentName]) -> Option<String> {
+    let later: Vec<&str> = with.iter().filter(|other| *other > name).map(AgentName::as_str).collect();
+    let others = later.join(", ");
+    (!later.is_empty())
+        .then(|| format!("{name} shares cores with {others}: each can tell when the other is busy"))
 }
 
 fn print_table(agents: &BTreeMap<AgentName, AgentStatus>) {
@@ -160,7 +171,7 @@ mod tests {
     fn an_agent_without_a_health_check_is_running_until_it_ended() {
         let mut agent: AgentStatus = serde_json::from_value(serde_json::json!({
             "phase": "healthy", "state": "done", "instance": 1, "pid": 7, "uptime_s": 3, "exit_status": null,
-            "health": null, "measurement": casemate_canon::Sha384::of(b"").to_string(), "controls": {}, "secrets": [], "shares_root_with": [],
+            "health": null, "measurement": casemate_canon::Sha384::of(b"").to_string(), "controls": {}, "secrets": [], "shares_root_with": [], "shares_cores_with": [],
             "tainted": false, "edges_changed": [],
         }))
         .unwrap();
@@ -177,6 +188,9 @@ mod tests {
         let (a, b) = (name("a"), name("b"));
         let line = "a and b share a root: each can tell what the other reads of it";
         assert_eq!(sharing(&a, std::slice::from_ref(&b)), [line]);
-        assert!(sharing(&b, &[a]).is_empty());
+        assert!(sharing(&b, std::slice::from_ref(&a)).is_empty());
+        let line = "a shares cores with b: each can tell when the other is busy";
+        assert_eq!(contending(&a, std::slice::from_ref(&b)).as_deref(), Some(line));
+        assert_eq!(contending(&b, &[a]), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Keys that say how much an agent may use: memory, processes, cores, and the limits of each process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::keys;
 use crate::lock::{Restart, Ulimit, UlimitValues};
@@ -33,6 +33,7 @@ pub(crate) struct WrittenLimits {
     pub(crate) cpu_period_us: Option<At<u64>>,
     pub(crate) cpu_quota_us: Option<At<u64>>,
     pub(crate) cpu_shares: Option<At<u32>>,
+    pub(crate) cpuset: Option<At<BTreeSet<u16>>>,
     pub(crate) shm_bytes: Option<At<u64>>,
     pub(crate) oom_score_adj: Option<At<u32>>,
     pub(crate) ulimits: BTreeMap<Ulimit, UlimitValues>,
@@ -67,6 +68,10 @@ pub(crate) fn limit(key: &str, node: &Node, limits: &mut WrittenLimits, f: &mut 
         }
         "cpu_shares" => {
             limits.cpu_shares = number(node, key, "a weight from 2 to 262144; 1024 is usual", 2, 262_144, f);
+        }
+        "cpuset" => {
+            let wanted = "numbers of processors below 4096, each once, such as \"0-2,5\"";
+            limits.cpuset = parsed(node, key, wanted, f, units::processors);
         }
         "shm_size" => {
             limits.shm_bytes = parsed(node, key, "a size of at least 4096 bytes, such as 64m", f, |text| {
@@ -224,6 +229,13 @@ fn ulimit(key: &str) -> Option<(Ulimit, u64, u64, &'static str)> {
 /// What follows from several limits of one service.
 pub(crate) fn cross_check(limits: &mut WrittenLimits, f: &mut Findings<'_>) {
     quota(limits, f);
+    if let (Some(milli), Some(cpuset)) = (&limits.cpu_milli, &limits.cpuset) {
+        let has = u32::try_from(cpuset.value.len()).unwrap_or(u32::MAX);
+        if milli.value > has.saturating_mul(1000) {
+            let what = format!("`cpuset` has fewer processors, {has}, than `cpus` asks for");
+            f.problem(cpuset.place, what, "write a larger `cpuset`, or fewer `cpus`");
+        }
+    }
     let memory = limits.memory_bytes.as_ref().map(|at| at.value);
     if let Some(both) = &limits.memory_and_swap_bytes {
         let place = both.place;

@@ -1,25 +1,48 @@
 //! What the top level declares besides services: volumes, configs, secrets, and what it says to relying parties.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use crate::interpolate::{looks_secret, warn_of_secret};
 use crate::keys;
-use crate::lock::AgentName;
-use crate::problem::{Findings, printable};
+use crate::lock::{AgentName, Volume};
+use crate::problem::{At, Findings, printable};
 use crate::units;
 use crate::yaml::Node;
 
 use super::{RelyingParty, is_plain_name, read};
 
-/// `volumes`: key, and the volume's name.
-pub(super) fn volumes(node: &Node, f: &mut Findings<'_>) -> BTreeMap<AgentName, AgentName> {
-    let mut volumes: BTreeMap<AgentName, AgentName> = BTreeMap::new();
+/// Sizes that a volume may have: the smallest has room for a journal.
+const VOLUME_BYTES: RangeInclusive<u64> = 16 << 20..=16 << 40;
+
+/// A named volume as written.
+#[derive(Debug, Clone)]
+pub(crate) struct WrittenVolume {
+    /// Its name in the box.
+    pub(crate) name: AgentName,
+    size_bytes: Option<u64>,
+}
+
+impl WrittenVolume {
+    /// What the lock says of it.
+    pub(crate) const fn lock_entry(&self) -> Volume {
+        Volume { size_bytes: self.size_bytes }
+    }
+}
+
+/// `volumes` by key.
+pub(super) fn volumes(node: &Node, f: &mut Findings<'_>) -> BTreeMap<AgentName, WrittenVolume> {
+    let mut volumes: BTreeMap<AgentName, WrittenVolume> = BTreeMap::new();
     for member in read::mapping(node, "volumes", f) {
-        let mut name = None;
+        let (mut name, mut size) = (None, None);
         if !member.node.is_null() {
-            read::walk(&keys::VOLUME, &member.node, f, |f, key, member| {
-                let wanted = "1 to 63 of a-z, 0-9, `-` and `_`";
-                name = read::parsed(&member.node, key, wanted, f, |text| text.parse::<AgentName>().ok());
+            read::walk(&keys::VOLUME, &member.node, f, |f, key, member| match key {
+                "driver_opts" => volume_size(&keys::VOLUME_OPTIONS, &member.node, &mut size, f),
+                "x-casemate" => volume_size(&keys::VOLUME_X_CASEMATE, &member.node, &mut size, f),
+                _ => {
+                    let wanted = "1 to 63 of a-z, 0-9, `-` and `_`";
+                    name = read::parsed(&member.node, key, wanted, f, |text| text.parse::<AgentName>().ok());
+                }
             });
         }
         let Ok(key) = member.key.parse::<AgentName>() else {
@@ -30,13 +53,31 @@ pub(super) fn volumes(node: &Node, f: &mut Findings<'_>) -> BTreeMap<AgentName, 
         };
         let place = name.as_ref().map_or(member.key_place, |name| name.place);
         let name = name.map_or_else(|| key.clone(), |name| name.value);
-        if let Some((other, _)) = volumes.iter().find(|(_, known)| **known == name) {
+        if let Some((other, _)) = volumes.iter().find(|(_, known)| known.name == name) {
             let what = format!("volumes `{other}` and `{key}` have one name, `{name}`");
             f.problem(place, what, "give each its own name, or keep one of the two");
         }
-        volumes.insert(key, name);
+        volumes.insert(key, WrittenVolume { name, size_bytes: size.map(|at| at.value) });
     }
     volumes
+}
+
+/// The size in a table that has no other key of effect. Two tables may say it; they must agree.
+fn volume_size(table: &keys::Table, node: &Node, size: &mut Option<At<u64>>, f: &mut Findings<'_>) {
+    read::walk(table, node, f, |f, key, member| {
+        let wanted = "a size from 16m to 16t, such as 10g";
+        let read = read::parsed(&member.node, key, wanted, f, |text| {
+            units::bytes(text).filter(|bytes| VOLUME_BYTES.contains(bytes))
+        });
+        let Some(new) = read else { return };
+        match size {
+            Some(old) if old.value != new.value => {
+                let what = "`driver_opts` and `x-casemate` say different sizes";
+                f.problem(new.place, what, "keep one of the two");
+            }
+            _ => *size = Some(new),
+        }
+    });
 }
 
 /// `configs`: key, and the content; none where it already has its problem.

@@ -41,7 +41,10 @@ pub const SERVICE: Table = Table {
         ignored("cpu_rt_runtime", "no agent runs with real-time priority"),
         honoured("cpu_shares"),
         honoured("cpus"),
-        refused("cpuset", NOT_YET, "use `cpus`"),
+        limited(
+            "cpuset",
+            "processors of the box; without it, trust groups get cores of their own where there are enough",
+        ),
         refused("credential_spec", "managed service accounts are a Windows matter", "remove it"),
         limited("depends_on", "without `restart: true`"),
         limited("deploy", "`resources`, `restart_policy` and one replica"),

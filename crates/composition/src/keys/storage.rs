@@ -78,10 +78,34 @@ pub const VOLUME: Table = Table {
     keys: &[
         limited("name", "1 to 63 of a-z, 0-9, `-` and `_`; within this composition"),
         unless(refused("driver", "volumes are directories of the box", "remove it"), &["local"]),
-        refused("driver_opts", "they can mount anything of the host", "remove it"),
+        limited("driver_opts", "`size`"),
         unless(refused("external", "volumes belong to one composition", "remove it"), FALSE),
         no_effect("labels", "described to people"),
+        honoured("x-casemate"),
     ],
+};
+
+const MOUNTS_ANYTHING: &str = "it can mount anything of the host";
+
+/// `driver_opts` of a volume.
+pub const VOLUME_OPTIONS: Table = Table {
+    of: "volume `driver_opts`",
+    path: "volumes.NAME.driver_opts",
+    extensions: Extensions::Unknown,
+    keys: &[
+        limited("size", "at least 16m; set aside on the box's disk, and never exceeded"),
+        refused("type", MOUNTS_ANYTHING, "remove it"),
+        refused("device", MOUNTS_ANYTHING, "remove it"),
+        refused("o", MOUNTS_ANYTHING, "write `size` by itself"),
+    ],
+};
+
+/// Ours, in a volume of the top level.
+pub const VOLUME_X_CASEMATE: Table = Table {
+    of: "volume x-casemate",
+    path: "volumes.NAME.x-casemate",
+    extensions: Extensions::Unknown,
+    keys: &[limited("size", "as `driver_opts: size`, for files that an engine without quotas reads too")],
 };
 
 /// A config of the top level.

@@ -140,7 +140,16 @@ impl Display for Cost {
                 agents.join(", ")
             )?;
         }
-        writeln!(f, "disk besides for volumes, which have no limit")
+        for (name, bytes) in &self.volumes {
+            match bytes {
+                Some(bytes) => writeln!(f, "disk {} for the volume {name}", mebibytes(*bytes))?,
+                None => writeln!(
+                    f,
+                    "disk without limit for the volume {name}: x-casemate: {{ size: 10g }} there would set one"
+                )?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,11 +1,11 @@
 //! Documents as text: policy, bundle, collection, canonical JSON, lock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use casemate_canon::value_to_canonical_json;
 use casemate_composition::Lock;
-use casemate_composition::lock::{AGENTS_MAX, Agent, AgentName, LOCK_VERSION};
+use casemate_composition::lock::{AGENTS_MAX, Agent, AgentName, LOCK_VERSION, Volume};
 use casemate_endorsements::{read, sign, write};
 use casemate_jose::SigningKey;
 use casemate_protocol::cmw::{Evidence, Platform};
@@ -271,7 +271,8 @@ fn locks() -> Vec<Vec<u8>> {
         "stop": {"signal": 15, "grace_ms": 1000},
     });
     let agents = json!({"planner": agent, "scribe": agent});
-    let lock = lock_of(&json!({"project": "desk", "agents": agents, "volumes": ["data"]}));
+    let lock =
+        lock_of(&json!({"project": "desk", "agents": agents, "volumes": {"data": {"size_bytes": null}}}));
     lock.and_then(|lock| lock.to_json().ok()).into_iter().collect()
 }
 
@@ -280,7 +281,7 @@ fn lock_of(value: &Value) -> Option<Lock> {
     let member = |name: &str| value.get(name).cloned();
     let project: AgentName = serde_json::from_value(member("project")?).ok()?;
     let agents: BTreeMap<AgentName, Agent> = serde_json::from_value(member("agents")?).ok()?;
-    let volumes: BTreeSet<AgentName> = serde_json::from_value(member("volumes")?).ok()?;
+    let volumes: BTreeMap<AgentName, Volume> = serde_json::from_value(member("volumes")?).ok()?;
     let possible = (1..=AGENTS_MAX).contains(&agents.len());
     possible.then_some(Lock { version: LOCK_VERSION, project, agents, volumes })
 }

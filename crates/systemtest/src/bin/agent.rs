@@ -9,7 +9,14 @@
 //! (exits 1 where nothing listens: a health check); `crash-until INSTANCE CODE`; `exit CODE`; `sleep MS`;
 //! `write PATH TEXT`; `read PATH`; `eat MIB` (of memory); `spawn COUNT` (processes that wait); `flood LINES`; `hold
 //! COUNT` (connections to the agent socket); `traffic HOST:PORT=ANSWER...` (calls all of them, for ever, and tells of
-//! each other answer than that); `wait` (for ever).
+//! each other answer than that); `exhaust WHAT` (all that there is of it); `bomb` (processes without end);
+//! `flood-on` (lines without end); `spin`; `beat HOST:PORT` (a little of everything, again and again); `pulse SECONDS
+//! HOST:PORT` (work, and how long it took); `cores` (where it may run); `wait` (for ever).
+
+#[path = "agent/exhaust.rs"]
+mod exhaust;
+#[path = "agent/pulse.rs"]
+mod pulse;
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -76,6 +83,21 @@ fn run(step: &str) -> Step {
             std::mem::forget(all);
         }
         "traffic" => traffic(rest)?,
+        "exhaust" => say(&exhaust::all(rest)?),
+        "bomb" => exhaust::bomb(say)?,
+        "flood-on" => loop {
+            say(&"flood ".repeat(20));
+        },
+        "spin" => loop {
+            std::hint::spin_loop();
+        },
+        "beat" => exhaust::beat(rest, say)?,
+        "pulse" => say(&pulse::run(rest)?),
+        "cores" => {
+            let status = std::fs::read_to_string("/proc/self/status")?;
+            let line = status.lines().find(|line| line.starts_with("Cpus_allowed_list:"));
+            say(&line.ok_or("no list")?.replace(char::is_whitespace, " "));
+        }
         "wait" => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },

@@ -7,7 +7,9 @@
 
 mod campaign;
 mod census;
+mod cores;
 mod edges;
+mod exhaustion;
 mod faults;
 mod happy;
 mod image;
@@ -25,4 +27,5 @@ mod refusals;
 mod roots;
 mod secrets;
 mod statements;
+mod volumes;
 mod weaker;

@@ -89,6 +89,7 @@ pub(crate) fn agent(argument: &str) -> Agent {
             pids: 64,
             cpu_milli: Some(500),
             cpu_shares: 1024,
+            cpuset: None,
             shm_bytes: 64 << 20,
             oom_score_adj: 0,
             ulimits: BTreeMap::new(),
@@ -148,7 +149,7 @@ fn lock() -> Lock {
         version: LOCK_VERSION,
         project: name("desk"),
         agents: agents.into_iter().map(|(agent_name, file)| (name(agent_name), agent(file))).collect(),
-        volumes: BTreeSet::new(),
+        volumes: BTreeMap::new(),
     }
 }
 
