@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::{docker_compose, process};
 
 /// Package and why it is needed.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 19] = [
     ("erofs-utils", "mkfs.erofs builds the read-only root file systems of agents"),
     ("e2fsprogs", "mke2fs makes the file systems of volumes that have a size"),
     ("busybox-static", "the small root file system of tests and measurements"),
@@ -18,6 +18,12 @@ const PACKAGES: [(&str, &str); 13] = [
     ("umoci", "makes images for tests, and unpacks them to compare with"),
     ("buildah", "likewise makes images"),
     ("python3", "docs/recompute.py, which recomputes locks in tests and demo"),
+    ("python3-pip-whl", "what tests install inside a compartment, with pip"),
+    ("python3-setuptools-whl", "likewise"),
+    ("nodejs", "a program that tests run inside a compartment"),
+    ("sqlite3", "likewise"),
+    ("git", "likewise"),
+    ("curl", "likewise"),
     ("swtpm", "the TPM whose quotes a system test verifies"),
     ("tpm2-tools", "makes that TPM's keys and quotes"),
 ];

@@ -75,8 +75,7 @@ impl Native {
         let spec = self.spec(&group, command);
         let image = ImageFiles { metadata: self.metadata.as_fd(), data: self.data.as_fd() };
         let root = RootObject::Image(image);
-        let starting =
-            spawn::start(&self.launcher, &spec, root, OwnedFd::from(writer), errors)?;
+        let starting = spawn::start(&self.launcher, &spec, root, OwnedFd::from(writer), errors)?;
         let launched = starting.collect()?;
         let released = launched.gate.release()?;
         Ok(Standing { output, first: launched.first, group, _released: released })

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use casemate_composition::lock::{AgentName, Lock};
+use casemate_composition::lock::{Agent, AgentName, Lock};
 use casemate_protocol::Refusal;
 use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_sys::cgroup::{Group, GroupLimits};
+use casemate_sys::hardening::{self, Seen};
 use casemate_sys::observe::{Observed, Root};
+use casemate_sys::proc_view;
 
 /// Whether the root that is seen is the agent's alone or, where its lock entry says `share`, its group's alone, mounted
 /// from the copy of the metadata with the number `expected`. `others` are the roots of the other agents, by the number of
@@ -40,50 +42,103 @@ impl GroupSeen {
     }
 }
 
-/// The status of each control: as seen from outside; for Landlock and the keyring, which the kernel does not show, as
-/// the measured launcher reports.
+/// What is seen of a process besides [`Observed`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hardening {
+    proc: Seen,
+    speculation: Seen,
+    core_scheduling: Seen,
+}
+
+impl Hardening {
+    pub(crate) fn look(pid: i32) -> Self {
+        Self {
+            proc: proc_view::seen(pid),
+            speculation: hardening::speculation(pid),
+            core_scheduling: hardening::core_scheduling(pid),
+        }
+    }
+}
+
+/// What the measured launcher reports, and what is seen of the socket that it hands over.
+#[derive(Debug)]
+pub(crate) struct Reported {
+    /// Controls that it did not apply.
+    pub(crate) not_applied: Vec<String>,
+    /// Controls that it tried to break, and the kernel refused.
+    pub(crate) tried: Vec<String>,
+    /// Whether the agent socket takes no descriptors.
+    pub(crate) agent_socket: Seen,
+}
+
+/// The status of each control: as seen from outside or, where the kernel shows it to nobody, as the measured launcher
+/// tried it. What was neither seen nor tried is unknown.
 pub(crate) fn controls(
     seen: &Observed,
     root_alone: bool,
     group: GroupSeen,
     cores: ControlStatus,
-    not_applied: &[String],
+    hardening: Hardening,
+    reported: &Reported,
 ) -> BTreeMap<Control, ControlStatus> {
-    Control::ALL
-        .into_iter()
-        .map(|control| {
-            let in_force = match control {
-                Control::UserNamespace => seen.ids_mapped,
-                Control::Namespaces => seen.namespaces_own,
-                Control::PrivateRoot => root_alone,
-                Control::NoPrivileges => seen.unprivileged,
-                Control::Seccomp => seen.filtered,
-                Control::CgroupLimits => group.limits,
-                Control::CgroupCpu => group.cpu,
-                Control::Cores => return (control, cores),
-                Control::Landlock | Control::Keyring | Control::AgentSocket => true,
-            } && !not_applied.iter().any(|name| name == control.name());
-            (control, if in_force { ControlStatus::Enforced } else { ControlStatus::NotEnforced })
-        })
-        .collect()
+    let tried = |control: Control| {
+        if reported.tried.iter().any(|name| name == control.name()) { Seen::InForce } else { Seen::Unknown }
+    };
+    let status = |control: Control| {
+        let seen = match control {
+            Control::UserNamespace => told(seen.ids_mapped),
+            Control::Namespaces => told(seen.namespaces_own),
+            Control::PrivateRoot => told(root_alone),
+            Control::NoPrivileges => told(seen.unprivileged),
+            Control::Seccomp => told(seen.filtered),
+            Control::CgroupLimits => told(group.limits),
+            Control::CgroupCpu => told(group.cpu),
+            Control::Cores => return cores,
+            Control::AgentSocket => reported.agent_socket,
+            Control::Proc => hardening.proc,
+            Control::Speculation => hardening.speculation,
+            Control::CoreScheduling => hardening.core_scheduling,
+            Control::Landlock | Control::Keyring => tried(control),
+            // Who does not ask for it does not have it.
+            Control::DenyWriteExecute => told(tried(control) == Seen::InForce),
+        };
+        let missing = reported.not_applied.iter().any(|name| name == control.name());
+        status_of(if missing { Seen::Not } else { seen })
+    };
+    Control::ALL.into_iter().map(|control| (control, status(control))).collect()
 }
 
-/// Refuses the first control that is not in force and may not be missing. What depends on the machine alone may be.
+const fn told(in_force: bool) -> Seen {
+    if in_force { Seen::InForce } else { Seen::Not }
+}
+
+const fn status_of(seen: Seen) -> ControlStatus {
+    match seen {
+        Seen::InForce => ControlStatus::Enforced,
+        Seen::InPart => ControlStatus::EnforcedWithGaps,
+        Seen::Not => ControlStatus::NotEnforced,
+        Seen::Unknown => ControlStatus::Unknown,
+    }
+}
+
+/// Refuses the first control that is not in force, must be for this agent, and may not be missing.
 ///
 /// # Errors
 /// The refusal `control.<name>`.
 pub fn require(
     controls: &BTreeMap<Control, ControlStatus>,
+    agent: &Agent,
     weaker: &BTreeSet<Control>,
 ) -> Result<(), Refusal> {
-    let missing = |(control, status): &(&Control, &ControlStatus)| {
-        **status != ControlStatus::Enforced && !weaker.contains(control) && !control.depends_on_machine()
+    let lacks = |(control, status): &(&Control, &ControlStatus)| {
+        **status != ControlStatus::Enforced && control.is_required_of(agent) && !weaker.contains(control)
     };
-    match controls.iter().find(missing) {
+    match controls.iter().find(lacks) {
         None => Ok(()),
-        Some((control, _)) => {
+        Some((control, status)) => {
             let rule = format!("control.{}", control.name());
-            Err(Refusal::new(&rule, "enforced, seen from outside", "not enforced"))
+            let expected = format!("enforced; {}", control.checked().describe());
+            Err(Refusal::new(&rule, expected, status.name()))
         }
     }
 }
@@ -92,9 +147,61 @@ pub fn require(
 mod tests {
     use super::*;
 
+    fn asking(memory: &str) -> Agent {
+        let lock = lock_of(&format!("name: t\nservices:\n  one:\n    image: i:1\n{memory}"));
+        lock.agents.into_values().next().unwrap()
+    }
+
     #[test]
-    fn each_control_follows_what_is_seen() {
-        let all = Observed {
+    fn each_control_follows_what_is_seen_or_tried() {
+        let agent = asking("    x-casemate: { memory: deny-write-execute }\n");
+        let group = GroupSeen { limits: true, cpu: true };
+        for without in Control::ALL {
+            let has = |control| without != control;
+            let seen = Observed {
+                ids_mapped: has(Control::UserNamespace),
+                namespaces_own: has(Control::Namespaces),
+                root: None,
+                unprivileged: has(Control::NoPrivileges),
+                filtered: has(Control::Seccomp),
+            };
+            let hardening = Hardening {
+                proc: told(has(Control::Proc)),
+                speculation: told(has(Control::Speculation)),
+                core_scheduling: told(has(Control::CoreScheduling)),
+            };
+            let tried = [Control::Landlock, Control::Keyring, Control::DenyWriteExecute];
+            let tried = tried.into_iter().filter(|control| has(*control));
+            let reported = Reported {
+                not_applied: Vec::new(),
+                tried: tried.map(|control| control.name().to_owned()).collect(),
+                agent_socket: told(has(Control::AgentSocket)),
+            };
+            let group = GroupSeen {
+                limits: group.limits && has(Control::CgroupLimits),
+                cpu: group.cpu && has(Control::CgroupCpu),
+            };
+            let status = controls(&seen, has(Control::PrivateRoot), group, hardening, &reported);
+            let weaker: Vec<_> = status.iter().filter(|(_, s)| **s != ControlStatus::Enforced).collect();
+            let expected = match without {
+                Control::Landlock | Control::Keyring => ControlStatus::Unknown,
+                _ => ControlStatus::NotEnforced,
+            };
+            assert_eq!(weaker, [(&without, &expected)]);
+            match require(&status, &agent, &BTreeSet::new()) {
+                Ok(()) => assert!(matches!(without, Control::Speculation | Control::CoreScheduling)),
+                Err(refusal) => assert_eq!(refusal.rule, format!("control.{}", without.name())),
+            }
+            assert_eq!(require(&status, &agent, &BTreeSet::from([without])), Ok(()));
+            if without == Control::DenyWriteExecute {
+                assert_eq!(require(&status, &asking(""), &BTreeSet::new()), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_launcher_did_not_apply_is_not_in_force_whatever_is_seen() {
+        let seen = Observed {
             ids_mapped: true,
             namespaces_own: true,
             root: None,
@@ -102,38 +209,18 @@ mod tests {
             filtered: true,
         };
         let group = GroupSeen { limits: true, cpu: true };
-        let apart = ControlStatus::Enforced;
-        assert!(controls(&all, true, group, apart, &[]).values().all(|status| *status == apart));
-        let cases = [
-            (Control::UserNamespace, Observed { ids_mapped: false, ..all.clone() }, group, vec![]),
-            (Control::Namespaces, Observed { namespaces_own: false, ..all.clone() }, group, vec![]),
-            (Control::PrivateRoot, all.clone(), group, vec![]),
-            (Control::NoPrivileges, Observed { unprivileged: false, ..all.clone() }, group, vec![]),
-            (Control::Seccomp, Observed { filtered: false, ..all.clone() }, group, vec![]),
-            (Control::CgroupLimits, all.clone(), GroupSeen { limits: false, ..group }, vec![]),
-            (Control::CgroupCpu, all.clone(), GroupSeen { cpu: false, ..group }, vec![]),
-            (Control::Landlock, all.clone(), group, vec!["landlock".to_owned()]),
-            (Control::Keyring, all.clone(), group, vec!["keyring".to_owned()]),
-            (Control::AgentSocket, all.clone(), group, vec!["agent-socket".to_owned()]),
-        ];
-        // And cores, which stop no start.
-        assert_eq!(cases.len() + 1, Control::ALL.len());
-        for found in [ControlStatus::NotEnforced, ControlStatus::EnforcedWithGaps, ControlStatus::Unknown] {
-            let status = controls(&all, true, group, found, &[]);
-            assert_eq!(status.get(&Control::Cores), Some(&found));
-            assert_eq!(require(&status, &BTreeSet::new()), Ok(()));
-        }
-        for (control, seen, group, not_applied) in cases {
-            let status = controls(&seen, control != Control::PrivateRoot, group, apart, &not_applied);
-            assert_eq!(status.get(&control), Some(&ControlStatus::NotEnforced), "{control:?}");
-            assert_eq!(
-                status.values().filter(|s| **s == ControlStatus::NotEnforced).count(),
-                1,
-                "{control:?}"
-            );
-            let refused = require(&status, &BTreeSet::new());
-            assert_eq!(refused.unwrap_err().rule, format!("control.{}", control.name()));
-        }
+        let all =
+            Hardening { proc: Seen::InForce, speculation: Seen::InPart, core_scheduling: Seen::Unknown };
+        let names: Vec<String> = Control::ALL.iter().map(|control| control.name().to_owned()).collect();
+        let reported =
+            |not_applied| Reported { not_applied, tried: names.clone(), agent_socket: Seen::InForce };
+        let apart = ControlStatus::EnforcedWithGaps;
+        let none = controls(&seen, true, group, ControlStatus::NotEnforced, all, &reported(names.clone()));
+        assert!(none.values().all(|status| *status == ControlStatus::NotEnforced), "{none:?}");
+        let some = controls(&seen, true, group, apart, all, &reported(Vec::new()));
+        assert_eq!(some[&Control::Speculation], ControlStatus::EnforcedWithGaps);
+        assert_eq!(some[&Control::CoreScheduling], ControlStatus::Unknown);
+        assert_eq!(some[&Control::Cores], apart);
     }
 
     #[test]
@@ -162,8 +249,12 @@ mod tests {
 
     /// `a` and `b` share, `other-image` is in their group, `single` is in none.
     fn lock_with_groups() -> Lock {
-        use casemate_composition::{ImageFacts, compose};
         let text = "name: t\nservices:\n  a: &a\n    image: i:1\n    x-casemate: { share: g, trust: t }\n  b: *a\n  other-image:\n    <<: *a\n    image: i:2\n  single:\n    image: i:1\n";
+        lock_of(text)
+    }
+
+    fn lock_of(text: &str) -> Lock {
+        use casemate_composition::{ImageFacts, compose};
         let facts = |tag: &str| ImageFacts {
             pin: casemate_composition::lock::ImagePin {
                 manifest: casemate_canon::Sha256::of(tag.as_bytes()),

@@ -143,7 +143,7 @@ pub struct Compartment {
     pub root_device: Option<String>,
     spec: Spec,
     launcher: PathBuf,
-    not_applied: Vec<String>,
+    reported: controls::Reported,
 }
 
 impl Compartment {

@@ -14,7 +14,7 @@ use casemate_sys::spawn::{self, LaunchError, Launched};
 use casemate_sys::spec::Spec;
 use rustix::io::Errno;
 
-use crate::controls::{self, GroupSeen, is_root_alone};
+use crate::controls::{self, GroupSeen, Hardening, Reported, is_root_alone};
 use crate::plan::{self, Plan};
 use crate::{Backend, Compartment, CompartmentError, Output, Root, Standing, Starting};
 
@@ -39,9 +39,11 @@ impl Backend for Native {
                 let _ = group.remove();
                 CompartmentError::from(error)
             })?;
-            let Launched { first, agent_socket, secrets, sockets, not_applied, gate } = launched;
+            let Launched { first, agent_socket, secrets, sockets, not_applied, tried, gate } = launched;
+            let seen = casemate_sys::hardening::refuses_descriptors(agent_socket.as_fd());
+            let reported = Reported { not_applied, tried, agent_socket: seen };
             let root_device = observe::root_device(first.pid());
-            let compartment = Compartment { first, secrets, group, root_device, spec, launcher, not_applied };
+            let compartment = Compartment { first, secrets, group, root_device, spec, launcher, reported };
             Ok(Standing { compartment, agent_socket, sockets, gate })
         }))
     }
@@ -67,7 +69,7 @@ impl Backend for Native {
         let root_seen = (compartment.spec.root_number, seen.root.as_ref());
         let alone = is_root_alone(plan.lock, plan.name, root_seen, others);
         let cores = plan.cores.status(plan.name, &compartment.group, pid);
-        controls::controls(&seen, alone, group, cores, &compartment.not_applied)
+        controls::controls(&seen, alone, group, cores, Hardening::look(pid), &compartment.reported)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use casemate_composition::lock::{Agent, AgentName, Lock, Mount, Ulimit, UlimitValues};
+use casemate_composition::lock::{Agent, AgentName, Lock, Memory, Mount, Ulimit, UlimitValues};
 use casemate_composition::network::{self, Alias};
 use casemate_composition::rules::LANDLOCK_RULES;
 use casemate_protocol::agent_token::Control;
@@ -72,6 +72,7 @@ pub(crate) fn spec(plan: &Plan<'_>, group: &Group) -> Spec {
         resolver: 1,
         pool: POOL,
         seccomp: plan.seccomp.to_vec(),
+        deny_write_execute: u8::from(agent.memory == Some(Memory::DenyWriteExecute)),
         weaker: plan.weaker.iter().map(|control| control.name().to_owned()).collect(),
         ..Spec::default()
     };

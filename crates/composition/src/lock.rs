@@ -118,6 +118,9 @@ pub struct Agent {
     /// Group of agents among which those with the same root file system have one mount of it, and so see through the
     /// page cache what the others read; none means a mount of its own.
     pub share: Option<AgentName>,
+    /// What memory of the agent may not be; none means what the kernel allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
     /// TCP ports on which the agent may be reached over an edge.
     pub expose: BTreeSet<u16>,
     /// Whom this agent may call.
@@ -231,6 +234,14 @@ pub struct Limits {
     pub oom_score_adj: u32,
     /// Limits of one process (setrlimit). Always has [`Ulimit::Nofile`].
     pub ulimits: BTreeMap<Ulimit, UlimitValues>,
+}
+
+/// What memory may not be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Memory {
+    /// Writable and executable, at once or one after the other (PR_SET_MDWE).
+    DenyWriteExecute,
 }
 
 /// A limit that the kernel holds each process to (setrlimit(2)).

@@ -119,6 +119,7 @@ impl Compose {
             landlock_rules: rules::landlock_rules_digest(),
             backend: service.extension.backend.unwrap_or(Backend::Native),
             share: service.extension.share.as_ref().map(|at| at.value.clone()),
+            memory: service.extension.memory,
             trust: service.extension.trust.clone().unwrap_or_else(|| name.clone()),
             expose: service.expose.clone(),
             edges: service.extension.talks_to.iter().map(|at| at.value.clone()).collect(),

@@ -274,6 +274,18 @@ fn the_names_of_an_agent_are_measured_in_those_who_may_use_them() {
 }
 
 #[test]
+fn denied_executable_memory_is_measured_in_those_who_ask_for_it_and_in_nobody_else() {
+    use casemate_composition::lock::Memory;
+    let (without, with) = (agent(""), agent("x-casemate: { memory: deny-write-execute }"));
+    assert_eq!((without.memory, with.memory), (None, Some(Memory::DenyWriteExecute)));
+    assert_ne!(without.measurement(), with.measurement());
+    assert_eq!(without, casemate_composition::lock::Agent { memory: None, ..with.clone() });
+    let json = |agent| serde_json::to_value(agent).unwrap();
+    assert_eq!(json(&with)["memory"], "deny-write-execute");
+    assert!(json(&without).get("memory").is_none(), "measurements without it stay as they were");
+}
+
+#[test]
 fn a_change_of_the_image_changes_the_measurement() {
     let text = file(&PIECES, "");
     let with = |change: fn(&mut ImagePin)| {

@@ -160,7 +160,7 @@ fn cannot_write_mount_or_make_a_namespace() {
     assert_eq!(status, 0, "{output}");
     assert!(output.contains("wrote"), "{output}");
     assert_eq!(output.matches("Read-only file system").count(), 3, "{output}");
-    assert!(output.contains("mounting none on /tmp failed"), "{output}");
+    assert!(output.contains("mount: permission denied"), "{output}");
     assert!(output.contains("can't open '/proc/1/environ'"), "{output}");
 }
 
@@ -427,7 +427,7 @@ fn other_protocols_than_tcp_and_udp_do_not_open() {
     });
     let seen = seen.join().unwrap();
     assert_eq!(&seen[..2], [Ok(()), Ok(())]);
-    assert!(seen[2..].iter().all(|outcome| *outcome == Err(rustix::io::Errno::NOSYS)), "{seen:?}");
+    assert!(seen[2..].iter().all(|outcome| *outcome == Err(rustix::io::Errno::AFNOSUPPORT)), "{seen:?}");
 }
 
 #[test]

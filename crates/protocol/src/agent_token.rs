@@ -83,11 +83,19 @@ pub enum Control {
     Keyring,
     /// The agent socket takes bytes and no descriptors, so that nothing an agent hands over can hold up the warden.
     AgentSocket,
+    /// `/proc` shows the agent's own processes and network, and no count of the box.
+    Proc,
+    /// The kernel's switches against speculation, thrown for good.
+    Speculation,
+    /// Nothing of another agent on the second thread of the same core.
+    CoreScheduling,
+    /// No memory that is or becomes writable and executable; for agents whose lock entry asks for it.
+    DenyWriteExecute,
 }
 
 impl Control {
     /// All controls, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::UserNamespace,
         Self::Namespaces,
         Self::PrivateRoot,
@@ -99,6 +107,10 @@ impl Control {
         Self::Cores,
         Self::Keyring,
         Self::AgentSocket,
+        Self::Proc,
+        Self::Speculation,
+        Self::CoreScheduling,
+        Self::DenyWriteExecute,
     ];
 
     /// The name used in files, evidence and on the command line.
@@ -116,6 +128,10 @@ impl Control {
             Self::Cores => "cores",
             Self::Keyring => "keyring",
             Self::AgentSocket => "agent-socket",
+            Self::Proc => "proc",
+            Self::Speculation => "speculation",
+            Self::CoreScheduling => "core-scheduling",
+            Self::DenyWriteExecute => "deny-write-execute",
         }
     }
 
@@ -123,13 +139,6 @@ impl Control {
     #[must_use]
     pub const fn may_be_missing(self) -> bool {
         !matches!(self, Self::UserNamespace | Self::Namespaces | Self::PrivateRoot | Self::NoPrivileges)
-    }
-
-    /// Whether it depends on how large the machine is, and stops no start: evidence shows how it stands, and policies
-    /// that are written without further words let it be weaker.
-    #[must_use]
-    pub const fn depends_on_machine(self) -> bool {
-        matches!(self, Self::Cores)
     }
 
     /// What to do where the control called `name` cannot be applied.
@@ -165,13 +174,13 @@ impl Control {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ControlStatus {
-    /// In force: seen from outside, or, where the kernel shows nothing (Landlock, keyring, agent socket), reported by the
-    /// measured launcher.
+    /// In force: seen from outside or, where the kernel shows it to nobody, tried by the measured launcher
+    /// ([`Control::checked`] says which).
     Enforced,
     /// In force with a gap that the documentation names.
     EnforcedWithGaps,
     /// Not in force.
     NotEnforced,
-    /// Could not be told.
+    /// Not told by the kernel, and not tried.
     Unknown,
 }

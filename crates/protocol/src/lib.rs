@@ -10,6 +10,7 @@ pub mod agent_token;
 pub mod box_claims;
 pub mod cmw;
 pub mod control;
+pub mod controls;
 pub mod courier;
 pub mod ear;
 pub mod edges;

@@ -17,7 +17,7 @@ pub struct Observed {
     pub root: Option<Root>,
     /// All capability sets are empty and `NoNewPrivs` is 1.
     pub unprivileged: bool,
-    /// A system call filter is on.
+    /// A system call filter is on that the observer does not have itself.
     pub filtered: bool,
 }
 
@@ -40,6 +40,7 @@ const NAMESPACES: [&str; 8] = ["user", "pid", "mnt", "net", "ipc", "uts", "cgrou
 pub fn observe(pid: i32, uid_base: u32) -> Observed {
     let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let status = read("status");
+    let own_status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| {
         status
             .lines()
@@ -64,7 +65,7 @@ pub fn observe(pid: i32, uid_base: u32) -> Observed {
         namespaces_own: NAMESPACES.iter().all(own),
         root: root_of(pid),
         unprivileged: no_capability && field("NoNewPrivs") == "1",
-        filtered: field("Seccomp") == "2",
+        filtered: field("Seccomp") == "2" && filters(&status) > filters(&own_status),
     }
 }
 
@@ -78,6 +79,12 @@ fn root_of(pid: i32) -> Option<Root> {
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok()?;
     let number = statvfs(format!("/proc/{pid}/root")).ok()?.f_fsid;
     mounts.lines().find_map(|line| root_in(line, number))
+}
+
+/// How many system call filters a process has (`Seccomp_filters`, Linux 5.9).
+fn filters(status: &str) -> u32 {
+    let count = status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
 /// The root that a line of mountinfo shows (proc_pid_mountinfo(5)):

@@ -26,6 +26,12 @@ pub fn compile(text: &str) -> Result<Vec<u8>, SeccompError> {
     Ok(bytes)
 }
 
+/// The number of a system call, by its name in the rules.
+#[must_use]
+pub fn call_number(name: &str) -> Option<u32> {
+    syscall::number(name)
+}
+
 /// Size of a `struct sock_filter`.
 const RECORD_BYTES: usize = 8;
 

@@ -77,6 +77,8 @@ pub struct Launched {
     pub sockets: Vec<OwnedFd>,
     /// Controls that are not applied.
     pub not_applied: Vec<String>,
+    /// Controls that the confined first process tried to break, and the kernel refused.
+    pub tried: Vec<String>,
     /// Lets the agent run; dropping it unused ends the compartment.
     pub gate: Gate,
 }
@@ -178,6 +180,7 @@ impl Starting {
             secrets: parts.secrets,
             sockets: parts.sockets,
             not_applied: parts.not_applied,
+            tried: parts.tried,
             gate: Gate { control: self.control },
         })
     }
@@ -189,6 +192,7 @@ struct Parts {
     secrets: OwnedFd,
     sockets: Vec<OwnedFd>,
     not_applied: Vec<String>,
+    tried: Vec<String>,
 }
 
 /// The first process of a compartment, pinned. Dropping it ends it, and with it all of its process namespace.
@@ -304,8 +308,8 @@ fn collect(control: &OwnedFd, sockets_wanted: usize) -> Result<Parts, LaunchErro
         return Err(protocol("more sockets than asked for"));
     }
     match receive(control)? {
-        (Answer::Ready { not_applied }, descriptors) if descriptors.is_empty() => {
-            Ok(Parts { first, agent_socket, secrets, sockets, not_applied })
+        (Answer::Ready { not_applied, tried }, descriptors) if descriptors.is_empty() => {
+            Ok(Parts { first, agent_socket, secrets, sockets, not_applied, tried })
         }
         _ => Err(protocol("last answer is not readiness")),
     }

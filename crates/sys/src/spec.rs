@@ -78,6 +78,8 @@ pub struct Spec {
     pub seccomp: Vec<u8>,
     /// Landlock rules: `ACCESS PATH` lines, `@writable` already replaced.
     pub landlock: Vec<String>,
+    /// 1 to deny memory that is or becomes both writable and executable.
+    pub deny_write_execute: u8,
     /// Controls that may be missing.
     pub weaker: Vec<String>,
 }
@@ -147,6 +149,8 @@ pub enum Answer {
     Ready {
         /// Controls that are not applied.
         not_applied: Vec<String>,
+        /// Controls that nothing outside shows, and that it tried to break: the kernel refused.
+        tried: Vec<String>,
     },
     /// A step failed; the compartment is gone.
     Failed {
@@ -207,6 +211,7 @@ impl Spec {
         }
         w.u8(self.resolver).u32(self.pool).bytes(&self.seccomp);
         texts(&mut w, &self.landlock);
+        w.u8(self.deny_write_execute);
         texts(&mut w, &self.weaker);
         w.finish()
     }
@@ -270,6 +275,7 @@ impl Spec {
         spec.pool = r.u32()?;
         spec.seccomp = r.bytes(SPEC_BYTES_MAX)?.to_vec();
         spec.landlock = read_texts(&mut r)?;
+        spec.deny_write_execute = r.u8()?;
         spec.weaker = read_texts(&mut r)?;
         r.end()?;
         Ok(spec)
@@ -291,9 +297,10 @@ impl Answer {
             Self::Sockets => {
                 w.u8(3);
             }
-            Self::Ready { not_applied } => {
+            Self::Ready { not_applied, tried } => {
                 w.u8(4);
                 texts(&mut w, not_applied);
+                texts(&mut w, tried);
             }
             Self::Failed { control, step, errno } => {
                 w.u8(5).text(control).text(step).u32(errno.cast_unsigned());
@@ -315,7 +322,7 @@ impl Answer {
             1 => Self::Spawned { pid: r.u32()?.cast_signed() },
             2 => Self::Inside,
             3 => Self::Sockets,
-            4 => Self::Ready { not_applied: read_texts(&mut r)? },
+            4 => Self::Ready { not_applied: read_texts(&mut r)?, tried: read_texts(&mut r)? },
             5 => Self::Failed { control: r.text(64)?, step: r.text(1024)?, errno: r.u32()?.cast_signed() },
             6 => Self::ExecFailed { errno: r.u32()?.cast_signed() },
             found => return Err(FrameError::UnknownTag { found: found.into() }),
@@ -371,6 +378,7 @@ mod tests {
             pool: 8,
             seccomp: vec![0; 16],
             landlock: vec!["read /".into()],
+            deny_write_execute: 1,
             weaker: vec!["landlock".into()],
         }
     }
@@ -390,7 +398,7 @@ mod tests {
             Answer::Spawned { pid: 12 },
             Answer::Inside,
             Answer::Sockets,
-            Answer::Ready { not_applied: vec!["keyring".into()] },
+            Answer::Ready { not_applied: vec!["keyring".into()], tried: vec!["landlock".into()] },
             Answer::Failed { control: "landlock".into(), step: "restrict".into(), errno: 38 },
             Answer::ExecFailed { errno: 2 },
         ] {

@@ -464,9 +464,28 @@ pub(crate) fn loopback_up() -> Result<(), Errno> {
     .map(drop)
 }
 
-/// Refuses descriptors that a peer would send over this Unix socket (SO_PASSRIGHTS, Linux 6.16).
+/// SO_PASSRIGHTS (linux/asm-generic/socket.h, Linux 6.16).
+const SO_PASSRIGHTS: i32 = 83;
+
+/// Whether this Unix socket takes descriptors that a peer sends.
+pub(crate) fn takes_descriptors(socket: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut value: i32 = 1;
+    let mut length = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the option is one int; value and length outlive the call, and the length is that of the value.
+    result(i64::from(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            std::ptr::from_mut(&mut value).cast(),
+            std::ptr::from_mut(&mut length),
+        )
+    }))
+    .map(|_| value != 0)
+}
+
+/// Refuses descriptors that a peer would send over this Unix socket.
 pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) -> Result<(), Errno> {
-    const SO_PASSRIGHTS: i32 = 83;
     let off: i32 = 0;
     // SAFETY: the option takes one int, which outlives the call.
     result(i64::from(unsafe {
@@ -568,11 +587,45 @@ pub(crate) fn close_on_exec_from(first: i32) -> Result<(), Errno> {
     result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
-/// Joins a fresh anonymous session keyring.
-pub(crate) fn join_session_keyring() -> Result<(), Errno> {
+/// Joins a fresh anonymous session keyring and gives its number.
+pub(crate) fn join_session_keyring() -> Result<i64, Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: i64 = 1;
     // SAFETY: a null name asks for an anonymous keyring; no memory is read.
-    result(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0_i64) }).map(drop)
+    result(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0_i64) })
+}
+
+/// Whether the session keyring of this process has this number.
+pub(crate) fn has_session_keyring(serial: i64) -> bool {
+    const KEYCTL_GET_KEYRING_ID: i64 = 0;
+    const KEY_SPEC_SESSION_KEYRING: i64 = -3;
+    // SAFETY: takes numbers; no memory is read, and 0 asks for no creation.
+    unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0_i64) == serial
+    }
+}
+
+/// `prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)` (linux/prctl.h).
+pub(crate) fn refuse_executable_gain() -> Result<(), Errno> {
+    const PR_SET_MDWE: i32 = 65;
+    const REFUSE_EXEC_GAIN: u64 = 1;
+    // SAFETY: takes numbers. No memory of this process is writable and executable.
+    result(i64::from(unsafe { libc::prctl(PR_SET_MDWE, REFUSE_EXEC_GAIN, 0_u64, 0_u64, 0_u64) })).map(drop)
+}
+
+/// Whether this process can have a page that is writable and executable. It is given back at once.
+pub(crate) fn maps_writable_and_executable() -> bool {
+    const BYTES: usize = 4096;
+    let access = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+    // SAFETY: a fresh mapping at an address of the kernel's choice touches no other memory.
+    let page = unsafe {
+        libc::mmap(std::ptr::null_mut(), BYTES, access, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+    };
+    if page == libc::MAP_FAILED {
+        return false;
+    }
+    // SAFETY: just mapped with this size, and nothing refers to it.
+    unsafe { libc::munmap(page, BYTES) };
+    true
 }
 
 /// Puts a system call filter on this thread.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use casemate_protocol::agent_token::{AgentToken, Control, ControlStatus};
+use casemate_protocol::controls::Need;
 use casemate_protocol::ear::{EAR_PROFILE, Ear, PLATFORM_SUBMODULE, Submodule, Tier, VerifierId};
 use casemate_protocol::{Nonce, Refusal};
 use serde_json::{Value, json};
@@ -361,7 +362,11 @@ fn platform_vector(standing: Standing) -> BTreeMap<String, i8> {
 fn agent_vector(token: &AgentToken, standing: Standing) -> BTreeMap<String, i8> {
     let enforced = |control: Control| token.controls.get(&control) == Some(&ControlStatus::Enforced);
     let configuration =
-        if Control::ALL.into_iter().all(enforced) { CONFIGURATION_APPROVED } else { CONFIGURATION_UNSAFE };
+        if Control::ALL.into_iter().filter(|control| control.need() == Need::Always).all(enforced) {
+            CONFIGURATION_APPROVED
+        } else {
+            CONFIGURATION_UNSAFE
+        };
     let executables = if token.tainted { EXECUTABLES_UNRECOGNISED } else { EXECUTABLES_APPROVED_RUNTIME };
     let mut vector = vec![("configuration", configuration), ("executables", executables)];
     if enforced(Control::PrivateRoot) {

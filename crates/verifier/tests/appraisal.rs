@@ -821,6 +821,32 @@ fn every_control_must_be_enforced_unless_the_policy_names_it() {
 }
 
 #[test]
+fn a_control_that_not_every_machine_has_is_told_and_in_force_where_the_policy_asks() {
+    let with = |control: Control, status: Option<ControlStatus>| {
+        let mut world = World::new(Tee::Tdx);
+        match status {
+            Some(status) => world.token.controls.insert(control, status),
+            None => world.token.controls.remove(&control),
+        };
+        let Event::AgentLaunched { controls, .. } = &mut world.events[1] else { panic!() };
+        *controls = world.token.controls.clone();
+        world.seal();
+        world
+    };
+    for control in [Control::Speculation, Control::CoreScheduling, Control::DenyWriteExecute] {
+        let mut world = with(control, Some(ControlStatus::NotEnforced));
+        assert_eq!(world.failed(), none(), "{control:?}");
+        let ear = world.appraise().unwrap().ear().clone();
+        assert_eq!(ear.submods["agent/researcher"].trustworthiness.get("configuration"), None);
+        let researcher = world.composition().agents.get_mut(&name("researcher")).unwrap();
+        researcher.require_controls.insert(control);
+        assert_eq!(world.failed(), ["agent.controls"], "{control:?}");
+        // Evidence that does not speak of it is refused by everybody.
+        assert_eq!(with(control, None).failed(), ["agent.controls"], "{control:?}");
+    }
+}
+
+#[test]
 fn an_agent_must_belong_to_the_composition_and_be_the_one_it_shows() {
     let mut world = World::new(Tee::Tdx);
     world.token.proof.path[0] = Sha384::ZERO;

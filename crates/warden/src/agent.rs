@@ -225,7 +225,7 @@ async fn start(
     }
     *record.running.borrow_mut() = Some(Rc::clone(&running));
     edges::open_further(world, name, agent, &running).await?;
-    require(&running.subject.controls, &world.weaker)?;
+    require(&running.subject.controls, agent, &world.weaker)?;
 
     enter(Phase::Measure);
     let measurement = agent.measurement().map_err(|e| WardenError::ours(&e))?;

@@ -71,12 +71,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), WardenError> {
     tokio::task::LocalSet::new().block_on(&runtime, live(arguments))
 }
 
-/// No core dump, no tracing by another process of this user: the box key and the agents' keys are in this memory.
+/// No core dump, no swap, no tracing by another process of this user: the box key and the agents' keys are in this memory,
+/// and secrets for the moment between their opening and the agent's own memory file system. All of it, as keys lie
+/// where the cryptographic library puts them.
 fn keep_memory_private() -> Result<(), WardenError> {
+    use rustix::mm::{MlockAllFlags, mlockall};
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
         .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
-        .map_err(WardenError::system("keep the warden's memory out of core dumps"))
+        .map_err(WardenError::system("keep the warden's memory out of core dumps"))?;
+    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
+        .map_err(WardenError::system("keep the warden's memory out of swap"))
 }
 
 async fn live(arguments: Arguments) -> Result<(), WardenError> {

@@ -67,6 +67,7 @@ impl Desk {
                 measurement: measurement(agent),
                 secrets,
                 allow_weaker: BTreeSet::new(),
+                require_controls: BTreeSet::new(),
                 taint: Taint::Refused,
                 added_edges: AddedEdges::Refused,
             };
@@ -219,6 +220,7 @@ fn entry(agent: &str, resource: &str) -> Agent {
         backend: Backend::Native,
         trust: agent.parse().unwrap(),
         share: None,
+        memory: None,
         expose: BTreeSet::new(),
         edges: BTreeSet::new(),
         names: BTreeMap::new(),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use casemate_canon::Sha256;
 use casemate_protocol::agent_token::Control;
+use casemate_protocol::controls::Need;
 use clap::{Args, Subcommand};
 
 use crate::cli::Global;
@@ -47,8 +48,9 @@ struct WriteArgs {
     /// Accept agents where this control is weaker than asked for. Repeat for each
     #[arg(long, value_name = "CONTROL", value_parser = control_named)]
     allow_weaker: Vec<Control>,
-    /// Ask for this control, which depends on the machine's size: cores. Repeat for each
-    #[arg(long, value_name = "CONTROL", value_parser = control_of_machine)]
+    /// Ask for this control, which not every machine or agent has: cores, speculation, core-scheduling,
+    /// deny-write-execute. Repeat for each
+    #[arg(long, value_name = "CONTROL", value_parser = control_not_always)]
     require: Vec<Control>,
     /// Accept what this raw quote or report shows, TRUST ON FIRST USE; its signatures must lead to the vendor
     #[arg(long, value_name = "FILE", requires = "bundle", conflicts_with_all = ["platform", "reference_values", "allow_weaker", "require"])]
@@ -76,13 +78,13 @@ pub(crate) fn control_named(text: &str) -> Result<Control, String> {
     })
 }
 
-/// The control of this name that depends on the machine, for the command line.
-fn control_of_machine(text: &str) -> Result<Control, String> {
-    Control::from_name(text).filter(|control| control.depends_on_machine()).ok_or_else(|| {
-        let of_machine = Control::ALL.into_iter().filter(|control| control.depends_on_machine());
-        let names: Vec<&str> = of_machine.map(Control::name).collect();
+/// The control of this name that not every agent must have, for the command line.
+fn control_not_always(text: &str) -> Result<Control, String> {
+    let not_always = |control: &Control| control.need() != Need::Always;
+    Control::from_name(text).filter(not_always).ok_or_else(|| {
+        let names: Vec<&str> = Control::ALL.into_iter().filter(not_always).map(Control::name).collect();
         format!(
-            "controls that depend on the machine are {}; policies ask for all others anyway",
+            "controls that not every agent has are {}; policies ask for all others anyway",
             names.join(", ")
         )
     })
@@ -129,10 +131,11 @@ fn write(global: &Global, args: &WriteArgs) -> Outcome {
         Some(path) => inputs::read_bytes(path, inputs::REFERENCE_VALUES_BYTES_MAX, "name a readable file")?,
         None => inputs::emulated_reference_values(&project, args.platform)?,
     };
-    let of_machine = Control::ALL.into_iter().filter(|control| control.depends_on_machine());
-    let weaker = of_machine.filter(|control| !args.require.contains(control));
-    let weaker = weaker.chain(args.allow_weaker.iter().copied()).collect();
-    let policy = inputs::render_policy(&lock, &reference_values, &weaker)?;
+    let asked = inputs::ControlsAsked {
+        allow_weaker: args.allow_weaker.iter().copied().collect(),
+        require: args.require.iter().copied().collect(),
+    };
+    let policy = inputs::render_policy(&lock, &reference_values, &asked)?;
     inputs::write_file(&path, policy.text.as_bytes())?;
     if let Some(warning) = development_warning(&policy.development_roots) {
         lines::note(warning);

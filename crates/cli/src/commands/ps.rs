@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use casemate_composition::lock::AgentName;
 use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_protocol::control::{AgentStatus, ControlRequest, Phase, Reply, StepState};
+use casemate_protocol::controls::Need;
 use clap::Args;
 
 use crate::cli::Global;
@@ -123,16 +124,20 @@ fn state(agent: &AgentStatus) -> String {
     }
 }
 
-/// How many controls are in force, and the names of those that are not.
+/// How many of the controls that every agent has are in force, and the names of those that are not; and the others that
+/// this agent is without.
 fn summary(controls: &BTreeMap<Control, ControlStatus>) -> String {
-    let enforced = controls.values().filter(|status| **status == ControlStatus::Enforced).count();
-    let others: Vec<String> = controls
-        .iter()
-        .filter(|(_, status)| **status != ControlStatus::Enforced)
-        .map(|(control, status)| format!("{} {}", control.name(), status_name(*status)))
-        .collect();
-    let count = format!("{enforced}/{}", Control::ALL.len());
-    if others.is_empty() { count } else { format!("{count}; {}", others.join("; ")) }
+    let all = Control::ALL.into_iter().filter(|control| control.need() == Need::Always).count();
+    let (always, others): (Vec<_>, Vec<_>) =
+        controls.iter().partition(|(control, _)| control.need() == Need::Always);
+    let enforced = always.iter().filter(|(_, status)| **status == ControlStatus::Enforced).count();
+    let mut text = format!("{enforced}/{all}");
+    for (control, status) in always.iter().filter(|(_, status)| **status != ControlStatus::Enforced) {
+        text.push_str(&format!("; {} {}", control.name(), status_name(**status)));
+    }
+    let without = others.iter().filter(|(_, status)| **status != ControlStatus::Enforced);
+    let without: Vec<&str> = without.map(|(control, _)| control.name()).collect();
+    if without.is_empty() { text } else { format!("{text}; without {}", without.join(", ")) }
 }
 
 const fn status_name(status: ControlStatus) -> &'static str {
@@ -147,9 +152,16 @@ const fn status_name(status: ControlStatus) -> &'static str {
 fn print_controls(agents: &BTreeMap<AgentName, AgentStatus>) {
     for (name, agent) in agents {
         lines::print(format!("\n{name}"));
+        lines::print(format!("  {:18}  {:18}  {:41}  CHECKED", "CONTROL", "STATUS", "APPLIED"));
         for control in Control::ALL {
             let status = agent.controls.get(&control).copied().unwrap_or(ControlStatus::Unknown);
-            lines::print(format!("  {:15} {}", control.name(), status_name(status)));
+            lines::print(format!(
+                "  {:18}  {:18}  {:41}  {}",
+                control.name(),
+                status_name(status),
+                control.applied(),
+                control.checked().describe()
+            ));
         }
     }
 }
@@ -162,10 +174,12 @@ mod tests {
     fn the_summary_names_every_control_that_is_not_in_force() {
         let mut controls: BTreeMap<Control, ControlStatus> =
             Control::ALL.into_iter().map(|control| (control, ControlStatus::Enforced)).collect();
-        let all = Control::ALL.len();
-        assert_eq!(summary(&controls), format!("{all}/{all}"));
+        assert_eq!(summary(&controls), "11/11");
         controls.insert(Control::CgroupCpu, ControlStatus::NotEnforced);
-        assert_eq!(summary(&controls), format!("{}/{all}; cgroup-cpu NOT ENFORCED", all - 1));
+        controls.insert(Control::Speculation, ControlStatus::NotEnforced);
+        controls.insert(Control::CoreScheduling, ControlStatus::Unknown);
+        let expected = "10/11; cgroup-cpu NOT ENFORCED; without speculation, core-scheduling";
+        assert_eq!(summary(&controls), expected);
     }
     #[test]
     fn an_agent_without_a_health_check_is_running_until_it_ended() {

@@ -73,12 +73,16 @@ pub(crate) struct RenderedPolicy {
     pub(crate) development_roots: Vec<Sha256>,
 }
 
+/// What is asked of the controls of each agent, besides what every policy asks.
+pub(crate) struct ControlsAsked {
+    /// Those that may be weaker.
+    pub(crate) allow_weaker: BTreeSet<Control>,
+    /// Those that must be in force although not every machine or agent has them.
+    pub(crate) require: BTreeSet<Control>,
+}
+
 /// The policy file for a composition on a box with these reference values.
-pub(crate) fn render_policy(
-    lock: &Lock,
-    reference: &[u8],
-    allow_weaker: &BTreeSet<Control>,
-) -> Outcome<RenderedPolicy> {
+pub(crate) fn render_policy(lock: &Lock, reference: &[u8], asked: &ControlsAsked) -> Outcome<RenderedPolicy> {
     let unusable = |what: String| {
         Failure::input(
             format!("reference values: {what}"),
@@ -101,7 +105,7 @@ pub(crate) fn render_policy(
             agents: lock
                 .agents
                 .iter()
-                .map(|(name, agent)| Ok((name.clone(), expectations_of(agent, allow_weaker)?)))
+                .map(|(name, agent)| Ok((name.clone(), expectations_of(agent, asked)?)))
                 .collect::<Outcome<BTreeMap<_, _>>>()?,
         }),
     };
@@ -175,14 +179,15 @@ fn measurement(text: &str) -> Result<Measurement, String> {
     Ok(Measurement(digest.0))
 }
 
-fn expectations_of(agent: &Agent, allow_weaker: &BTreeSet<Control>) -> Outcome<AgentExpectations> {
+fn expectations_of(agent: &Agent, asked: &ControlsAsked) -> Outcome<AgentExpectations> {
     let measurement = agent.measurement().map_err(|error| {
         Failure::input(format!("lock: {error}"), "use smaller numbers in the Compose file")
     })?;
     Ok(AgentExpectations {
         measurement,
         secrets: agent.secrets.iter().map(|secret| secret.resource.clone()).collect(),
-        allow_weaker: allow_weaker.clone(),
+        allow_weaker: asked.allow_weaker.clone(),
+        require_controls: asked.require.clone(),
         taint: Taint::Refused,
         added_edges: AddedEdges::Refused,
     })

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::host::{HostName, HostNameError};
 use crate::keys::{self, NOT_YET};
-use crate::lock::{AgentName, Backend, Edge, TrafficLimits};
+use crate::lock::{AgentName, Backend, Edge, Memory, TrafficLimits};
 use crate::problem::{At, Findings, Place, printable};
 use crate::units;
 use crate::yaml::{Member, Node, Value};
@@ -29,6 +29,7 @@ pub(crate) struct Extension {
     pub(crate) backend: Option<Backend>,
     pub(crate) trust: Option<AgentName>,
     pub(crate) share: Option<At<AgentName>>,
+    pub(crate) memory: Option<Memory>,
 }
 
 /// `x-casemate` of a service.
@@ -53,6 +54,11 @@ pub(crate) fn extension(node: &Node, f: &mut Findings<'_>) -> Extension {
                 extension.backend = Some(Backend::Native);
             }
         }
+        "memory" => {
+            if choice(member, &MEMORY, f) {
+                extension.memory = Some(Memory::DenyWriteExecute);
+            }
+        }
         "partition" => drop(choice(member, &PARTITIONS, f)),
         _ => drop(choice(member, &SECRETS, f)),
     });
@@ -74,6 +80,7 @@ const PARTITIONS: Choice = Choice {
         "run the agent in a box of its own, or write compartment",
     )],
 };
+const MEMORY: Choice = Choice { supported: "deny-write-execute", refused: &[] };
 const SECRETS: Choice = Choice {
     supported: "file",
     refused: &[

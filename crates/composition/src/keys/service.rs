@@ -185,6 +185,11 @@ pub const X_CASEMATE: Table = Table {
             "the name of a group with one `trust`: its agents that have the same image use one mount of it, and each can \
              tell what the others read of it",
         ),
+        limited(
+            "memory",
+            "`deny-write-execute`: no memory is or becomes writable and executable; programs that compile while they run, \
+             such as Node.js, do not start",
+        ),
         limited("partition", "`compartment`"),
         limited("secrets", "`file`: below /run/secrets"),
     ],

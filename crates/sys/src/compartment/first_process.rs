@@ -14,7 +14,7 @@ use super::{Failure, Named, Step, inside, report, unless_weaker};
 use crate::descriptors::send_packet;
 use crate::spec::{Answer, Spec};
 use crate::syscall::{self, Forked};
-use crate::{landlock_rules, seccomp};
+use crate::{hardening, landlock_rules, seccomp};
 
 /// Exit status where the program could not be executed, as shells use it.
 const STATUS_EXEC_FAILED: i32 = 127;
@@ -30,8 +30,11 @@ pub(super) fn live(
     let built = inside::mounts(spec, root, volumes)
         .and_then(|()| inside::own_null(&[rustix::stdio::dup2_stdin]))
         .and_then(|()| inside::network(spec, control, &mut not_applied))
-        .and_then(|()| confine(spec, user_namespace, &mut not_applied))
-        .and_then(|()| wait_for_go(control, not_applied));
+        .and_then(|()| {
+            hardening::own_core_cookie();
+            confine(spec, user_namespace, &mut not_applied)
+        })
+        .and_then(|tried| wait_for_go(control, not_applied, tried));
     if let Err(failure) = built {
         report(control, &failure);
         syscall::exit_now(1);
@@ -45,8 +48,13 @@ pub(super) fn live(
     }
 }
 
-/// Gives up everything, in the order that each step needs what the next one takes away.
-pub(super) fn confine(spec: &Spec, user_namespace: &OwnedFd, not_applied: &mut Vec<String>) -> Step<()> {
+/// Gives up everything, in the order that each step needs what the next one takes away. Gives the controls that nothing
+/// outside shows, and that were tried and held.
+pub(super) fn confine(
+    spec: &Spec,
+    user_namespace: &OwnedFd,
+    not_applied: &mut Vec<String>,
+) -> Step<Vec<String>> {
     const CONTROL: &str = "no-privileges";
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     for limit in &spec.rlimits {
@@ -88,8 +96,8 @@ pub(super) fn confine(spec: &Spec, user_namespace: &OwnedFd, not_applied: &mut V
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .and_then(|()| rustix::thread::set_no_new_privs(true))
         .named(CONTROL, || "set no_new_privs".into())?;
-    let keyring = syscall::join_session_keyring().named("keyring", || "join a session keyring".into());
-    unless_weaker(spec, not_applied, keyring)?;
+    let mut tried = Vec::new();
+    harden(spec, not_applied, &mut tried)?;
     rustix::process::chdir(spec.working_dir.as_str())
         .named("", || format!("enter working directory {}", spec.working_dir))?;
     syscall::default_signal_actions();
@@ -99,7 +107,39 @@ pub(super) fn confine(spec: &Spec, user_namespace: &OwnedFd, not_applied: &mut V
         spec,
         not_applied,
         seccomp::load(&spec.seccomp).named("seccomp", || "load the filter".into()),
-    )
+    )?;
+    if writing_is_refused() {
+        tried.push("landlock".to_owned());
+    }
+    Ok(tried)
+}
+
+/// What a process does to itself and needs no privilege for.
+fn harden(spec: &Spec, not_applied: &mut Vec<String>, tried: &mut Vec<String>) -> Step<()> {
+    let keyring = syscall::join_session_keyring().named("keyring", || "join a session keyring".into());
+    match keyring {
+        Ok(serial) if serial > 0 && syscall::has_session_keyring(serial) => tried.push("keyring".to_owned()),
+        other => unless_weaker(spec, not_applied, other.map(drop))?,
+    }
+    let speculation = hardening::force_disable_speculation()
+        .named("speculation", || "switch off speculation that the kernel can switch".into());
+    unless_weaker(spec, not_applied, speculation)?;
+    if spec.deny_write_execute != 0 {
+        let denied = hardening::deny_write_execute()
+            .named("deny-write-execute", || "deny memory that is writable and executable (Linux 6.3)".into());
+        match denied {
+            Ok(()) => tried.push("deny-write-execute".to_owned()),
+            other => unless_weaker(spec, not_applied, other)?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file that permissions let everybody write cannot be opened for writing: nothing but Landlock forbids it.
+/// Landlock does not show in `/proc`, so this is how it is checked.
+fn writing_is_refused() -> bool {
+    let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+    rustix::fs::open("/dev/random", flags, rustix::fs::Mode::empty()).err() == Some(rustix::io::Errno::ACCESS)
 }
 
 /// The process limits that a specification may set, by Linux's numbers. Core dumps and priorities are not among them.
@@ -127,8 +167,9 @@ fn restrict_files(spec: &Spec) -> Step<()> {
 }
 
 /// Reports, and waits for the warden's byte. Without it there is no agent.
-fn wait_for_go(control: &OwnedFd, not_applied: Vec<String>) -> Step<()> {
-    send_packet(control, &Answer::Ready { not_applied }.encode(), &[]).named("", || "report".into())?;
+fn wait_for_go(control: &OwnedFd, not_applied: Vec<String>, tried: Vec<String>) -> Step<()> {
+    send_packet(control, &Answer::Ready { not_applied, tried }.encode(), &[])
+        .named("", || "report".into())?;
     let mut byte = [0; 1];
     match rustix::io::retry_on_intr(|| rustix::io::read(control, &mut byte)) {
         Ok(1) => Ok(()),

@@ -46,7 +46,7 @@ pub(super) fn mounts(spec: &Spec, root: OwnedFd, volumes: Vec<OwnedFd>) -> Step<
         mount(source, target, source, flags, options)
             .named(CONTROL, || format!("mount {source} at {target} (does the image have it?)"))
     };
-    system("proc", "/proc", c"hidepid=invisible,subset=pid", PLAIN | MountFlags::NOEXEC)?;
+    system("proc", "/proc", crate::proc_view::OPTIONS, PLAIN | MountFlags::NOEXEC)?;
     system("tmpfs", "/run", RUN_OPTIONS, PLAIN | MountFlags::NOEXEC)?;
     device_directory(spec.shm_bytes)?;
     for directory in ["/run/secrets", "/run/casemate"] {
@@ -204,6 +204,9 @@ pub(super) fn own_null(streams: &[Redirect]) -> Step<()> {
 /// Loopback up, host name set, sockets created and handed to the warden.
 pub(super) fn network(spec: &Spec, control: &OwnedFd, not_applied: &mut Vec<String>) -> Step<()> {
     const CONTROL: &str = "namespaces";
+    let narrowed =
+        crate::proc_view::narrow().named("proc", || "hide what /proc/self/net tells of the box".into());
+    unless_weaker(spec, not_applied, narrowed)?;
     syscall::loopback_up().named(CONTROL, || "bring loopback up".into())?;
     rustix::system::sethostname(spec.hostname.as_bytes()).named(CONTROL, || "set the host name".into())?;
     let agent_socket =

@@ -33,6 +33,7 @@ pub(super) fn run(control: &OwnedFd, spec: &Spec, first: &OwnedFd, mut not_appli
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::CONTROL_GROUP
         | ThreadNameSpaceType::TIME;
+    crate::hardening::core_cookie_of(pid);
     // The pidfd pins the process: had it ended and its number passed on, this fails, and the namespace opened above
     // is not used.
     move_into_thread_name_spaces(first.as_fd(), all).named(CONTROL, || "enter the namespaces".into())?;
@@ -45,7 +46,7 @@ pub(super) fn run(control: &OwnedFd, spec: &Spec, first: &OwnedFd, mut not_appli
             let confined = super::inside::own_null(&streams)
                 .and_then(|()| confine(spec, &user_namespace, &mut not_applied));
             match confined {
-                Ok(()) => execute(control, spec, &arguments, &environment),
+                Ok(_) => execute(control, spec, &arguments, &environment),
                 Err(failure) => {
                     super::report(control, &failure);
                     syscall::exit_now(126)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::rules::{Condition, Relation, Verdict};
+use super::rules::{Answer, DENIED, Relation, Verdict};
 
 /// One instruction: `struct sock_filter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +34,8 @@ const X32: u32 = 0x4000_0000;
 
 const ALLOW: u32 = 0x7fff_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
-/// SECCOMP_RET_ERRNO with ENOSYS: as a kernel that lacks the call.
-const DENY: u32 = 0x0005_0000 | 38;
+/// SECCOMP_RET_ERRNO; the error number is in the low half.
+const ERRNO: u32 = 0x0005_0000;
 
 /// A run of numbers with one verdict.
 struct Run<'a> {
@@ -52,7 +52,7 @@ pub(super) fn emit(rules: &BTreeMap<u32, Verdict>) -> Vec<Instruction> {
         plain(RETURN, KILL_PROCESS),
         plain(LOAD, NUMBER),
         branch(JUMP_GREATER_OR_EQUAL, X32, 0, 1),
-        plain(RETURN, DENY),
+        answer(DENIED),
     ];
     search(&runs(rules), &mut program);
     program
@@ -63,8 +63,8 @@ fn runs(rules: &BTreeMap<u32, Verdict>) -> Vec<Run<'_>> {
     for (number, verdict) in rules {
         match runs.last_mut() {
             Some(run)
-                if run.verdict == &Verdict::Always
-                    && verdict == &Verdict::Always
+                if verdict.cases.is_empty()
+                    && run.verdict == verdict
                     && run.last.checked_add(1) == Some(*number) =>
             {
                 run.last = *number;
@@ -78,15 +78,12 @@ fn runs(rules: &BTreeMap<u32, Verdict>) -> Vec<Run<'_>> {
 /// The accumulator holds the number.
 fn search(runs: &[Run<'_>], program: &mut Vec<Instruction>) {
     match runs {
-        [] => program.push(plain(RETURN, DENY)),
+        [] => program.push(answer(DENIED)),
         [run] => {
             program.push(branch(JUMP_GREATER_OR_EQUAL, run.first, 0, 1));
             program.push(branch(JUMP_GREATER, run.last, 0, 1));
-            program.push(plain(RETURN, DENY));
-            match run.verdict {
-                Verdict::Always => program.push(plain(RETURN, ALLOW)),
-                Verdict::When(alternatives) => conditions(alternatives, program),
-            }
+            program.push(answer(DENIED));
+            cases(run.verdict, program);
         }
         _ => {
             let (left, right) = runs.split_at(runs.len() / 2);
@@ -102,9 +99,9 @@ fn search(runs: &[Run<'_>], program: &mut Vec<Instruction>) {
     }
 }
 
-/// Allows where one alternative holds. The accumulator is free.
-fn conditions(alternatives: &[Vec<Condition>], program: &mut Vec<Instruction>) {
-    for all in alternatives {
+/// Answers as the first case that holds. The accumulator is free.
+fn cases(verdict: &Verdict, program: &mut Vec<Instruction>) {
+    for (all, case) in &verdict.cases {
         let mut misses = Vec::new();
         for condition in all {
             program.push(plain(LOAD, ARGUMENTS + 8 * u32::from(condition.argument)));
@@ -119,12 +116,12 @@ fn conditions(alternatives: &[Vec<Condition>], program: &mut Vec<Instruction>) {
             misses.push(program.len());
             program.push(plain(JUMP, 0));
         }
-        program.push(plain(RETURN, ALLOW));
+        program.push(answer(*case));
         for miss in misses {
             land(miss, program);
         }
     }
-    program.push(plain(RETURN, DENY));
+    program.push(answer(verdict.otherwise));
 }
 
 /// Makes the jump at `from` go to the end of the program so far.
@@ -132,6 +129,13 @@ fn land(from: usize, program: &mut [Instruction]) {
     let distance = program.len().saturating_sub(from).saturating_sub(1);
     if let Some(jump) = program.get_mut(from) {
         jump.k = u32::try_from(distance).unwrap_or(u32::MAX);
+    }
+}
+
+const fn answer(answer: Answer) -> Instruction {
+    match answer {
+        Answer::Allow => plain(RETURN, ALLOW),
+        Answer::Errno(number) => plain(RETURN, ERRNO | number as u32),
     }
 }
 
@@ -146,7 +150,7 @@ const fn branch(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seccomp::rules::parse;
+    use crate::seccomp::rules::{Condition, parse};
 
     /// Runs a program as the kernel does: what it returns, and in how many steps.
     fn interpret(
@@ -185,13 +189,9 @@ mod tests {
             let found = arguments[usize::from(c.argument)] as u32 & c.mask;
             (found == c.value) == (c.relation == Relation::Equal)
         };
-        match rules.get(&number) {
-            Some(Verdict::Always) => ALLOW,
-            Some(Verdict::When(alternatives)) if alternatives.iter().any(|all| all.iter().all(holds)) => {
-                ALLOW
-            }
-            _ => DENY,
-        }
+        let verdict = rules.get(&number);
+        let case = verdict.and_then(|v| v.cases.iter().find(|(all, _)| all.iter().all(holds)));
+        answer(case.map_or_else(|| verdict.map_or(DENIED, |v| v.otherwise), |(_, case)| *case)).k
     }
 
     const NATIVE: &str = include_str!("../../../composition/rules/native.seccomp");
@@ -215,6 +215,9 @@ mod tests {
             }
         }
     }
+
+    /// The answer to what no rule allows.
+    const DENY: u32 = answer(DENIED).k;
 
     #[test]
     fn denies_x32_and_ends_a_process_of_another_architecture() {

@@ -1,6 +1,10 @@
-//! Rule text: `allow NAME...` and `allow NAME... when argN == VALUE and …`, one rule a line.
+//! Rule text, one rule a line: an answer, names of calls, and conditions on their arguments.
+//!
+//! `allow NAME...`, `pretend NAME...` (answers 0 and does nothing), `errno CODE NAME...`; each may end in
+//! `when argN == VALUE and …`. Lines that name the same call are tried in their order, the first that holds answers; a
+//! line without `when` always holds and must be the last for its call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::syscall;
 
@@ -24,8 +28,8 @@ pub enum SeccompError {
         /// The name.
         name: String,
     },
-    /// A call is allowed without a condition in one line, and again in another.
-    #[error("line {line}: `{name}` is allowed twice, once without a condition")]
+    /// A call is named again after a line without a condition, which answers it always.
+    #[error("line {line}: `{name}` is answered already by a line without a condition")]
     Contradiction {
         /// Line, from 1.
         line: usize,
@@ -34,13 +38,36 @@ pub enum SeccompError {
     },
 }
 
-/// When a call is allowed.
+/// How a call is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Always,
-    /// Where all conditions of one alternative hold.
-    When(Vec<Vec<Condition>>),
+pub(super) struct Verdict {
+    /// The first of which all conditions hold answers.
+    pub(super) cases: Vec<(Vec<Condition>, Answer)>,
+    /// The answer where none holds.
+    pub(super) otherwise: Answer,
 }
+
+/// One answer to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The kernel makes the call.
+    Allow,
+    /// The kernel does nothing and answers with this error number; 0 is success.
+    Errno(u16),
+}
+
+/// The answer to what no rule allows: that of a kernel without the call (ENOSYS).
+pub(super) const DENIED: Answer = Answer::Errno(38);
+
+/// Error numbers that rules may answer with (linux/asm-generic/errno-base.h, errno.h).
+const ERRNOS: [(&str, u16); 6] = [
+    ("EPERM", 1),
+    ("EINVAL", 22),
+    ("ENOSYS", 38),
+    ("ENOPROTOOPT", 92),
+    ("EOPNOTSUPP", 95),
+    ("EAFNOSUPPORT", 97),
+];
 
 /// A comparison of the low 32 bits of an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +86,7 @@ pub(super) enum Relation {
 
 pub(super) fn parse(text: &str) -> Result<BTreeMap<u32, Verdict>, SeccompError> {
     let mut rules: BTreeMap<u32, Verdict> = BTreeMap::new();
+    let mut answered = BTreeSet::new();
     for (index, raw) in text.lines().enumerate() {
         let line = index.saturating_add(1);
         let content = raw.split('#').next().unwrap_or_default().trim();
@@ -66,7 +94,7 @@ pub(super) fn parse(text: &str) -> Result<BTreeMap<u32, Verdict>, SeccompError> 
             continue;
         }
         let bad = || SeccompError::Rule { line, text: content.to_owned() };
-        let rest = content.strip_prefix("allow ").ok_or_else(bad)?;
+        let (answer, rest) = parse_answer(content).ok_or_else(bad)?;
         let (names, conditions) = match rest.split_once(" when ") {
             Some((names, conditions)) => (names, Some(parse_conditions(conditions).ok_or_else(bad)?)),
             None => (rest, None),
@@ -74,15 +102,35 @@ pub(super) fn parse(text: &str) -> Result<BTreeMap<u32, Verdict>, SeccompError> 
         for name in names.split_whitespace() {
             let number =
                 syscall::number(name).ok_or_else(|| SeccompError::Name { line, name: name.to_owned() })?;
-            match (rules.get_mut(&number), &conditions) {
-                (None, None) => drop(rules.insert(number, Verdict::Always)),
-                (None, Some(all)) => drop(rules.insert(number, Verdict::When(vec![all.clone()]))),
-                (Some(Verdict::When(alternatives)), Some(all)) => alternatives.push(all.clone()),
-                _ => return Err(SeccompError::Contradiction { line, name: name.to_owned() }),
+            if answered.contains(&number) {
+                return Err(SeccompError::Contradiction { line, name: name.to_owned() });
+            }
+            let verdict = rules.entry(number).or_insert(Verdict { cases: Vec::new(), otherwise: DENIED });
+            match &conditions {
+                Some(all) => verdict.cases.push((all.clone(), answer)),
+                None => {
+                    verdict.otherwise = answer;
+                    answered.insert(number);
+                }
             }
         }
     }
     Ok(rules)
+}
+
+/// The answer that a line begins with, and what follows it.
+fn parse_answer(line: &str) -> Option<(Answer, &str)> {
+    let (verb, rest) = line.split_once(' ')?;
+    match verb {
+        "allow" => Some((Answer::Allow, rest)),
+        "pretend" => Some((Answer::Errno(0), rest)),
+        "errno" => {
+            let (code, rest) = rest.split_once(' ')?;
+            let (_, number) = ERRNOS.iter().find(|(known, _)| *known == code)?;
+            Some((Answer::Errno(*number), rest))
+        }
+        _ => None,
+    }
 }
 
 fn parse_conditions(text: &str) -> Option<Vec<Condition>> {
@@ -128,16 +176,33 @@ mod tests {
             "allow read when arg0 == 1 or arg1 == 2",
             "allow read when arg0 == 0x100000000",
             "allow read when arg0 == 1 2",
+            "errno read",
+            "errno ENOTHING read",
+            "errno 38 read",
         ] {
             assert_eq!(parse(bad), Err(SeccompError::Rule { line: 1, text: bad.into() }), "{bad}");
         }
     }
 
     #[test]
-    fn refuses_a_misspelt_name_and_a_contradiction() {
+    fn refuses_a_misspelt_name_and_a_line_that_could_never_answer() {
         assert_eq!(parse("allow raed"), Err(SeccompError::Name { line: 1, name: "raed".into() }));
-        let twice = Err(SeccompError::Contradiction { line: 2, name: "ioctl".into() });
-        assert_eq!(parse("allow ioctl when arg1 == 1\nallow ioctl"), twice);
-        assert_eq!(parse("allow ioctl\nallow ioctl when arg1 == 1"), twice);
+        let never = Err(SeccompError::Contradiction { line: 2, name: "ioctl".into() });
+        assert_eq!(parse("allow ioctl\nallow ioctl when arg1 == 1"), never);
+        assert_eq!(parse("errno EPERM ioctl\nallow ioctl"), never);
+    }
+
+    #[test]
+    fn lines_of_one_call_are_tried_in_order() {
+        let rules =
+            parse("pretend madvise when arg2 == 21\nerrno EPERM madvise when arg2 == 9\nallow madvise");
+        let case = |value, answer| {
+            (vec![Condition { argument: 2, mask: u32::MAX, relation: Relation::Equal, value }], answer)
+        };
+        let verdict = Verdict {
+            cases: vec![case(21, Answer::Errno(0)), case(9, Answer::Errno(1))],
+            otherwise: Answer::Allow,
+        };
+        assert_eq!(rules.unwrap().into_values().collect::<Vec<_>>(), [verdict]);
     }
 }

@@ -17,7 +17,8 @@ fn beats(project: &Project) -> usize {
 
 /// The peer, and whom it calls.
 fn bystanders() -> String {
-    let healthy = "healthcheck: { test: [\"CMD\", \"/agent\", \"reach 8080\"], interval: 60s, start_interval: 100ms }";
+    let healthy =
+        "healthcheck: { test: [\"CMD\", \"/agent\", \"reach 8080\"], interval: 60s, start_interval: 100ms }";
     let exposes = format!("expose: [\"8080\"]\n{healthy}");
     let server = agent("server", &["serve 8080 answer", "wait"], &exposes);
     let calls = "x-casemate: { talks-to: [\"server:8080\"] }\ncpu_shares: 4096\nulimits: { sigpending: 50 }\n\

@@ -7,6 +7,7 @@
 
 mod campaign;
 mod census;
+mod controls;
 mod cores;
 mod edges;
 mod exhaustion;
@@ -18,9 +19,11 @@ mod interrupts;
 mod keys;
 mod limits;
 mod offline;
+mod peers;
 mod plan;
 mod platform;
 mod preflight;
+mod programs;
 mod project;
 mod quickstart;
 mod refusals;

@@ -11,6 +11,7 @@ use casemate_protocol::agent_token::{
     AGENT_TOKEN_PROFILE, AGENT_TOKEN_TYP, AgentToken, Control, ControlStatus,
 };
 use casemate_protocol::box_claims::BoxClaims;
+use casemate_protocol::controls::Need;
 use casemate_protocol::jwk::ALG_ECDH;
 
 use super::log::LoggedTaint;
@@ -94,7 +95,9 @@ pub(super) fn appraise<'a>(
         return None;
     };
     let _recorded = ledger.equal("agent.measurement", &expected.measurement, &token.measurement);
-    let _recorded = require_controls(ledger, token, expected);
+    // What cannot be read has failed already, and asks for nothing more.
+    let asks: Option<Agent> = serde_json::from_slice(config).ok();
+    let _recorded = require_controls(ledger, token, expected, asks.as_ref());
     Some(expected)
 }
 
@@ -211,17 +214,25 @@ fn require_key(ledger: &mut Ledger, token: &AgentToken) -> Result<(), Failed> {
     ledger.require(RULE, on_curve, EXPECTED, found)
 }
 
-/// Every control is there, and in force without gaps unless the policy lets this one be weaker.
+/// Every control is told, and in force without gaps unless the policy lets this one be weaker. Those that not every
+/// machine has, or not every agent asks for, must be in force where policy or lock entry asks for them.
 fn require_controls(
     ledger: &mut Ledger,
     token: &AgentToken,
     expected: &AgentExpectations,
+    asks: Option<&Agent>,
 ) -> Result<(), Failed> {
+    let required = |control: Control| {
+        control.need() == Need::Always
+            || expected.require_controls.contains(&control)
+            || asks.is_some_and(|agent| control.is_required_of(agent))
+    };
     let mut weaker = Vec::new();
     let mut accepted = Vec::new();
     for control in Control::ALL {
         let found = match token.controls.get(&control) {
             Some(ControlStatus::Enforced) => continue,
+            Some(_) if !required(control) => continue,
             Some(status) => name_of(status),
             None => "missing".to_owned(),
         };

@@ -31,6 +31,8 @@ pub struct AgentExpectations {
     pub secrets: BTreeSet<String>,
     /// Controls that need not be fully in force: every other one must be `enforced`, without gaps.
     pub allow_weaker: BTreeSet<Control>,
+    /// Controls that must be in force although not every machine has them, or not every composition asks for them.
+    pub require_controls: BTreeSet<Control>,
     /// Whether it may be tainted.
     pub taint: Taint,
     /// Whether it may have edges that its measurement does not name.
@@ -67,6 +69,8 @@ pub(super) struct Agent {
     measurement: Spanned<String>,
     secrets: Vec<Spanned<String>>,
     allow_weaker: Vec<Spanned<String>>,
+    #[serde(default)]
+    require_controls: Vec<Spanned<String>>,
     allow_tainted: bool,
     /// Left out, it is the strict answer.
     #[serde(default)]
@@ -131,6 +135,7 @@ fn read_agent(place: &Place<'_>, agent: &Agent) -> Result<AgentExpectations, Pol
         measurement: place.digest(&agent.measurement)?,
         secrets: agent.secrets.iter().map(secret).collect::<Result<_, _>>()?,
         allow_weaker: agent.allow_weaker.iter().map(control).collect::<Result<_, _>>()?,
+        require_controls: agent.require_controls.iter().map(control).collect::<Result<_, _>>()?,
         taint: if agent.allow_tainted { Taint::Allowed } else { Taint::Refused },
         added_edges: if agent.allow_added_edges { AddedEdges::Allowed } else { AddedEdges::Refused },
     })
@@ -147,6 +152,10 @@ pub(super) fn write(out: &mut String, composition: &CompositionExpectations) -> 
         writeln!(out, "measurement = \"{}\"", agent.measurement)?;
         writeln!(out, "secrets = {}", list(&agent.secrets))?;
         writeln!(out, "allow-weaker = {}", list(agent.allow_weaker.iter().map(|control| control.name())))?;
+        if !agent.require_controls.is_empty() {
+            let names = agent.require_controls.iter().map(|control| control.name());
+            writeln!(out, "require-controls = {}", list(names))?;
+        }
         writeln!(out, "allow-tainted = {}", agent.taint == Taint::Allowed)?;
         if agent.added_edges == AddedEdges::Allowed {
             writeln!(out, "allow-added-edges = true")?;

@@ -99,6 +99,7 @@ pub(crate) fn agent(argument: &str) -> Agent {
         backend: Backend::Native,
         trust: "agent".parse().unwrap(),
         share: None,
+        memory: None,
         expose: BTreeSet::new(),
         edges: BTreeSet::new(),
         names: BTreeMap::new(),
@@ -335,6 +336,7 @@ fn policy(pki: &DevPki, lock: &Lock) -> PolicyValues {
         measurement: lock.agents[&name("researcher")].measurement().unwrap(),
         secrets: BTreeSet::from(["desk/secret/api_token".to_owned()]),
         allow_weaker: BTreeSet::new(),
+        require_controls: BTreeSet::new(),
         taint: Taint::Refused,
         added_edges: AddedEdges::Refused,
     };

@@ -166,6 +166,7 @@ mod tests {
             measurement: agent.measurement().unwrap(),
             secrets: agent.secrets.iter().map(|secret| secret.resource.clone()).collect(),
             allow_weaker: BTreeSet::new(),
+            require_controls: BTreeSet::new(),
             taint: Taint::Refused,
             added_edges: AddedEdges::Refused,
         };
