@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::{docker_compose, process};
 
 /// Package and why it is needed.
-const PACKAGES: [(&str, &str); 19] = [
+const PACKAGES: [(&str, &str); 23] = [
     ("erofs-utils", "mkfs.erofs builds the read-only root file systems of agents"),
     ("e2fsprogs", "mke2fs makes the file systems of volumes that have a size"),
     ("busybox-static", "the small root file system of tests and measurements"),
@@ -23,9 +23,13 @@ const PACKAGES: [(&str, &str); 19] = [
     ("nodejs", "a program that tests run inside a compartment"),
     ("sqlite3", "likewise"),
     ("git", "likewise"),
-    ("curl", "likewise"),
+    ("curl", "likewise; outside it calls an HTTP/2 server and checks its certificate"),
     ("swtpm", "the TPM whose quotes a system test verifies"),
     ("tpm2-tools", "makes that TPM's keys and quotes"),
+    ("postgresql", "the server that a test asks through the gateway, and its client"),
+    ("nghttp2-server", "the HTTP/2 server that tests call through the gateway, with and without TLS"),
+    ("nghttp2-client", "HTTP/2 streams both ways at once, and many over one connection"),
+    ("openssl", "makes that certificate"),
 ];
 
 /// Time that installing may take.

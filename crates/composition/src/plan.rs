@@ -130,6 +130,15 @@ pub enum Access {
         /// The group.
         group: AgentName,
     },
+    /// Be called by whoever reaches a port of the box.
+    Port {
+        /// Address of the box.
+        address: std::net::IpAddr,
+        /// Port of the box.
+        port: u16,
+        /// Its own port.
+        target: u16,
+    },
 }
 
 /// One limit that differs.
@@ -255,7 +264,12 @@ fn accesses(agent: &Agent) -> BTreeSet<Access> {
     let secrets = agent.secrets.iter().map(|secret| Access::Secret { resource: secret.resource.clone() });
     let volumes = volumes(agent).map(|(name, writes)| Access::Volume { name: name.clone(), writes });
     let pages = agent.share.iter().map(|group| Access::Pages { group: group.clone() });
-    calls.chain(egress).chain(secrets).chain(volumes).chain(pages).collect()
+    let ports = agent.ports.iter().map(|port| Access::Port {
+        address: port.address,
+        port: port.port,
+        target: port.target,
+    });
+    calls.chain(egress).chain(secrets).chain(volumes).chain(pages).chain(ports).collect()
 }
 
 fn volumes(agent: &Agent) -> impl Iterator<Item = (&AgentName, Writes)> {

@@ -4,8 +4,8 @@ use casemate_canon::Sha384;
 
 /// System call rules of the native backend.
 pub const SECCOMP_RULES: &str = include_str!("../rules/native.seccomp");
-/// System call rules of the gateway itself. Part of that program, and measured with it.
-pub const GATEWAY_SECCOMP_RULES: &str = include_str!("../rules/gateway.seccomp");
+/// System call rules of gateway and courier. Part of those programs, and measured with them.
+pub const NETWORK_SECCOMP_RULES: &str = include_str!("../rules/network.seccomp");
 /// File rules of the native backend.
 pub const LANDLOCK_RULES: &str = include_str!("../rules/native.landlock");
 

@@ -198,6 +198,14 @@ fn an_address_that_stands_for_a_name_is_another_way_out() {
 }
 
 #[test]
+fn a_port_of_the_box_is_a_way_in() {
+    let new = changed(&[("    cpus", "    ports: [\"8080:90\"]\n    cpus")]);
+    let asker = &plan(Some(TEXT), &new).agents[&name("asker")];
+    let gains: Vec<String> = asker.gains.iter().map(ToString::to_string).collect();
+    assert_eq!(gains, ["calls from 127.0.0.1:8080 of the box to its port 90"]);
+}
+
+#[test]
 fn writing_counts_where_a_volume_is_mounted_twice_and_the_sums_are_right() {
     let new = changed(&[("data:/data", "data:/data:ro\", \"data:/rw"), ("notes:/notes", "data:/notes:ro")]);
     let plan = plan(None, &new);

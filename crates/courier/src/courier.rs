@@ -60,6 +60,9 @@ pub(crate) enum CourierError {
         /// The system's error.
         error: Errno,
     },
+    /// The rules of its filter are none: our mistake.
+    #[error("system call filter: {0}")]
+    Rules(String),
     /// The warden ended before the courier began.
     #[error("the warden is gone")]
     Orphaned,
@@ -70,7 +73,9 @@ impl CourierError {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Broker(_) | Self::CertificateFile { .. } => 2,
-            Self::Message(_) | Self::Socket(_) | Self::Isolation { .. } | Self::Orphaned => 1,
+            Self::Message(_) | Self::Socket(_) | Self::Isolation { .. } | Self::Rules(_) | Self::Orphaned => {
+                1
+            }
         })
     }
 }
@@ -82,6 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CourierError> {
     isolate::isolate(arguments.uid)?;
     let broker = BrokerClient::new(&arguments.broker, &certificates)?;
     let socket = casemate_sys::process::inherited_descriptor(arguments.socket_fd).map_err(io::Error::from)?;
+    isolate::confine()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(relay(socket, Arc::new(broker)))
 }

@@ -3,6 +3,8 @@
 //! What it is: root, where it was started with it, new privileges, core dumps, a life longer than the warden's.
 //! What it is not: the choice of the uid, which is the warden's. Who trusts it: the warden's operator.
 
+use casemate_composition::rules::NETWORK_SECCOMP_RULES;
+use casemate_sys::seccomp;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, Signal, getppid, set_dumpable_behavior,
     set_parent_process_death_signal, setrlimit,
@@ -26,4 +28,12 @@ pub(crate) fn isolate(uid: Option<u32>) -> Result<(), CourierError> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(step("parent death signal"))?;
     // A parent that ended before the signal was armed has been replaced by now.
     if getppid() == parent { Ok(()) } else { Err(CourierError::Orphaned) }
+}
+
+/// Puts the system call filter on this thread, and so on every thread that it starts. The last step before it serves.
+pub(crate) fn confine() -> Result<(), CourierError> {
+    let program =
+        seccomp::compile(NETWORK_SECCOMP_RULES).map_err(|error| CourierError::Rules(error.to_string()))?;
+    let step = |error| CourierError::Isolation { what: "system call filter", error };
+    seccomp::load(&program).map_err(step)
 }

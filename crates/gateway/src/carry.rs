@@ -4,7 +4,7 @@
 //! side is passed on as a reset. A side that does not read stops the other side from being read: at most one
 //! buffer a direction is in flight here, and an idle connection holds none.
 //! What it is not: a parser. No byte is looked at. Nor is it zero-copy: `splice` would put pages of one agent, by
-//! reference, into a socket of another, and two agents never share a page. Bulk throughput is the price.
+//! reference, into a socket of another, and two agents never share a page (decision 0015). Bulk throughput is the price.
 
 use std::io;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use tokio::time::sleep_until;
 use crate::buffers::Buffers;
 use crate::edges::{Edge, Rule};
 
-/// After this many buffers in a row, the other connections get their turn.
-const TURN_BUFFERS_MAX: usize = 8;
+/// After about this many bytes in a row, the other connections get their turn.
+const TURN_BYTES_MAX: usize = 512 << 10;
 /// A silent peer is asked whether it is still there after this long, and each ten seconds from then on.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -117,7 +117,7 @@ async fn one_way(from: &TcpStream, to: &TcpStream, edge: &Edge, buffers: &Buffer
         }
         // Borrowed here so that a waiting direction holds no memory.
         let mut buffer = buffers.lend();
-        for _ in 0..TURN_BUFFERS_MAX {
+        for _ in 0..TURN_BYTES_MAX.div_ceil(buffer.size()) {
             let bytes_max = edge.read_bytes_max(buffer.size());
             // Where no byte is left, one more is read to tell an end of stream from a byte too many.
             let space = buffer.first(bytes_max.max(1));

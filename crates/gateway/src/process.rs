@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
-use casemate_composition::rules::GATEWAY_SECCOMP_RULES;
+use casemate_composition::rules::NETWORK_SECCOMP_RULES;
 use casemate_sys::process::{Identity, become_identity, inherited_descriptor};
 use casemate_sys::seccomp;
 use rustix::io::Errno;
@@ -39,7 +39,7 @@ pub fn drop_privileges(uid: Option<u32>) -> Result<(), GatewayError> {
 /// # Errors
 /// [`GatewayError::System`] where the kernel takes no filter: the gateway does not start without.
 pub fn confine() -> Result<(), GatewayError> {
-    let program = seccomp::compile(GATEWAY_SECCOMP_RULES).map_err(|error| GatewayError::System {
+    let program = seccomp::compile(NETWORK_SECCOMP_RULES).map_err(|error| GatewayError::System {
         doing: "compile the system call filter",
         source: std::io::Error::other(error),
     })?;

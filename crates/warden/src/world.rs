@@ -362,7 +362,17 @@ fn deny(world: &World, name: &AgentName, asked: &str) {
 /// The gateway refused or ended a connection of an edge of `name`.
 fn tell(world: &World, name: &AgentName, to: &str, rule: &str) {
     if let Some((_, record)) = world.agent(name) {
-        record.complaints.tell(name, &Refusal::new(rule, "a connection that the edge has room for", to));
+        let expected = match rule {
+            "edge.denied" => "an edge that is open",
+            "edge.connections" | "edge.bytes" => "a connection within the limits of its edge",
+            "gateway.connections" => "fewer open connections of one caller",
+            "egress.address" => {
+                "a name that stands for a public address, or one with an address under `extra_hosts`"
+            }
+            "egress.resolves" => "a name that resolves",
+            _ => "a peer that takes the connection",
+        };
+        record.complaints.tell(name, &Refusal::new(rule, expected, to));
     }
 }
 

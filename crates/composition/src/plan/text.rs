@@ -110,6 +110,10 @@ impl Display for Access {
             Self::Secret { resource } => write!(f, "secret {}", printable(resource)),
             Self::Volume { name, writes: Writes::Yes } => write!(f, "volume {name}, to write"),
             Self::Volume { name, writes: Writes::No } => write!(f, "volume {name}, to read"),
+            Self::Port { address, port, target } => {
+                let from = std::net::SocketAddr::new(*address, *port);
+                write!(f, "calls from {from} of the box to its port {target}")
+            }
             Self::Pages { group } => write!(f, "pages of its image shared with group {group}"),
         }
     }

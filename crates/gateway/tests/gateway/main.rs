@@ -3,6 +3,7 @@
 #![allow(clippy::indexing_slicing, reason = "tests")]
 
 mod edges;
+mod egress;
 mod faults;
 mod limits;
 mod live;

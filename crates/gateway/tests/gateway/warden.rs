@@ -67,7 +67,7 @@ impl Warden {
         Self::start_program(command, Some(Box::new(fresh)))
     }
 
-    fn start_program(mut command: Command, supply: Option<Supply>) -> Self {
+    pub(crate) fn start_program(mut command: Command, supply: Option<Supply>) -> Self {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         let child = command

@@ -143,15 +143,19 @@ fn an_edge_is_held_to_its_limits_and_why_says_which() {
 }
 
 #[test]
-fn the_gateway_serves_under_its_own_filter_without_privileges() {
+fn gateway_and_courier_serve_under_their_own_filter_without_privileges() {
     let server = agent("server", &["serve 8080 hello", "wait"], "expose: [\"8080\"]");
     let caller = agent("caller", &["watch server:8080"], "x-casemate:\n  talks-to: [\"server:8080\"]");
     let project = Project::ready("edges-filter", &format!("{server}{caller}"), &[]);
     project.up();
-    let path = format!("/proc/{}/status", project.pid_of("casemate-gateway"));
-    let status = std::fs::read_to_string(path).unwrap();
-    for line in ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000"] {
-        assert!(status.contains(line), "{line}\n{status}");
+    for program in ["casemate-gateway", "casemate-courier"] {
+        let path = format!("/proc/{}/status", project.pid_of(program));
+        let status = std::fs::read_to_string(path).unwrap();
+        for line in
+            ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000"]
+        {
+            assert!(status.contains(line), "{program}: {line}\n{status}");
+        }
     }
     project.logs_with("caller", "call server:8080 answered hello");
     project.down();
