@@ -6,8 +6,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    attest, bundle, completions, config, down, ear, edges, events, image, init, lock, logs, plan, policy, ps,
-    secret, up, verify, why,
+    attest, bundle, completions, config, down, ear, edges, events, image, init, kill, lock, logs, pause,
+    plan, policy, ps, restart, secret, start, stop, up, verify, wait, why,
 };
 use crate::failure::{EXIT_CODES, Failure, Outcome};
 use crate::preflight;
@@ -52,7 +52,7 @@ pub(crate) struct Global {
     /// Project name [default: COMPOSE_PROJECT_NAME, else `name:` of the Compose file, else its folder]
     #[arg(short, long, value_name = "NAME", global = true)]
     pub(crate) project: Option<String>,
-    /// Answer in JSON: config, lock, plan, image, up, down, ps, logs, verify, ear verify, bundle, why, edges, allow, deny, events; evidence is JSON always
+    /// Answer in JSON: config, lock, plan, image, up, down, start, stop, restart, kill, pause, unpause, wait, ps, logs, verify, ear verify, bundle, why, edges, allow, deny, events; evidence is JSON always
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -77,6 +77,20 @@ enum Command {
     Up(up::UpArgs),
     /// Stop all agents and everything that serves them
     Down(down::DownArgs),
+    /// Start agents of a running box
+    Start(start::StartArgs),
+    /// Stop agents, and leave them in the box
+    Stop(stop::StopArgs),
+    /// Stop agents and start them again
+    Restart(restart::RestartArgs),
+    /// Send a signal to agents
+    Kill(kill::KillArgs),
+    /// Let agents stand still
+    Pause(pause::PauseArgs),
+    /// Let paused agents go on
+    Unpause(pause::UnpauseArgs),
+    /// Wait until agents have ended, for their exit status
+    Wait(wait::WaitArgs),
     /// Show the agents, their state and their controls
     Ps(ps::PsArgs),
     /// Show what agents wrote
@@ -130,6 +144,13 @@ pub(crate) fn run() -> Outcome {
         Command::Image(args) => image::run(&global, args),
         Command::Up(args) => up::run(&global, &args),
         Command::Down(args) => down::run(&global, &args),
+        Command::Start(args) => start::run(&global, &args),
+        Command::Stop(args) => stop::run(&global, &args),
+        Command::Restart(args) => restart::run(&global, &args),
+        Command::Kill(args) => kill::run(&global, &args),
+        Command::Pause(args) => pause::pause(&global, &args),
+        Command::Unpause(args) => pause::unpause(&global, &args),
+        Command::Wait(args) => wait::run(&global, &args),
         Command::Ps(args) => ps::run(&global, &args),
         Command::Logs(args) => logs::run(&global, &args),
         Command::Attest(args) => attest::run(&global, &args),

@@ -8,7 +8,9 @@ use casemate_protocol::control::{ControlRequest, Reply};
 
 use crate::failure::{Failure, Outcome};
 use crate::lines;
+use crate::orders;
 use crate::project::Project;
+use crate::supervisor::LastEnd;
 
 /// Time the warden has for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -28,9 +30,7 @@ pub(crate) fn ask(project: &Project, request: &ControlRequest) -> Outcome<Reply>
         )
     })?;
     match reply {
-        Reply::Refused { refusal } => {
-            Err(Failure::refused("the warden refused", refusal.cleaned(), "change what was asked for"))
-        }
+        Reply::Refused { refusal } => Err(orders::refused(project, refusal)),
         Reply::Failed { what, todo } => Err(Failure::environment(what, todo)),
         reply => Ok(reply),
     }
@@ -54,12 +54,12 @@ fn exchange(stream: &UnixStream, request: &ControlRequest) -> std::io::Result<Re
     Ok(serde_json::from_slice(&line)?)
 }
 
-fn not_running(project: &Project, error: &std::io::Error) -> Failure {
+/// The failure where nobody answers on the control socket.
+pub(crate) fn not_running(project: &Project, error: &std::io::Error) -> Failure {
     match error.kind() {
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => Failure::environment(
-            format!("project {} does not run", project.name),
-            "start it with `casemate up`",
-        ),
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+            does_not_run(project, error.kind() == std::io::ErrorKind::ConnectionRefused)
+        }
         std::io::ErrorKind::PermissionDenied => Failure::environment(
             format!("{}: {error}", project.control_socket().display()),
             "run the command as the user who ran `casemate up`",
@@ -69,4 +69,25 @@ fn not_running(project: &Project, error: &std::io::Error) -> Failure {
             "stop everything with `casemate down`, then start again",
         ),
     }
+}
+
+/// The failure of a project that does not run: with the reason, where nobody asked its box to end.
+fn does_not_run(project: &Project, socket_left: bool) -> Failure {
+    let name = &project.name;
+    if let Some(end) = LastEnd::read(project) {
+        return Failure::environment(
+            format!(
+                "project {name} does not run: its box ended at {}, with all agents: {}",
+                end.at, end.what
+            ),
+            format!("{}; nothing of the box is left, and `casemate up` starts another", end.todo),
+        );
+    }
+    if socket_left {
+        return Failure::environment(
+            format!("project {name} does not run: its box ended with all agents, and could not say why"),
+            "it was killed, or the machine went down: `casemate down` cleans what it left, `casemate up` starts another",
+        );
+    }
+    Failure::environment(format!("project {name} does not run"), "start it with `casemate up`")
 }

@@ -43,7 +43,7 @@ Exit codes:
   2    unusable input, or `up --locked` found that the lock would change
   3    the machine or another program did not do its part; of `lock --check` and `plan` alone: something
        changes (where the machine fails these, they end with 2)
-  130  interrupted; all that was started is stopped";
+  130  interrupted; what `up` started is stopped, and orders to a running box are carried out all the same";
 
 /// A command failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +100,15 @@ impl Failure {
             Kind::Interrupted,
             "interrupted",
             "everything that was started is stopped; `casemate up` starts again",
+        )
+    }
+
+    /// Ctrl-C while agents were waited for.
+    pub(crate) fn interrupted_wait() -> Self {
+        Self::new(
+            Kind::Interrupted,
+            "interrupted; the box and what was asked of its agents goes on",
+            "look with `casemate ps`",
         )
     }
 

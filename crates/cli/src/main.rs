@@ -9,6 +9,7 @@ mod follow;
 mod image_progress;
 mod inputs;
 mod lines;
+mod orders;
 mod preflight;
 mod programs;
 mod progress;

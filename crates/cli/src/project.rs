@@ -146,6 +146,10 @@ impl Project {
     pub(crate) fn events(&self) -> PathBuf {
         self.dir.join("events.jsonl")
     }
+    /// Why the last box ended, where nobody asked it to.
+    pub(crate) fn last_end(&self) -> PathBuf {
+        self.dir.join("last-end.json")
+    }
     /// Named volumes.
     pub(crate) fn volumes(&self) -> PathBuf {
         self.dir.join("volumes")

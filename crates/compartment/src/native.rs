@@ -1,7 +1,7 @@
 //! The native backend: namespaces, seccomp and Landlock under the box's own kernel, by the launcher.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Child;
 
 use casemate_composition::lock::AgentName;

@@ -87,7 +87,7 @@ pub enum Extensions {
 }
 
 /// All tables, in the order of the document.
-pub const TABLES: [&Table; 28] = [
+pub const TABLES: [&Table; 30] = [
     &TOP,
     &SERVICE,
     &X_CASEMATE,

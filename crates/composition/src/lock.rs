@@ -402,6 +402,9 @@ pub struct Dependency {
     pub condition: Condition,
     /// Whether this one does not start where the dependency fails.
     pub required: bool,
+    /// Whether this one restarts where a user restarts the dependency; not written where it does not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restart: bool,
 }
 
 /// The state a dependency must have reached.

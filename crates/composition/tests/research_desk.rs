@@ -74,7 +74,7 @@ fn resolves_every_choice() {
         researcher.restart,
         Restart { attempts_max: Some(3), ..Restart::on(RestartCondition::OnFailure) }
     );
-    let healthy = Dependency { condition: Condition::ServiceHealthy, required: true };
+    let healthy = Dependency { condition: Condition::ServiceHealthy, required: true, restart: false };
     assert_eq!(researcher.depends_on[&name("scribe")], healthy);
     assert_eq!(
         researcher.health.as_ref().map(|health| (health.interval_ms, health.retries)),

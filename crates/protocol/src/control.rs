@@ -11,6 +11,7 @@ use crate::agent_token::{Control, ControlStatus};
 use crate::edges::EdgeStatus;
 use crate::event::EdgeChange;
 use crate::gateway::Verdict;
+use crate::lifecycle::{Action, Agents, Done, Standing};
 use crate::nonce::Nonce;
 use crate::refusal::Refusal;
 
@@ -41,6 +42,18 @@ pub enum ControlRequest {
         port: u16,
         /// Open or closed.
         verdict: Verdict,
+    },
+    /// Changes what agents do. [`Reply::Progress`] of each that starts, then one [`Reply::Changed`].
+    Change {
+        /// Which agents; none named means all.
+        agents: Agents,
+        /// What they shall do.
+        action: Action,
+    },
+    /// Waits until these agents have ended for good. [`Reply::Ended`] of each, then [`Reply::Done`].
+    Wait {
+        /// Which agents; none named means all.
+        agents: Agents,
     },
     /// Stops all agents, then the warden. One [`Reply::Done`].
     Shutdown {
@@ -76,6 +89,18 @@ pub enum Reply {
     Evidence {
         /// The collection.
         evidence: Value,
+    },
+    /// What became of a change, for each agent that it reached.
+    Changed {
+        /// The agents.
+        agents: BTreeMap<AgentName, Done>,
+    },
+    /// An agent has ended for good.
+    Ended {
+        /// Which agent.
+        agent: AgentName,
+        /// Its exit status; none where its program never ran.
+        status: Option<i32>,
     },
     /// It is done.
     Done,
@@ -181,4 +206,8 @@ pub struct AgentStatus {
     pub tainted: bool,
     /// Edges of it that were opened or closed while the box runs: `+ host:443`, `- other:80`.
     pub edges_changed: Vec<String>,
+    /// What the box means to do with it.
+    pub standing: Standing,
+    /// Whether it stands still.
+    pub paused: bool,
 }

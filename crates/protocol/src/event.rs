@@ -56,6 +56,20 @@ pub enum Event {
         /// Exit status, 128 + signal number for a signal.
         status: i32,
     },
+    /// Every process of the agent stands still, and does until it is resumed or ends.
+    AgentPaused {
+        /// Which agent.
+        agent: AgentName,
+        /// Which start of it.
+        instance: u32,
+    },
+    /// The agent goes on after this event.
+    AgentResumed {
+        /// Which agent.
+        agent: AgentName,
+        /// Which start of it.
+        instance: u32,
+    },
     /// Something ran in the compartment that the composition does not name.
     AgentTainted {
         /// Which agent.

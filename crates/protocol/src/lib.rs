@@ -17,6 +17,7 @@ pub mod edges;
 pub mod event;
 pub mod gateway;
 pub mod jwk;
+pub mod lifecycle;
 pub mod nonce;
 pub mod rcar;
 pub mod refusal;

@@ -4,6 +4,7 @@
 //! follows from its project folder ([`box_name`]): two boxes of one project name do not meet.
 
 mod cpuset;
+pub mod freezer;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -254,6 +255,12 @@ impl Group {
         })
     }
 
+    /// The processes in the group.
+    #[must_use]
+    pub fn members(&self) -> BTreeSet<i32> {
+        self.directories.iter().flat_map(|directory| freezer::members(directory)).collect()
+    }
+
     /// Ends what is left in the group and removes it.
     ///
     /// # Errors
@@ -268,6 +275,7 @@ impl Group {
 /// # Errors
 /// [`CgroupError`] where one does not become empty in 5 seconds.
 pub fn remove_box(box_name: &str) -> Result<(), CgroupError> {
+    freezer::release_box(box_name)?;
     let relative = Path::new("casemate").join(box_name);
     let tops: Vec<PathBuf> = match layout() {
         Ok(Layout::Unified) => vec![Path::new(MOUNT).to_path_buf()],

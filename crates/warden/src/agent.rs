@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use casemate_compartment::{Compartment, CompartmentError, Output, Plan, Standing, backend, require};
-use casemate_composition::lock::{Agent, AgentName, Condition, Restart, RestartCondition};
+use casemate_composition::lock::{Agent, AgentName, Restart, RestartCondition};
 use casemate_composition::network;
 use casemate_jose::RecipientKey;
 use casemate_protocol::Nonce;
 use casemate_protocol::agent_token::Control;
+use casemate_protocol::cmw::Evidence;
 use casemate_protocol::control::{AgentStatus, Phase, StepState};
 use casemate_protocol::event::Event;
 use casemate_protocol::gateway::{Target, ToGateway};
+use casemate_protocol::lifecycle;
 use casemate_protocol::rcar::{Attestation, RuntimeData, TeeEvidence};
 use casemate_sys::spawn::{FirstProcess, Gate, LaunchError};
 use tokio::net::unix::pipe::Receiver;
@@ -22,16 +24,20 @@ use tokio::sync::watch;
 
 use crate::error::WardenError;
 use crate::evidence::Subject;
+use crate::order::{self, Order};
 use crate::progress::Steps;
 use crate::roots::Root;
 use crate::world::World;
-use crate::{agent_socket, edges, health, output, secrets};
+use crate::{agent_socket, dependencies, edges, health, output, secrets};
 
 /// Pause before the first restart; it doubles up to the largest.
 const RESTART_BACKOFF_MIN: Duration = Duration::from_millis(100);
 const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// An agent that ran this long starts with the smallest pause again.
 const RESTART_BACKOFF_RESET: Duration = Duration::from_secs(60);
+
+/// Time between two looks whether a compartment stands.
+const BUILD_POLL: Duration = Duration::from_millis(10);
 
 /// Logged as the exit status of a compartment whose agent never ran.
 const STATUS_START_FAILED: i32 = 255;
@@ -51,6 +57,8 @@ pub(crate) struct Record {
     pub(crate) status: RefCell<AgentStatus>,
     pub(crate) stage: watch::Sender<Stage>,
     pub(crate) running: RefCell<Option<Rc<Running>>>,
+    pub(crate) order: watch::Sender<Order>,
+    pub(crate) pause: crate::pause::Pause,
     pub(crate) complaints: crate::complaints::Complaints,
     /// Until when its uptime counts.
     pub(crate) since: Cell<Option<Instant>>,
@@ -63,83 +71,147 @@ pub(crate) struct Running {
     key: RecipientKey,
 }
 
-/// Runs one agent until it ended for good.
-pub(crate) async fn run(world: Rc<World>, name: AgentName) {
+/// Serves the orders for one agent until the box ends.
+pub(crate) async fn live(world: Rc<World>, name: AgentName) {
     let Some((agent, record)) = world.agent(&name) else { return };
+    let mut shutdown = world.shutdown.subscribe();
+    let mut order = record.order.subscribe();
+    loop {
+        tokio::select! {
+            biased;
+            _ = shutdown.wait_for(Option::is_some) => break,
+            _ = order.wait_for(|order| *order == Order::Run) => {}
+        }
+        let standing = run(&world, &name, agent, record).await;
+        record.stand(standing);
+        record.order.send_replace(Order::Rest);
+    }
+    record.order.send_replace(Order::Rest);
+}
+
+/// How one instance came to its end.
+enum End {
+    /// It ran this long and ended with this status.
+    Exited { status: i32, ran: Duration },
+    /// It never ran.
+    StartFailed,
+    /// It was asked to end before it ran.
+    NotStarted,
+}
+
+/// Runs one agent until it ended for good, or was asked to.
+async fn run(world: &Rc<World>, name: &AgentName, agent: &Agent, record: &Record) -> lifecycle::Standing {
     let mut backoff = RESTART_BACKOFF_MIN;
     // Since the agent last ran for the window of its policy.
     let mut restarts = 0_u32;
-    for instance in 1_u32.. {
-        let steps = Steps::begin(&name, &world.journal);
-        let phase = Cell::new(Phase::Waiting);
-        let mut shutdown = world.shutdown.subscribe();
-        let started = tokio::select! {
-            started = start(&world, &name, agent, record, instance, &steps, &phase) => started,
-            _ = shutdown.wait_for(Option::is_some) => Err(WardenError::ShuttingDown),
-        };
-        let running = match started {
-            Ok(running) => running,
-            Err(error) => {
-                tracing::error!(agent = %name, phase = ?phase.get(), "{error}");
-                set(record, phase.get(), StepState::Failed);
-                steps.failed(phase.get(), &error);
-                clean_up(&world, &name, record).await;
-                if phase.get() > Phase::Measure {
-                    log_exit(&world, &name, instance, STATUS_START_FAILED).await;
+    let mut first = true;
+    loop {
+        let again = match once(world, name, agent, record).await {
+            End::NotStarted => return lifecycle::Standing::Stopped,
+            // A first start that fails is the composition's or the box's fault, and whoever asked for it is told. A
+            // later one may be the broker's, for a moment: the restart policy decides.
+            End::StartFailed => !first && starts_again(agent.restart, STATUS_START_FAILED, restarts),
+            End::Exited { status, ran } => {
+                if agent.restart.window_ms.is_some_and(|window| ran >= Duration::from_millis(window)) {
+                    restarts = 0;
                 }
-                // A first start that fails is the composition's or the box's fault, and `up` says so. A later one may be
-                // the broker's, for a moment: the restart policy decides.
-                let again = instance > 1 && starts_again(agent.restart, STATUS_START_FAILED, restarts);
-                if !again || world.is_shutting_down() {
-                    record.stage.send_replace(Stage::Failed);
-                    return;
+                if ran > RESTART_BACKOFF_RESET {
+                    backoff = RESTART_BACKOFF_MIN;
                 }
-                if !pause(&world, agent.restart, &mut backoff).await {
-                    return;
-                }
-                restarts = restarts.saturating_add(1);
-                continue;
+                starts_again(agent.restart, status, restarts)
             }
         };
-        let began = Instant::now();
-        record.since.set(Some(began));
-        let status = watch_over(&world, agent, record, &steps, &running).await;
-        drop(running);
-        clean_up(&world, &name, record).await;
-        record.since.set(None);
-        record.status.borrow_mut().exit_status = Some(status);
-        set(record, Phase::Exited, StepState::Done);
-        steps.note(Phase::Exited, StepState::Done, &format!("status {status}"));
-        if let Err(error) =
-            world.notary.append(&Event::AgentExited { agent: name.clone(), instance, status }).await
-        {
-            tracing::error!(agent = %name, "{error}");
+        if !record.may_run_again() || world.is_shutting_down() {
+            return lifecycle::Standing::Stopped;
         }
-        record.stage.send_replace(Stage::Ended(status));
-        if agent.restart.window_ms.is_some_and(|window| began.elapsed() >= Duration::from_millis(window)) {
-            restarts = 0;
+        if !again {
+            return lifecycle::Standing::Ended;
         }
-        if !starts_again(agent.restart, status, restarts) || world.is_shutting_down() {
-            return;
+        record.stand(lifecycle::Standing::Restarting);
+        if !pause(world, record, agent.restart, &mut backoff).await {
+            return lifecycle::Standing::Stopped;
         }
-        if began.elapsed() > RESTART_BACKOFF_RESET {
-            backoff = RESTART_BACKOFF_MIN;
-        }
-        if !pause(&world, agent.restart, &mut backoff).await {
-            return;
-        }
+        record.stand(lifecycle::Standing::Up);
         restarts = restarts.saturating_add(1);
+        first = false;
     }
+}
+
+/// One instance, from its start to its end.
+async fn once(world: &Rc<World>, name: &AgentName, agent: &Agent, record: &Record) -> End {
+    let instance = record.status.borrow().instance.saturating_add(1);
+    let steps = Steps::begin(name, &world.journal);
+    let phase = Cell::new(Phase::Waiting);
+    let started = tokio::select! {
+        started = start(world, name, agent, record, instance, &steps, &phase) => started,
+        () = asked_between_steps(world, record, &phase) => Err(WardenError::ShuttingDown),
+    };
+    let running = match started {
+        Ok(running) => running,
+        Err(error) => {
+            return not_started(world, name, record, (instance, phase.get()), &steps, &error).await;
+        }
+    };
+    let began = Instant::now();
+    record.since.set(Some(began));
+    let status = watch_over(world, agent, record, &steps, &running).await;
+    drop(running);
+    clean_up(world, name, record).await;
+    record.since.set(None);
+    record.status.borrow_mut().exit_status = Some(status);
+    log_exit(world, name, instance, status).await;
+    set(record, Phase::Exited, StepState::Done);
+    steps.note(Phase::Exited, StepState::Done, &format!("status {status}"));
+    record.stage.send_replace(Stage::Ended(status));
+    End::Exited { status, ran: began.elapsed() }
+}
+
+/// Waits until the agent was asked to end, and a compartment that is being built stands: half of one could not be taken
+/// down. The end of the box takes down all.
+async fn asked_between_steps(world: &World, record: &Record, phase: &Cell<Phase>) {
+    order::asked_to_end(world, record).await;
+    while phase.get() == Phase::Compartment && !world.is_shutting_down() {
+        tokio::time::sleep(BUILD_POLL).await;
+    }
+}
+
+/// Takes down what a start has built that came to nothing, and says why.
+async fn not_started(
+    world: &World,
+    name: &AgentName,
+    record: &Record,
+    (instance, phase): (u32, Phase),
+    steps: &Steps,
+    error: &WardenError,
+) -> End {
+    let asked = matches!(error, WardenError::ShuttingDown) && !world.is_shutting_down();
+    if !asked {
+        tracing::error!(agent = %name, phase = ?phase, "{error}");
+        set(record, phase, StepState::Failed);
+        steps.failed(phase, error);
+    }
+    clean_up(world, name, record).await;
+    if phase > Phase::Measure {
+        log_exit(world, name, instance, STATUS_START_FAILED).await;
+    }
+    if asked {
+        record.status.borrow_mut().exit_status = None;
+        set(record, Phase::Exited, StepState::Done);
+        steps.note(Phase::Exited, StepState::Done, "stopped before it ran");
+        record.stage.send_replace(Stage::Ended(STATUS_START_FAILED));
+        return End::NotStarted;
+    }
+    record.stage.send_replace(Stage::Failed);
+    End::StartFailed
 }
 
 /// Waits before a restart: as long as the policy says, or longer each time. Whether there is still something to
 /// restart for.
-async fn pause(world: &World, restart: Restart, backoff: &mut Duration) -> bool {
+async fn pause(world: &World, record: &Record, restart: Restart, backoff: &mut Duration) -> bool {
     let wait = restart.delay_ms.map_or(*backoff, Duration::from_millis);
-    let mut shutdown = world.shutdown.subscribe();
     let go_on = tokio::select! {
         () = tokio::time::sleep(wait) => true,
-        _ = shutdown.wait_for(Option::is_some) => false,
+        () = order::asked_to_end(world, record) => false,
     };
     *backoff = backoff.saturating_mul(2).min(RESTART_BACKOFF_MAX);
     go_on
@@ -174,6 +246,7 @@ async fn clean_up(world: &World, name: &AgentName, record: &Record) {
     let running = record.running.borrow_mut().take();
     let group = running.as_ref().map(|running| running.compartment.group.clone());
     drop(running);
+    let freezer = record.pause.end().await;
     {
         let mut status = record.status.borrow_mut();
         status.pid = None;
@@ -184,9 +257,18 @@ async fn clean_up(world: &World, name: &AgentName, record: &Record) {
         let _ = world.gateway.send(&ToGateway::Forget { agent: name.clone() }, &[]).await;
     }
     if let Some(group) = group {
-        let removed = tokio::task::spawn_blocking(move || group.remove()).await;
-        if let Ok(Err(error)) = removed {
-            tracing::error!(agent = %name, "{error}");
+        let removed = tokio::task::spawn_blocking(move || {
+            // First: what stands still may not end.
+            let released = freezer.map_or(Ok(()), |freezer| freezer.release());
+            (released, group.remove())
+        });
+        if let Ok((released, removed)) = removed.await {
+            if let Err(error) = released {
+                tracing::error!(agent = %name, "{error}");
+            }
+            if let Err(error) = removed {
+                tracing::error!(agent = %name, "{error}");
+            }
         }
     }
 }
@@ -209,7 +291,7 @@ async fn start(
     };
     steps.note(Phase::Waiting, StepState::Started, "");
     record.status.borrow_mut().instance = instance;
-    wait_for_dependencies(world, agent, steps).await?;
+    dependencies::wait(world, agent, steps).await?;
 
     enter(Phase::Rootfs);
     let root = world.roots.root(agent).await?;
@@ -244,7 +326,7 @@ async fn start(
     let nonce = session.begin(world.tee).await?;
     let nonce: Nonce =
         nonce.parse().map_err(|e| WardenError::Broker { what: format!("the broker's challenge: {e}") })?;
-    let evidence = world.notary.evidence(&world.lock, &running.subject, &nonce).await?;
+    let evidence = evidence(world, &running, nonce.clone()).await?;
     let body = Attestation {
         init_data: None,
         runtime_data: RuntimeData { nonce: nonce.to_string(), tee_pubkey: running.key.jwk() },
@@ -288,6 +370,13 @@ async fn start(
     steps.note(Phase::Run, StepState::Done, "");
     record.stage.send_replace(Stage::Running);
     Ok(running)
+}
+
+/// Evidence that is made to its end though nobody waits for it any more: the hardware serves one at a time.
+async fn evidence(world: &Rc<World>, running: &Running, nonce: Nonce) -> Result<Evidence, WardenError> {
+    let (world, subject) = (Rc::clone(world), running.subject.clone());
+    let made = async move { world.notary.evidence(&world.lock, &subject, &nonce).await };
+    tokio::task::spawn_local(made).await.map_err(|e| WardenError::ours(&e))?
 }
 
 async fn build(
@@ -348,36 +437,6 @@ async fn hand_over_sockets(
     world.gateway.send(&ToGateway::Pool { agent: name.clone() }, &take(usize::MAX)).await
 }
 
-async fn wait_for_dependencies(world: &World, agent: &Agent, steps: &Steps) -> Result<(), WardenError> {
-    for (name, dependency) in &agent.depends_on {
-        let condition = &dependency.condition;
-        let Some((_, other)) = world.agent(name) else { continue };
-        let mut stage = other.stage.subscribe();
-        let reached = |stage: &Stage| match (condition, stage) {
-            (_, Stage::Failed) => true,
-            (Condition::ServiceStarted, stage) => *stage != Stage::Before,
-            (Condition::ServiceHealthy, stage) => matches!(stage, Stage::Healthy | Stage::Ended(_)),
-            (Condition::ServiceCompletedSuccessfully, stage) => matches!(stage, Stage::Ended(_)),
-        };
-        let came_to = *stage.wait_for(reached).await.map_err(|_| WardenError::ShuttingDown)?;
-        let met = match condition {
-            Condition::ServiceStarted => came_to != Stage::Failed,
-            Condition::ServiceHealthy => came_to == Stage::Healthy,
-            Condition::ServiceCompletedSuccessfully => came_to == Stage::Ended(0),
-        };
-        if !met && !dependency.required {
-            let what = format!("goes on without `{name}`, which is not required");
-            steps.note(Phase::Waiting, StepState::Started, &what);
-        } else if !met {
-            return Err(WardenError::Environment {
-                what: format!("dependency `{name}` did not become what `depends_on` asks for"),
-                todo: "look at the other agent's own message and at `casemate logs`",
-            });
-        }
-    }
-    Ok(())
-}
-
 /// Waits for the agent's end, while its health is checked and a shutdown may come. Gives its exit status.
 async fn watch_over(
     world: &Rc<World>,
@@ -386,17 +445,29 @@ async fn watch_over(
     steps: &Steps,
     running: &Rc<Running>,
 ) -> i32 {
-    let mut shutdown = world.shutdown.subscribe();
     tokio::select! {
         status = ended(&running.compartment.first) => return status,
         () = health::watch(agent, record, steps, running) => {}
-        _ = shutdown.wait_for(Option::is_some) => {}
+        () = order::asked_to_end(world, record) => {}
     }
-    let grace = world.grace(agent);
-    if running.compartment.first.signal(agent.stop.signal).is_ok()
-        && let Ok(status) = tokio::time::timeout(grace, ended(&running.compartment.first)).await
-    {
-        return status;
+    let first = &running.compartment.first;
+    // Signals wait for those who stand still.
+    let signalled = first.signal(agent.stop.signal).is_ok();
+    crate::pause::go_on_to_end(world, record, running).await;
+    if signalled {
+        let asked = Instant::now();
+        let mut order = record.order.subscribe();
+        let mut shutdown = world.shutdown.subscribe();
+        loop {
+            // Who asks again may leave it less time.
+            let left = order::grace(world, agent, record).saturating_sub(asked.elapsed());
+            tokio::select! {
+                status = ended(first) => return status,
+                () = tokio::time::sleep(left) => break,
+                _ = order.changed() => {}
+                _ = shutdown.changed() => {}
+            }
+        }
     }
     let _ = running.compartment.first.signal(9);
     ended(&running.compartment.first).await

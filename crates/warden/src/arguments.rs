@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use casemate_composition::lock::AgentName;
+
 /// Runs the agents of one box. Started by the box's init or by `casemate up`, as root.
 #[derive(Debug, clap::Parser)]
 #[command(name = "casemate-warden", version)]
@@ -39,4 +41,7 @@ pub(crate) struct Arguments {
     /// A control that may be missing; evidence shows it.
     #[arg(long, value_name = "CONTROL")]
     pub(crate) allow_weaker: Vec<String>,
+    /// An agent that starts with the box; repeat for each. Without one, all start.
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) start: Vec<AgentName>,
 }

@@ -11,12 +11,13 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::change;
 use crate::edges;
 use crate::error::WardenError;
 use crate::world::World;
 
 /// Longest request line in bytes.
-const REQUEST_LINE_BYTES_MAX: u64 = 4096;
+const REQUEST_LINE_BYTES_MAX: u64 = 128 << 10;
 
 /// Binds the socket, for root alone.
 pub(crate) fn bind(path: &Path) -> Result<UnixListener, WardenError> {
@@ -76,6 +77,13 @@ async fn converse(world: &World, mut stream: UnixStream) -> std::io::Result<()> 
             let judged = edges::judge(world, &agent, &host, port, verdict).await;
             send(&mut writer, &judged.unwrap_or_else(|error| reply_to(&error))).await
         }
+        ControlRequest::Change { agents, action } => {
+            unless_gone(reader.into_inner().into_inner(), change::change(world, &mut writer, &agents, action))
+                .await
+        }
+        ControlRequest::Wait { agents } => {
+            unless_gone(reader.into_inner().into_inner(), change::wait(world, &mut writer, &agents)).await
+        }
         ControlRequest::Shutdown { grace_ms } => {
             world.shut_down(grace_ms);
             world.ended().await;
@@ -84,14 +92,25 @@ async fn converse(world: &World, mut stream: UnixStream) -> std::io::Result<()> 
     }
 }
 
+/// Does something for as long as the asker is there. What it has ordered goes on without it.
+async fn unless_gone(
+    mut reader: ReadHalf<'_>,
+    work: impl Future<Output = std::io::Result<()>>,
+) -> std::io::Result<()> {
+    let mut byte = [0; 1];
+    tokio::select! {
+        done = work => done,
+        _ = reader.read(&mut byte) => Ok(()),
+    }
+}
+
 async fn watch(world: &World, writer: &mut WriteHalf<'_>, mut reader: ReadHalf<'_>) -> std::io::Result<()> {
     let mut position = 0_usize;
     let mut byte = [0; 1];
     loop {
         tokio::select! {
-            steps = world.journal.from(position) => {
+            steps = world.journal.from(&mut position) => {
                 for step in steps {
-                    position = position.saturating_add(1);
                     send(writer, &Reply::Progress(step)).await?;
                 }
             }
@@ -102,11 +121,11 @@ async fn watch(world: &World, writer: &mut WriteHalf<'_>, mut reader: ReadHalf<'
 }
 
 async fn attest(world: &World, agent: &AgentName, nonce: &Nonce) -> Result<Reply, WardenError> {
-    let refusal = |found: &str| Refusal::new("agent.running", format!("{agent} runs"), found);
-    let (_, record) = world.agent(agent).ok_or_else(|| refusal("no such agent in this composition"))?;
-    let subject = record.running.borrow().as_ref().map(|running| running.subject.clone());
-    let subject = subject.ok_or_else(|| refusal("it does not run"))?;
-    let evidence = world.notary.evidence(&world.lock, &subject, nonce).await?;
+    let (record, running) = change::runs(world, agent)?;
+    if record.pause.is_on() {
+        return Err(Refusal::new("agent.running", format!("{agent} runs"), "it is paused").into());
+    }
+    let evidence = world.notary.evidence(&world.lock, &running.subject, nonce).await?;
     Ok(Reply::Evidence { evidence: evidence.to_json() })
 }
 
@@ -117,7 +136,7 @@ fn reply_to(error: &WardenError) -> Reply {
     }
 }
 
-async fn send(writer: &mut WriteHalf<'_>, reply: &Reply) -> std::io::Result<()> {
+pub(crate) async fn send(writer: &mut WriteHalf<'_>, reply: &Reply) -> std::io::Result<()> {
     let mut bytes = serde_json::to_vec(reply)?;
     bytes.push(b'\n');
     writer.write_all(&bytes).await

@@ -38,7 +38,12 @@ pub(crate) async fn watch(agent: &Agent, record: &Record, steps: &Steps, running
     let mut failures = 0_u32;
     let mut passed_once = false;
     loop {
-        if check(agent, health, running).await {
+        record.pause.goes_on().await;
+        let pauses = record.pause.count();
+        let passed = check(agent, health, running).await;
+        if pauses != record.pause.count() {
+            // It stood still during the check, which says nothing of it.
+        } else if passed {
             failures = 0;
             passed_once = true;
             record.status.borrow_mut().health = Some("healthy".into());

@@ -1,6 +1,7 @@
 //! What the start of each agent has come to, for whoever watches.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -10,13 +11,15 @@ use tokio::sync::Notify;
 
 use crate::error::WardenError;
 
-/// Most steps that are kept for late watchers.
+/// Most steps that are kept for late watchers; older ones are forgotten.
 const HISTORY_MAX: usize = 10_000;
 
-/// All steps so far.
+/// The latest steps.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
-    steps: RefCell<Vec<Progress>>,
+    steps: RefCell<VecDeque<Progress>>,
+    /// How many were forgotten.
+    forgotten: Cell<usize>,
     more: Notify,
 }
 
@@ -24,21 +27,30 @@ impl Journal {
     /// Adds a step.
     pub(crate) fn add(&self, step: Progress) {
         let mut steps = self.steps.borrow_mut();
-        if steps.len() < HISTORY_MAX {
-            steps.push(step);
+        if steps.len() >= HISTORY_MAX {
+            steps.pop_front();
+            self.forgotten.set(self.forgotten.get().saturating_add(1));
         }
+        steps.push_back(step);
         drop(steps);
         self.more.notify_waiters();
     }
 
-    /// The steps from `position` on, as soon as there is one.
-    pub(crate) async fn from(&self, position: usize) -> Vec<Progress> {
+    /// The position after the last step.
+    pub(crate) fn end(&self) -> usize {
+        self.forgotten.get().saturating_add(self.steps.borrow().len())
+    }
+
+    /// The steps from `position` on, as soon as there is one; moves it behind them.
+    pub(crate) async fn from(&self, position: &mut usize) -> Vec<Progress> {
         loop {
             let more = self.more.notified();
             tokio::pin!(more);
             more.as_mut().enable();
-            let new: Vec<Progress> = self.steps.borrow().iter().skip(position).cloned().collect();
+            let skipped = position.saturating_sub(self.forgotten.get());
+            let new: Vec<Progress> = self.steps.borrow().iter().skip(skipped).cloned().collect();
             if !new.is_empty() {
+                *position = self.end();
                 return new;
             }
             more.await;
@@ -77,5 +89,24 @@ impl Steps {
     ) {
         let elapsed_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.journal.add(Progress { agent: self.agent.clone(), phase, state, elapsed_ms, detail, refusal });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_late_watcher_gets_the_latest_steps_and_none_twice() {
+        let journal = Rc::new(Journal::default());
+        let steps = Steps::begin(&"a".parse().unwrap(), &journal);
+        for _ in 0..HISTORY_MAX + 5 {
+            steps.note(Phase::Run, StepState::Done, "");
+        }
+        let mut position = 0;
+        assert_eq!(journal.from(&mut position).await.len(), HISTORY_MAX);
+        assert_eq!(position, journal.end());
+        steps.note(Phase::Exited, StepState::Done, "");
+        assert_eq!(journal.from(&mut position).await.len(), 1);
     }
 }

@@ -18,6 +18,7 @@ use casemate_protocol::agent_token::Control;
 use casemate_protocol::control::{AgentStatus, Phase, Reply, StepState};
 use casemate_protocol::event::Event;
 use casemate_protocol::gateway::{DESCRIPTORS_MAX, FromGateway, ToGateway};
+use casemate_protocol::lifecycle::Standing;
 use casemate_sys::{cgroup, seccomp};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -31,6 +32,7 @@ use crate::error::WardenError;
 use crate::evidence::Notary;
 use crate::gateway::Gateway;
 use crate::log::EventLog;
+use crate::order::Order;
 use crate::progress::Journal;
 use crate::roots::Roots;
 use crate::volumes::Volumes;
@@ -97,14 +99,11 @@ async fn live(arguments: Arguments) -> Result<(), WardenError> {
         .lock
         .agents
         .keys()
-        .map(|name| tokio::task::spawn_local(agent::run(Rc::clone(&world), name.clone())))
+        .map(|name| tokio::task::spawn_local(agent::live(Rc::clone(&world), name.clone())))
         .collect();
     for agent in agents {
         let _ = agent.await;
     }
-    // All agents ended for good: the box stays for `ps`, `logs` and `attest` until it is told to end.
-    let mut shutdown = world.shutdown.subscribe();
-    let _ = shutdown.wait_for(Option::is_some).await;
     let box_name = world.box_name.clone();
     let removed = blocking(move || cgroup::remove_box(&box_name)).await?;
     if let Err(error) = removed {
@@ -163,8 +162,9 @@ impl World {
         let warden = env!("CARGO_PKG_VERSION").to_owned();
         notary.append(&Event::CompositionLoaded { composition, warden }).await?;
         let logs = arguments.project_dir.join("logs");
+        let wanted = wanted(&lock, &arguments.start)?;
         let records =
-            lock.agents.iter().map(|(name, agent)| Ok((name.clone(), record(&lock, &cores, name, agent)?)));
+            lock.agents.keys().map(|name| Ok((name.clone(), record(&lock, &cores, name, &wanted)?)));
         Ok(Self {
             records: records.collect::<Result<_, WardenError>>()?,
             composition,
@@ -219,6 +219,7 @@ impl World {
                 let mut status = record.status.borrow().clone();
                 status.uptime_s = record.since.get().map(|since| since.elapsed().as_secs());
                 status.edges_changed = self.live.summary(name);
+                status.paused = record.pause.is_on();
                 (name.clone(), status)
             })
             .collect();
@@ -239,12 +240,6 @@ impl World {
     /// Whether the end has begun.
     pub(crate) fn is_shutting_down(&self) -> bool {
         self.shutdown.borrow().is_some()
-    }
-
-    /// The time an agent has between its stop signal and SIGKILL.
-    pub(crate) fn grace(&self, agent: &Agent) -> Duration {
-        let asked = self.shutdown.borrow().flatten();
-        Duration::from_millis(asked.unwrap_or(agent.stop.grace_ms))
     }
 
     /// Waits for the end.
@@ -269,7 +264,31 @@ fn same_rules(lock: &Lock) -> Result<(), WardenError> {
     Ok(())
 }
 
-fn record(lock: &Lock, cores: &Cores, name: &AgentName, agent: &Agent) -> Result<Record, WardenError> {
+/// The agents that start with the box: those named, or all.
+fn wanted(lock: &Lock, named: &[AgentName]) -> Result<BTreeSet<AgentName>, WardenError> {
+    if let Some(unknown) = named.iter().find(|name| !lock.agents.contains_key(*name)) {
+        return Err(WardenError::Input {
+            what: format!("--start {unknown}: no such agent in this composition"),
+            todo: "name an agent of the lock",
+        });
+    }
+    if named.is_empty() {
+        return Ok(lock.agents.keys().cloned().collect());
+    }
+    Ok(named.iter().cloned().collect())
+}
+
+fn record(
+    lock: &Lock,
+    cores: &Cores,
+    name: &AgentName,
+    wanted: &BTreeSet<AgentName>,
+) -> Result<Record, WardenError> {
+    let agent = lock.agents.get(name).ok_or_else(|| WardenError::ours(&"agent is not in the lock"))?;
+    let (order, standing) = match wanted.contains(name) {
+        true => (Order::Run, Standing::Up),
+        false => (Order::Rest, Standing::NotStarted),
+    };
     Ok(Record {
         status: RefCell::new(AgentStatus {
             phase: Phase::Waiting,
@@ -286,9 +305,13 @@ fn record(lock: &Lock, cores: &Cores, name: &AgentName, agent: &Agent) -> Result
             shares_cores_with: cores.shared_with(name),
             tainted: false,
             edges_changed: Vec::new(),
+            standing,
+            paused: false,
         }),
         stage: watch::Sender::new(Stage::Before),
         running: RefCell::new(None),
+        order: watch::Sender::new(order),
+        pause: crate::pause::Pause::default(),
         complaints: crate::complaints::Complaints::default(),
         since: Cell::new(None),
     })

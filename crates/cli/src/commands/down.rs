@@ -10,7 +10,7 @@ use crate::failure::{Failure, Outcome};
 use crate::inputs;
 use crate::lines;
 use crate::project::Project;
-use crate::supervisor::{Lease, StopRequest, ask_to_stop, clean};
+use crate::supervisor::{LastEnd, Lease, StopRequest, ask_to_stop, clean};
 
 /// Time the supervisor has on top of the agents' grace time.
 const STOP_BOUND: Duration = Duration::from_secs(40);
@@ -19,9 +19,12 @@ const STOP_BOUND: Duration = Duration::from_secs(40);
 #[derive(Args, Debug)]
 #[command(before_help = "Example: casemate down -t 2")]
 pub(crate) struct DownArgs {
-    /// Remove named volumes, too
+    /// Remove the project's volumes, too; nothing is asked, and each is named
     #[arg(short, long)]
     volumes: bool,
+    /// Taken for scripts: no agent outlives its composition
+    #[arg(long)]
+    remove_orphans: bool,
     /// Seconds each agent has before it is killed [default: its own `stop_grace_period`]
     #[arg(short, long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
     timeout: Option<u64>,
@@ -31,7 +34,7 @@ pub(crate) struct DownArgs {
 pub(crate) fn run(global: &Global, args: &DownArgs) -> Outcome {
     let project = Project::find(global)?;
     if !project.dir.exists() {
-        answer(global, &project, false);
+        answer(global, &project, false, &[]);
         return Ok(0);
     }
     project.create_dirs()?;
@@ -41,18 +44,41 @@ pub(crate) fn run(global: &Global, args: &DownArgs) -> Outcome {
         None => (stop(&project, request)?, true),
     };
     clean(&project)?;
-    if args.volumes {
-        Project::remove(&project.volumes())?;
-    }
+    LastEnd::forget(&project)?;
+    let volumes = if args.volumes { remove_volumes(&project)? } else { Vec::new() };
     drop(lease);
-    answer(global, &project, ran);
+    answer(global, &project, ran, &volumes);
     Ok(0)
 }
 
-fn answer(global: &Global, project: &Project, ran: bool) {
+/// Removes all volumes and gives their names.
+fn remove_volumes(project: &Project) -> Outcome<Vec<String>> {
+    let entries = match std::fs::read_dir(project.volumes()) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(Failure::environment(
+                format!("{}: {error}", project.volumes().display()),
+                "run the command as root",
+            ));
+        }
+    };
+    let mut names: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Project::remove(&project.volumes())?;
+    Ok(names)
+}
+
+fn answer(global: &Global, project: &Project, ran: bool, volumes: &[String]) {
     let name = &project.name;
+    if !global.json {
+        for volume in volumes {
+            lines::print(format!("removed volume {}", lines::printable(volume.as_bytes())));
+        }
+    }
     match (global.json, ran) {
-        (true, _) => lines::print(json!({"project": name, "stopped": ran})),
+        (true, _) => lines::print(json!({"project": name, "stopped": ran, "removed_volumes": volumes})),
         (false, true) => lines::print(format!("project {name} is stopped")),
         (false, false) => lines::print(format!("project {name} does not run")),
     }

@@ -6,11 +6,13 @@ use casemate_composition::lock::AgentName;
 use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_protocol::control::{AgentStatus, ControlRequest, Phase, Reply, StepState};
 use casemate_protocol::controls::Need;
-use clap::Args;
+use casemate_protocol::lifecycle::Standing;
+use clap::{Args, ValueEnum};
 
 use crate::cli::Global;
 use crate::control;
 use crate::failure::Outcome;
+use crate::follow::chosen_agents;
 use crate::lines;
 use crate::progress::{phase_name, shortened};
 use crate::project::Project;
@@ -22,17 +24,89 @@ pub(crate) struct PsArgs {
     /// Show each control of each agent
     #[arg(long)]
     controls: bool,
+    /// Only the names
+    #[arg(short, long)]
+    quiet: bool,
+    /// `json` as with `--json`
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    format: Format,
+    /// Only agents in this state; repeat for each
+    #[arg(long, value_name = "STATE")]
+    status: Vec<State>,
+    /// Taken for scripts: agents that do not run are shown in any case
+    #[arg(short, long)]
+    all: bool,
+    /// Only these agents
+    #[arg(value_name = "AGENT")]
+    agents: Vec<AgentName>,
+}
+
+/// How the answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+/// How an agent is, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum State {
+    /// Nobody asked for it.
+    NotStarted,
+    /// On its way to run.
+    Starting,
+    /// Its program runs, and does not stand still.
+    Running,
+    /// It stands still.
+    Paused,
+    /// It ended, and starts again in a moment.
+    Restarting,
+    /// It was asked to end.
+    Stopping,
+    /// It ended because somebody asked for it.
+    Stopped,
+    /// It ended by itself, or its start failed.
+    Exited,
+}
+
+impl State {
+    fn of(agent: &AgentStatus) -> Self {
+        let runs = agent.pid.is_some() && agent.uptime_s.is_some();
+        match agent.standing {
+            Standing::NotStarted => Self::NotStarted,
+            Standing::Up if agent.paused => Self::Paused,
+            Standing::Up if runs => Self::Running,
+            Standing::Up => Self::Starting,
+            Standing::Restarting => Self::Restarting,
+            Standing::Stopping => Self::Stopping,
+            Standing::Stopped => Self::Stopped,
+            Standing::Ended => Self::Exited,
+        }
+    }
 }
 
 /// Shows the agents.
 pub(crate) fn run(global: &Global, args: &PsArgs) -> Outcome {
     let project = Project::find(global)?;
-    let reply = control::ask(&project, &ControlRequest::Status)?;
-    if global.json {
+    if !args.agents.is_empty() {
+        chosen_agents(&project, &args.agents)?;
+    }
+    let Reply::Status { composition, mut agents } = control::ask(&project, &ControlRequest::Status)? else {
+        return Err(control::unexpected_reply());
+    };
+    agents.retain(|name, agent| {
+        (args.agents.is_empty() || args.agents.contains(name))
+            && (args.status.is_empty() || args.status.contains(&State::of(agent)))
+    });
+    if global.json || args.format == Format::Json {
+        let reply = Reply::Status { composition, agents };
         lines::print(serde_json::to_string(&reply).unwrap_or_default());
         return Ok(0);
     }
-    let Reply::Status { composition, agents } = reply else { return Err(control::unexpected_reply()) };
+    if args.quiet {
+        agents.keys().for_each(lines::print);
+        return Ok(0);
+    }
     // A box of this program always stands on the emulator.
     lines::print(format!(
         "project {}  SIMULATED hardware  composition {}",
@@ -101,26 +175,39 @@ fn print_table(agents: &BTreeMap<AgentName, AgentStatus>) {
 }
 
 fn state(agent: &AgentStatus) -> String {
-    let ended = agent.exit_status.filter(|_| agent.pid.is_none());
-    let mut state = match (agent.state, agent.phase) {
-        (StepState::Failed, phase) => format!("failed at {}", phase_name(phase)),
-        (StepState::Started, phase) => format!("{} \u{2026}", phase_name(phase)),
-        (StepState::Done, Phase::Healthy) if ended.is_some() => phase_name(Phase::Exited).to_owned(),
-        // Without a health check nobody knows more.
-        (StepState::Done, Phase::Healthy) if agent.health.is_none() => "running".to_owned(),
-        (StepState::Done, phase) => phase_name(phase).to_owned(),
+    let ended = agent.exit_status.map_or_else(String::new, |status| format!(" ({status})"));
+    let state = match agent.standing {
+        Standing::NotStarted => "not started".to_owned(),
+        Standing::Restarting => format!("ended{ended}, starts again"),
+        Standing::Stopping => "stopping \u{2026}".to_owned(),
+        Standing::Stopped => format!("stopped{ended}"),
+        Standing::Ended if agent.state == StepState::Failed => {
+            format!("failed at {}", phase_name(agent.phase))
+        }
+        Standing::Ended => format!("{}{ended}", phase_name(Phase::Exited)),
+        Standing::Up if agent.paused => "paused".to_owned(),
+        Standing::Up => up(agent),
     };
-    if let Some(health) = agent.health.as_deref().filter(|health| *health != state) {
-        state = format!("{state} ({health})");
-    }
-    if let Some(status) = ended {
-        state = format!("{state} ({status})");
-    }
     let state = if agent.tainted { format!("{state}, tainted") } else { state };
     match agent.edges_changed.len() {
         0 => state,
         1 => format!("{state}, 1 edge changed"),
         count => format!("{state}, {count} edges changed"),
+    }
+}
+
+/// The state of an agent that runs, or is on its way to.
+fn up(agent: &AgentStatus) -> String {
+    let state = match (agent.state, agent.phase) {
+        (StepState::Failed, phase) => format!("failed at {}", phase_name(phase)),
+        (StepState::Started, phase) => format!("{} \u{2026}", phase_name(phase)),
+        // Without a health check nobody knows more.
+        (StepState::Done, Phase::Healthy) if agent.health.is_none() => "running".to_owned(),
+        (StepState::Done, phase) => phase_name(phase).to_owned(),
+    };
+    match agent.health.as_deref().filter(|health| *health != state) {
+        Some(health) => format!("{state} ({health})"),
+        None => state,
     }
 }
 
@@ -186,14 +273,27 @@ mod tests {
         let mut agent: AgentStatus = serde_json::from_value(serde_json::json!({
             "phase": "healthy", "state": "done", "instance": 1, "pid": 7, "uptime_s": 3, "exit_status": null,
             "health": null, "measurement": casemate_canon::Sha384::of(b"").to_string(), "controls": {}, "secrets": [], "shares_root_with": [], "shares_cores_with": [],
-            "tainted": false, "edges_changed": [],
+            "tainted": false, "edges_changed": [], "standing": "up", "paused": false,
         }))
         .unwrap();
         assert_eq!(state(&agent), "running");
         agent.health = Some("healthy".into());
         assert_eq!(state(&agent), "healthy");
-        (agent.health, agent.pid, agent.exit_status) = (None, None, Some(3));
-        assert_eq!(state(&agent), "exited (3)");
+        assert_eq!(State::of(&agent), State::Running);
+        agent.paused = true;
+        assert_eq!((state(&agent).as_str(), State::of(&agent)), ("paused", State::Paused));
+        (agent.health, agent.pid, agent.exit_status, agent.paused) = (None, None, Some(3), false);
+        for (standing, shown, word) in [
+            (Standing::Ended, "exited (3)", State::Exited),
+            (Standing::Stopped, "stopped (3)", State::Stopped),
+            (Standing::Restarting, "ended (3), starts again", State::Restarting),
+            (Standing::NotStarted, "not started", State::NotStarted),
+        ] {
+            agent.standing = standing;
+            assert_eq!((state(&agent).as_str(), State::of(&agent)), (shown, word));
+        }
+        (agent.standing, agent.phase, agent.state) = (Standing::Up, Phase::Attest, StepState::Started);
+        assert_eq!((state(&agent).as_str(), State::of(&agent)), ("attest \u{2026}", State::Starting));
     }
 
     #[test]

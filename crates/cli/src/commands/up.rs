@@ -1,5 +1,7 @@
 //! `casemate up`: resolves, starts the box, and shows how each agent starts.
 
+mod running;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -14,29 +16,35 @@ use clap::Args;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 use crate::cli::Global;
+use crate::commands::down;
 use crate::commands::policy::control_named;
-use crate::commands::{down, verify};
 use crate::control;
 use crate::failure::{Failure, Outcome};
 use crate::follow::{Follower, LineStyle, POLL};
 use crate::inputs::{self, LockChange, PullOptions};
 use crate::lines::{self, LINE_BYTES_MAX};
+use crate::orders::{explain, start_refused};
 use crate::preflight;
 use crate::programs::{Program, own_path};
 use crate::progress::{Display, Style, phase_name, shortened};
 use crate::project::{ComposeFile, Project};
 use crate::supervisor::{LAST_STEP, Lease, Platform, Step, StopRequest, already_running};
 
+use self::running::Next;
+
 /// What `up` takes.
 #[derive(Args, Debug)]
 #[command(before_help = "Example: casemate up -d --platform snp")]
 pub(crate) struct UpArgs {
-    /// Return when all agents run, and leave them running
+    /// Return when all agents run and are healthy, and leave them running
     #[arg(short, long)]
     detach: bool,
-    /// What the emulator stands in for
-    #[arg(long, default_value = "tdx")]
-    platform: Platform,
+    /// The same: `-d` waits already
+    #[arg(long)]
+    wait: bool,
+    /// What the emulator stands in for [default: tdx]
+    #[arg(long)]
+    platform: Option<Platform>,
     /// How progress is shown
     #[arg(long, default_value = "auto")]
     progress: Style,
@@ -55,8 +63,36 @@ pub(crate) struct UpArgs {
     /// Seconds within which all agents must run
     #[arg(long, value_name = "SECONDS", default_value = "300")]
     wait_timeout: u64,
+    /// Start anew: the agents that are named, or the whole box, which takes a changed composition
+    #[arg(long)]
+    force_recreate: bool,
+    /// Leave other agents as they are; what `depends_on` asks of them is still asked
+    #[arg(long)]
+    no_deps: bool,
+    /// Remove the logs of agents that the composition does not have any more; none of them runs
+    #[arg(long)]
+    remove_orphans: bool,
     #[command(flatten)]
     pull: PullOptions,
+    /// Only these agents, and those that they depend on; the others stay in the composition and can start later
+    #[arg(value_name = "AGENT")]
+    agents: Vec<AgentName>,
+}
+
+impl UpArgs {
+    /// Whether it returns while the agents run.
+    const fn detaches(&self) -> bool {
+        self.detach || self.wait
+    }
+
+    fn platform(&self) -> Platform {
+        self.platform.unwrap_or(Platform::Tdx)
+    }
+
+    /// Whether something is asked that holds for a box from its start on.
+    fn binds_the_box(&self) -> bool {
+        self.platform.is_some() || self.broker.is_some() || !self.allow_weaker.is_empty()
+    }
 }
 
 /// Starts a project.
@@ -66,6 +102,16 @@ pub(crate) fn run(global: &Global, args: &UpArgs) -> Outcome {
     let project = Project::of(global, &file)?;
     inputs::pull_images(global, &file, &project, &args.pull)?;
     let lock = inputs::resolve(&file, &project)?;
+    let all: Vec<AgentName> = lock.agents.keys().cloned().collect();
+    if let Some(unknown) = args.agents.iter().find(|agent| !all.contains(agent)) {
+        return Err(inputs::no_such_agent(unknown, &all));
+    }
+    if let Next::Done = running::join(global, args, &file, &project, &lock)? {
+        if args.remove_orphans {
+            running::remove_orphans(&project, &lock)?;
+        }
+        return Ok(0);
+    }
     let change = if args.locked { LockChange::Refuse } else { LockChange::Write };
     inputs::write_lock(&file, &lock, change)?;
     let policy = if args.broker.is_none() { Some(usable_policy(&file)?) } else { None };
@@ -76,10 +122,18 @@ pub(crate) fn run(global: &Global, args: &UpArgs) -> Outcome {
     project.create_dirs()?;
     let Some(lease) = Lease::take(&project)? else { return Err(already_running(&project)) };
     inputs::write_private_file(&project.lock_file(), &inputs::lock_bytes(&lock)?)?;
-    inputs::prepare_emulator(&project, args.platform)?;
+    inputs::prepare_emulator(&project, args.platform())?;
+    if args.remove_orphans {
+        running::remove_orphans(&project, &lock)?;
+    }
     drop(lease);
 
-    let agents: Vec<AgentName> = lock.agents.keys().cloned().collect();
+    let named: BTreeSet<AgentName> = args.agents.iter().cloned().collect();
+    let agents: Vec<AgentName> = match (named.is_empty(), args.no_deps) {
+        (true, _) => all,
+        (false, true) => named.into_iter().collect(),
+        (false, false) => lock.with_dependencies(&named).into_iter().collect(),
+    };
     let mut display = Display::new(if global.json { Style::Json } else { args.progress }, &agents);
     let composition = format!("composition {}", shortened(&inputs::digest(&lock)?.to_string()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
@@ -89,6 +143,7 @@ pub(crate) fn run(global: &Global, args: &UpArgs) -> Outcome {
         project: &project,
         args,
         lock: &lock,
+        agents: &agents,
         policy: policy.as_deref(),
         begun,
         composition,
@@ -118,6 +173,8 @@ struct Start<'a> {
     project: &'a Project,
     args: &'a UpArgs,
     lock: &'a Lock,
+    /// Those that start.
+    agents: &'a [AgentName],
     policy: Option<&'a Path>,
     begun: Instant,
     composition: String,
@@ -134,12 +191,11 @@ impl Start<'_> {
             tokio::select! {
                 () = signals => {}
                 // Nobody sees any more what the agents do: as with Ctrl-C.
-                () = lines::until_output_ends(), if !self.args.detach => {}
+                () = lines::until_output_ends(), if !self.args.detaches() => {}
             }
         });
-        let agents: Vec<AgentName> = self.lock.agents.keys().cloned().collect();
         // From here on: what earlier runs wrote stays in the files and is not shown.
-        let follower = Follower::new(self.project, &agents, Some(0), self.lines);
+        let follower = Follower::new(self.project, self.agents, Some(0), self.lines);
         let mut supervisor = self.spawn_supervisor()?;
         let bound = Duration::from_secs(self.args.wait_timeout);
         let started = tokio::select! {
@@ -156,8 +212,8 @@ impl Start<'_> {
             return Err(failure);
         }
         let composition = inputs::digest(self.lock)?.to_string();
-        display.summary(self.lock.agents.len(), self.begun.elapsed(), &composition);
-        if self.args.detach {
+        display.summary(self.agents.len(), self.begun.elapsed(), &composition);
+        if self.args.detaches() {
             return Ok(());
         }
         self.follow(&mut supervisor, follower, interrupt).await
@@ -169,7 +225,7 @@ impl Start<'_> {
         let mut command = tokio::process::Command::new(own_path()?);
         command.arg("box-supervisor").arg("--name").arg(project.name.as_str());
         command.arg("--dir").arg(&project.dir).arg("--home").arg(&project.home.0);
-        command.arg("--platform").arg(self.args.platform.name());
+        command.arg("--platform").arg(self.args.platform().name());
         if let Some(policy) = self.policy {
             command.arg("--policy").arg(policy);
         }
@@ -184,6 +240,10 @@ impl Start<'_> {
         }
         for control in &self.args.allow_weaker {
             command.arg("--allow-weaker").arg(control.name());
+        }
+        // Without one, all start.
+        for agent in self.agents.iter().filter(|_| !self.args.agents.is_empty()) {
+            command.arg("--start").arg(agent.as_str());
         }
         // A process group of its own, so that Ctrl-C reaches this program alone.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
@@ -236,7 +296,7 @@ impl Start<'_> {
         request.push(b'\n');
         stream.write_all(&request).await.map_err(|error| lost(format!("{}: {error}", path.display())))?;
         let mut lines = BufReader::new(stream.take(LINE_BYTES_MAX)).lines();
-        let mut waiting: BTreeSet<AgentName> = self.lock.agents.keys().cloned().collect();
+        let mut waiting: BTreeSet<AgentName> = self.agents.iter().cloned().collect();
         while !waiting.is_empty() {
             let Ok(Some(line)) = lines.next_line().await else {
                 return Err(lost("the warden ended during the start".to_owned()));
@@ -254,7 +314,7 @@ impl Start<'_> {
                     }
                 }
                 Ok(Reply::Refused { refusal }) => {
-                    return Err(self.refused("the warden refused to start".to_owned(), refusal));
+                    return Err(start_refused("the warden refused to start".to_owned(), &refusal));
                 }
                 Ok(Reply::Failed { what, todo }) => return Err(Failure::environment(what, todo)),
                 Ok(_) => return Err(control::unexpected_reply()),
@@ -280,26 +340,7 @@ impl Start<'_> {
             Phase::Exited => format!("agent {} ended before it was healthy", progress.agent),
             phase => format!("agent {} failed at {}", progress.agent, phase_name(phase)),
         };
-        Some(match &progress.refusal {
-            // The remark repeats the refusal, which is shown in its parts.
-            Some(refusal) => self.refused(what, refusal.clone()),
-            None => Failure::environment(
-                if progress.detail.is_empty() { what } else { format!("{what}: {}", progress.detail) },
-                format!(
-                    "read {} and {}",
-                    self.project.agent_log(&progress.agent).display(),
-                    self.project.program_log("warden").display()
-                ),
-            ),
-        })
-    }
-
-    fn refused(&self, what: String, refusal: casemate_protocol::Refusal) -> Failure {
-        let todo = match refusal.rule.strip_prefix("control.") {
-            Some(control) => Control::remedy(control),
-            None => verify::todo(&refusal.rule).to_owned(),
-        };
-        Failure::refused(what, refusal.cleaned(), todo)
+        Some(explain(self.project, progress, what))
     }
 
     /// Shows what agents write until Ctrl-C or the end of the box.

@@ -6,6 +6,7 @@
 //! What it is not: trusted. On hardware, the real host takes its place.
 
 mod child;
+mod last_end;
 mod lease;
 mod serve;
 mod sweep;
@@ -18,6 +19,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use child::{ChildArgs, become_program as child};
+pub(crate) use last_end::LastEnd;
 pub(crate) use lease::Lease;
 pub(crate) use serve::{StopRequest, ask_to_stop};
 pub(crate) use sweep::clean;
@@ -84,6 +86,9 @@ pub(crate) struct SupervisorArgs {
     /// Controls that may be weaker than asked for.
     #[arg(long)]
     pub(crate) allow_weaker: Vec<String>,
+    /// Agents that start with the box; none named means all.
+    #[arg(long)]
+    pub(crate) start: Vec<String>,
 }
 
 /// One step of the box's start, a JSON line on standard output.
@@ -124,8 +129,13 @@ pub(crate) fn run(args: SupervisorArgs) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         Failure::environment(format!("event loop: {error}"), "free some descriptors, then try again")
     })?;
+    LastEnd::forget(&project)?;
     let outcome = runtime.block_on(supervise(&project, &args));
+    sweep::thaw(&project);
     sweep::kill_descendants();
+    if let Err(failure) = &outcome {
+        LastEnd::keep(&project, failure);
+    }
     let cleaned = clean(&project);
     if let (Err(_), Err(second)) = (&outcome, &cleaned) {
         lines::note(second);
@@ -323,6 +333,9 @@ fn warden_arguments(
     }
     for control in &args.allow_weaker {
         arguments.extend(["--allow-weaker".into(), control.into()]);
+    }
+    for agent in &args.start {
+        arguments.extend(["--start".into(), agent.into()]);
     }
     Ok(arguments)
 }

@@ -10,6 +10,13 @@ use crate::project::Project;
 /// Time for all descendants to be gone.
 const SWEEP_BOUND: Duration = Duration::from_secs(10);
 
+/// Lets paused agents go on, to their end: where the kernel has only the freezer of version 1, they could not end.
+pub(super) fn thaw(project: &Project) {
+    let box_name = casemate_sys::cgroup::box_name(project.name.as_str(), &project.dir);
+    // What stays is told when the groups are removed.
+    let _ = casemate_sys::cgroup::freezer::release_box(&box_name);
+}
+
 /// Kills every child of this process until there is none. As this process reaps all its descendants, a grandchild
 /// whose parent died is a child; and a child that is not reaped keeps its number, so no other process is hit.
 pub(super) fn kill_descendants() {

@@ -284,22 +284,25 @@ pub(crate) fn depends_on(node: &Node, f: &mut Findings<'_>) -> BTreeMap<AgentNam
     };
     let Value::Map(members) = &node.value else {
         for name in texts(node, "depends_on", f) {
-            let started = Dependency { condition: Condition::ServiceStarted, required: true };
+            let started = Dependency { condition: Condition::ServiceStarted, required: true, restart: false };
             put(&name.value, name.place, started, f);
         }
         return all;
     };
     for member in members {
-        let (mut condition, mut required) = (None, true);
+        let (mut condition, mut required, mut restart) = (None, true, false);
         walk(&keys::DEPENDENCY, &member.node, f, |f, key, member| match key {
             "condition" => {
                 let read = self::condition(&member.node, f);
                 condition = Some(read.unwrap_or(Condition::ServiceStarted));
             }
+            "restart" => restart = read::truth(&member.node, key, f).unwrap_or_default(),
             _ => required = read::truth(&member.node, key, f).unwrap_or(true),
         });
         match condition {
-            Some(condition) => put(&member.key, member.key_place, Dependency { condition, required }, f),
+            Some(condition) => {
+                put(&member.key, member.key_place, Dependency { condition, required, restart }, f);
+            }
             None => f.problem(
                 member.key_place,
                 "dependency has no `condition`",

@@ -46,7 +46,7 @@ pub const SERVICE: Table = Table {
             "processors of the box; without it, trust groups get cores of their own where there are enough",
         ),
         refused("credential_spec", "managed service accounts are a Windows matter", "remove it"),
-        limited("depends_on", "without `restart: true`"),
+        honoured("depends_on"),
         limited("deploy", "`resources`, `restart_policy` and one replica"),
         refused("develop", NOT_YET, "import the image again after a change"),
         refused("device_cgroup_rules", "no device enters a compartment", "remove it"),
@@ -231,7 +231,7 @@ pub const DEPENDENCY: Table = Table {
     extensions: Extensions::Allowed,
     keys: &[
         honoured("condition"),
-        unless(refused("restart", NOT_YET, "remove it: the dependent agent is not restarted"), FALSE),
+        limited("restart", "where a user restarts the dependency; not where it ended by itself"),
         honoured("required"),
     ],
 };

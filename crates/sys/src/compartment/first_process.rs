@@ -177,9 +177,25 @@ fn wait_for_go(control: &OwnedFd, not_applied: Vec<String>, tried: Vec<String>) 
     }
 }
 
-/// Signals that are passed on to the agent, and the one that tells that a child ended.
-const FORWARDED: [i32; 7] =
-    [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
+/// Signals that are passed on to the agent, and the one that tells that a child ended: all but SIGKILL and SIGSTOP, which
+/// nobody can take, and the two that the C library keeps for itself. An image may name any of them as the one to end by.
+const FORWARDED: [i32; 64] = forwarded();
+
+const fn forwarded() -> [i32; 64] {
+    let mut all = [libc::SIGCHLD; 64];
+    let mut rest: &mut [i32] = &mut all;
+    let mut signal = 0;
+    while let Some((next, tail)) = rest.split_first_mut() {
+        signal += 1;
+        if matches!(signal, libc::SIGKILL | libc::SIGSTOP | 32 | 33) {
+            rest = tail;
+            continue;
+        }
+        *next = signal;
+        rest = tail;
+    }
+    all
+}
 
 fn start_agent(control: &OwnedFd, spec: &Spec) -> Step<i32> {
     let (arguments, environment) = (c_strings(&spec.command)?, c_strings(&spec.environment)?);

@@ -8,8 +8,9 @@
 //! (calls each again and again, and says what changes); `ask JSON` (over the agent socket); `reach PORT`
 //! (exits 1 where nothing listens: a health check); `crash-until INSTANCE CODE`; `exit CODE`; `sleep MS`;
 //! `write PATH TEXT`; `read PATH`; `eat MIB` (of memory); `spawn COUNT` (processes that wait); `flood LINES`; `hold
-//! COUNT` (connections to the agent socket); `traffic HOST:PORT=ANSWER...` (calls all of them, for ever, and tells of
-//! each other answer than that); `exhaust WHAT` (all that there is of it); `bomb` (processes without end);
+//! COUNT` (connections to the agent socket); `hear SIGNAL` (of TERM, USR1, WINCH: says so each time, and lives on);
+//! `tick MS` (says a number each time, and goes on); `traffic HOST:PORT=ANSWER...` (calls all of them, for ever, and
+//! tells of each other answer than that); `exhaust WHAT` (all that there is of it); `bomb` (processes without end);
 //! `flood-on` (lines without end); `spin`; `beat HOST:PORT` (a little of everything, again and again); `pulse SECONDS
 //! HOST:PORT` (work, and how long it took); `cores` (where it may run); `wait` (for ever).
 
@@ -98,6 +99,16 @@ fn run(step: &str) -> Step {
             let line = status.lines().find(|line| line.starts_with("Cpus_allowed_list:"));
             say(&line.ok_or("no list")?.replace(char::is_whitespace, " "));
         }
+        "hear" => hear(rest)?,
+        "tick" => {
+            let pause = Duration::from_millis(rest.parse()?);
+            std::thread::spawn(move || {
+                for number in 0_u64.. {
+                    say(&format!("tick {number}"));
+                    std::thread::sleep(pause);
+                }
+            });
+        }
         "wait" => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
@@ -109,6 +120,32 @@ fn run(step: &str) -> Step {
 fn say(text: &str) {
     // A closed log is no concern of the agent.
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Takes a signal from now on.
+fn hear(name: &str) -> Result<(), Box<dyn Error>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let kind = match name {
+        "TERM" => SignalKind::terminate(),
+        "USR1" => SignalKind::user_defined1(),
+        "WINCH" => SignalKind::window_change(),
+        _ => return Err("no such signal".into()),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let mut heard = {
+        let _inside = runtime.enter();
+        signal(kind)?
+    };
+    let name = name.to_owned();
+    say(&format!("hears {name}"));
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            while heard.recv().await.is_some() {
+                say(&format!("heard {name}"));
+            }
+        });
+    });
+    Ok(())
 }
 
 /// Starts processes until one cannot be started.

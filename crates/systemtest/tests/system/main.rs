@@ -17,6 +17,7 @@ mod image;
 mod inputs;
 mod interrupts;
 mod keys;
+mod lifecycle;
 mod limits;
 mod offline;
 mod peers;
