@@ -12,7 +12,7 @@ const BEATS_BOUND: Duration = Duration::from_secs(50);
 fn beats(project: &Project) -> usize {
     let logs = project.logs("peer");
     assert!(!logs.contains("failed"), "{logs}");
-    logs.lines().filter(|line| line.starts_with("beat ")).count()
+    logs.lines().filter(|line| line.contains("beat ")).count()
 }
 
 /// The peer, and whom it calls.
@@ -43,9 +43,18 @@ fn goes_on(project: &Project) {
 /// The number that a log says a kind of thing is held at, and why.
 fn held(project: &Project, name: &str, kind: &str) -> (u64, String) {
     let logs = project.logs_with(name, "held at");
-    let line = logs.lines().find_map(|line| line.strip_prefix(&format!("{kind} held at "))).unwrap();
-    let (count, why) = line.split_once(": ").unwrap();
+    let (_, line) = logs.split_once(&format!("{kind} held at ")).unwrap();
+    let (count, why) = line.lines().next().unwrap().split_once(": ").unwrap();
     (count.parse().unwrap(), why.to_owned())
+}
+
+/// Most memory that the agent's control group had, by either version.
+fn memory_peak(project: &Project, name: &str) -> Option<u64> {
+    let places = [("memory/", "memory.max_usage_in_bytes"), ("", "memory.peak")];
+    places.into_iter().find_map(|(hierarchy, file)| {
+        let group = format!("/sys/fs/cgroup/{hierarchy}casemate/{}/{name}", project.owner().box_name);
+        std::fs::read_to_string(format!("{group}/{file}")).ok()?.trim().parse().ok()
+    })
 }
 
 fn sysctl(name: &str) -> u64 {
@@ -97,8 +106,8 @@ fn agents_that_fork_allocate_print_and_send_without_end_are_held_or_killed_and_a
     let services = [
         agent("bomb", &["bomb"], ""),
         agent("memory", &["eat 256", "wait"], ""),
-        agent("sockets", &["exhaust sockets", "wait"], "ulimits: { nofile: 65536 }"),
-        agent("tcp", &["exhaust tcp", "wait"], "ulimits: { nofile: 65536 }"),
+        agent("sockets", &["exhaust sockets", "wait"], ""),
+        agent("tcp", &["exhaust tcp", "wait"], ""),
         agent("loud", &["flood-on"], ""),
         agent("spin", &["spin"], "cpus: \"0.5\""),
         bystanders(),
@@ -107,9 +116,12 @@ fn agents_that_fork_allocate_print_and_send_without_end_are_held_or_killed_and_a
     project.up();
 
     project.logs_with("bomb", "bomb held: Resource temporarily unavailable (os error 11)");
-    for name in ["memory", "sockets"] {
-        project.wait_for_agent(name, "killed", |agent| agent["exit_status"] == 137);
-    }
+    project.wait_for_agent("memory", "killed", |agent| agent["exit_status"] == 137);
+    // What waits in sockets is memory of the agent: it comes up to its limit, or is killed there.
+    project.wait_for_agent("sockets", "charged for its sockets", |agent| {
+        agent["exit_status"] == 137 || memory_peak(&project, "sockets").is_some_and(|bytes| bytes > 40 << 20)
+    });
+    assert!(memory_peak(&project, "sockets").unwrap_or(0) <= 64 << 20);
     goes_on(&project);
     let logs = std::fs::read_dir(project.project_dir().join("logs")).unwrap().flatten();
     let loud = logs.filter(|entry| entry.file_name().to_string_lossy().starts_with("loud"));

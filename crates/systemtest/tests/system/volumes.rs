@@ -31,8 +31,9 @@ fn a_volume_with_a_size_is_full_for_its_agents_alone_and_keeps_its_content() {
     write_compose(&project, &format!("{filler}{peer}"), size);
     project.up();
     let logs = project.logs_with("filler", "held at");
-    let held = logs.lines().find(|line| line.starts_with("disk held at ")).unwrap();
-    let pieces: u64 = held.split([' ', ':']).nth(3).unwrap().parse().unwrap();
+    let (_, held) = logs.split_once("disk held at ").unwrap();
+    let held = held.lines().next().unwrap();
+    let pieces: u64 = held.split(':').next().unwrap().parse().unwrap();
     assert!(held.ends_with("(os error 28)") && (16 << 4..32 << 4).contains(&pieces), "{held}");
     project.logs_with("peer", "/data/x has mine");
     // All of it is set aside, so no agent meets a full disk below.
