@@ -57,9 +57,7 @@ fn exchange(stream: &UnixStream, request: &ControlRequest) -> std::io::Result<Re
 /// The failure where nobody answers on the control socket.
 pub(crate) fn not_running(project: &Project, error: &std::io::Error) -> Failure {
     match error.kind() {
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
-            does_not_run(project, error.kind() == std::io::ErrorKind::ConnectionRefused)
-        }
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => does_not_run(project),
         std::io::ErrorKind::PermissionDenied => Failure::environment(
             format!("{}: {error}", project.control_socket().display()),
             "run the command as the user who ran `casemate up`",
@@ -72,8 +70,11 @@ pub(crate) fn not_running(project: &Project, error: &std::io::Error) -> Failure 
 }
 
 /// The failure of a project that does not run: with the reason, where nobody asked its box to end.
-fn does_not_run(project: &Project, socket_left: bool) -> Failure {
+fn does_not_run(project: &Project) -> Failure {
     let name = &project.name;
+    // A supervisor that ends removes its socket.
+    let socket_left = UnixStream::connect(project.supervisor_socket())
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
     if let Some(end) = LastEnd::read(project) {
         return Failure::environment(
             format!(

@@ -106,7 +106,8 @@ async fn run(world: &Rc<World>, name: &AgentName, agent: &Agent, record: &Record
     let mut restarts = 0_u32;
     let mut first = true;
     loop {
-        let again = match once(world, name, agent, record).await {
+        let end = once(world, name, agent, record).await;
+        let again = match end {
             End::NotStarted => return lifecycle::Standing::Stopped,
             // A first start that fails is the composition's or the box's fault, and whoever asked for it is told. A
             // later one may be the broker's, for a moment: the restart policy decides.
@@ -121,7 +122,11 @@ async fn run(world: &Rc<World>, name: &AgentName, agent: &Agent, record: &Record
                 starts_again(agent.restart, status, restarts)
             }
         };
-        if !record.may_run_again() || world.is_shutting_down() {
+        let wanted = record.may_run_again() && !world.is_shutting_down();
+        if matches!(end, End::StartFailed) && !(again && wanted) {
+            record.stage.send_replace(Stage::Failed);
+        }
+        if !wanted {
             return lifecycle::Standing::Stopped;
         }
         if !again {
@@ -159,8 +164,8 @@ async fn once(world: &Rc<World>, name: &AgentName, agent: &Agent, record: &Recor
     clean_up(world, name, record).await;
     record.since.set(None);
     record.status.borrow_mut().exit_status = Some(status);
-    log_exit(world, name, instance, status).await;
     set(record, Phase::Exited, StepState::Done);
+    log_exit(world, name, instance, status).await;
     steps.note(Phase::Exited, StepState::Done, &format!("status {status}"));
     record.stage.send_replace(Stage::Ended(status));
     End::Exited { status, ran: began.elapsed() }
@@ -188,7 +193,6 @@ async fn not_started(
     if !asked {
         tracing::error!(agent = %name, phase = ?phase, "{error}");
         set(record, phase, StepState::Failed);
-        steps.failed(phase, error);
     }
     clean_up(world, name, record).await;
     if phase > Phase::Measure {
@@ -201,7 +205,8 @@ async fn not_started(
         record.stage.send_replace(Stage::Ended(STATUS_START_FAILED));
         return End::NotStarted;
     }
-    record.stage.send_replace(Stage::Failed);
+    // Last: who is told finds nothing of it.
+    steps.failed(phase, error);
     End::StartFailed
 }
 
