@@ -14,8 +14,8 @@ pub const ALIASES_MAX: u32 = (1 << 22) - 2;
 
 /// First address for names that are added while the box runs, above all that a lock gives: it has far fewer names.
 pub const ADDED_ALIASES: Ipv4Addr = Ipv4Addr::new(127, 127, 0, 0);
-/// Most names that are added to one agent.
-pub const ADDED_ALIASES_MAX: u32 = 256;
+/// Most edges that are added to one agent, and so most such names.
+pub const ADDED_ALIASES_MAX: u32 = 128;
 
 /// A name that an agent may call, and its address in that agent's network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]

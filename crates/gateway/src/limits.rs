@@ -61,7 +61,8 @@ impl Limits {
             connections_per_agent_max: CONNECTIONS_PER_AGENT_MAX.min(connections_max / SHARES),
             connections_max,
             agents_max: 1024,
-            listeners_per_agent_max: 256,
+            // All that a composition can declare, ports of the box, and what may be added.
+            listeners_per_agent_max: 1024,
             names_per_agent_max: 1024,
             pool_low: 16,
             pool_full: 64,

@@ -32,6 +32,9 @@ use crate::world::World;
 /// How long the gateway may take to tell what passed.
 const REPORT_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// Most edges that are taken from one answer of the gateway.
+const REPORT_EDGES_MAX: usize = 1 << 16;
+
 /// What was changed since the box started.
 #[derive(Debug, Default)]
 pub(crate) struct LiveEdges {
@@ -53,7 +56,12 @@ struct Changed {
 
 /// Takes part of the gateway's answer to [`ToGateway::Report`].
 pub(crate) fn take_report(world: &World, edges: Vec<EdgeTraffic>, last: Last) {
-    world.live.report.borrow_mut().extend(edges);
+    let mut report = world.live.report.borrow_mut();
+    // The gateway is not trusted with the warden's memory.
+    if report.len() < REPORT_EDGES_MAX {
+        report.extend(edges);
+    }
+    drop(report);
     if last == Last::Yes {
         world.live.reported.notify_one();
     }
@@ -140,6 +148,9 @@ impl LiveEdges {
 
     /// The address inside `agent` for one more edge; none where there are too many.
     fn address(&self, lock: &Lock, agent: &AgentName, target: &Target) -> Option<SocketAddrV4> {
+        if self.added(agent).len() >= usize::try_from(ADDED_ALIASES_MAX).unwrap_or(0) {
+            return None;
+        }
         let names = self.names(lock, agent);
         let (Target::Agent { port, .. } | Target::Host { port, .. }) = target;
         if let Some(address) = names.get(name_of(target)) {
@@ -309,8 +320,8 @@ async fn add(
     running: Option<Rc<Running>>,
 ) -> Result<(), WardenError> {
     let Some(address) = world.live.address(&world.lock, name, &target) else {
-        let found = format!("{ADDED_ALIASES_MAX} names were added to {name}");
-        let expected = format!("at most {ADDED_ALIASES_MAX} added names of one agent");
+        let found = format!("{ADDED_ALIASES_MAX} edges were added to {name}");
+        let expected = format!("at most {ADDED_ALIASES_MAX} added edges of one agent");
         return Err(Refusal::new("edge.count", expected, found).into());
     };
     let mut socket = match &running {

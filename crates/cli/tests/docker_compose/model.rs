@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 /// Keys of a service that are compared. Left out are those that mean nothing to one of the two, and `networks`.
-const KEYS: [&str; 31] = [
+const KEYS: [&str; 32] = [
     "annotations",
     "cap_drop",
     "command",
@@ -28,6 +28,7 @@ const KEYS: [&str; 31] = [
     "mem_limit",
     "pids_limit",
     "platform",
+    "ports",
     "read_only",
     "restart",
     "secrets",
@@ -77,6 +78,7 @@ fn normal(key: &str, value: &Value) -> Value {
         "healthcheck" => healthcheck(value),
         "deploy" => deploy(value),
         "secrets" => value.as_array().unwrap().iter().map(secret).collect(),
+        "ports" => value.as_array().unwrap().iter().map(port).collect(),
         "volumes" => value.as_array().unwrap().iter().map(volume).collect(),
         _ => value.clone(),
     }
@@ -157,6 +159,17 @@ fn secret(value: &Value) -> Value {
     let source = value.as_str().or_else(|| value["source"].as_str()).unwrap();
     let target = value["target"].as_str().unwrap_or(source).trim_start_matches("/run/secrets/");
     json!({ "source": source, "target": target })
+}
+
+/// What is written; that the address differs where none is, `docs/compose.md` says.
+fn port(value: &Value) -> Value {
+    let long = |address: &str, published: &str, target: &str| json!({ "host_ip": address, "published": published, "target": target });
+    if let Some(text) = value.as_str() {
+        let mut parts = text.rsplitn(3, ':');
+        let (target, published) = (parts.next().unwrap(), parts.next().unwrap());
+        return long(parts.next().unwrap_or_default(), published, target);
+    }
+    long(value["host_ip"].as_str().unwrap_or_default(), &text(&value["published"]), &text(&value["target"]))
 }
 
 fn volume(value: &Value) -> Value {
