@@ -43,7 +43,7 @@ const PARTS: [Part; 5] = [
 pub(crate) struct Setup {
     /// Folder of Casemate's programs.
     pub(crate) programs: PathBuf,
-    /// Folder for what is kept between runs; `docker`, `youki`, `runsc` and `tools.tar` lie there, if anywhere.
+    /// Folder for what is kept between runs; `docker`, `youki` and `tools.tar` lie there, if anywhere.
     pub(crate) work: PathBuf,
     /// Rounds that count.
     pub(crate) rounds: usize,

@@ -14,6 +14,8 @@ pub(super) struct Runtime {
 /// Debian's runtimes, found in PATH.
 const CRUN: (&str, &[&str]) = ("crun", &[]);
 const RUNC: (&str, &[&str]) = ("runc", &[]);
+/// Names gVisor's program, for Casemate too.
+pub(super) const RUNSC_VARIABLE: &str = "CASEMATE_RUNSC";
 /// gVisor as the backend uses it: without a network of its own, limits by whoever starts it.
 const RUNSC: (&str, &[&str]) = ("runsc", &["--platform=systrap", "--network=none", "--ignore-cgroups"]);
 
@@ -46,12 +48,10 @@ impl Runtime {
         Ok(Self { name: "youki", program, options: &[] })
     }
 
-    /// Unpacked beside the build, installed, or named.
+    /// Named, unpacked below `target/`, or installed.
     pub(super) fn runsc(work: &Path) -> Result<Self, String> {
-        let named = std::env::var_os("CASEMATE_RUNSC").map(PathBuf::from);
-        let places =
-            named.into_iter().chain([work.join("runsc"), work.join("../runsc/runsc"), work.join("../runsc")]);
-        let found = places.into_iter().find(|file| file.is_file());
+        let named = std::env::var_os(RUNSC_VARIABLE).map(PathBuf::from);
+        let found = named.into_iter().chain([work.join("../gvisor/runsc")]).find(|file| file.is_file());
         match found {
             Some(program) => Ok(Self { name: RUNSC.0, program, options: RUNSC.1 }),
             None => Self::installed(RUNSC),

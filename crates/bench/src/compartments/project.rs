@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::docker::bounded_output;
+use super::peers::{RUNSC_VARIABLE, Runtime};
 use super::{Outcome, Setup};
 
 /// Name of the image in Compose files.
@@ -15,6 +16,7 @@ const HIERARCHIES: [&str; 2] = ["/sys/fs/cgroup/memory/casemate", "/sys/fs/cgrou
 /// A project with a root directory of its own. Dropping it stops it.
 pub(super) struct Project {
     programs: PathBuf,
+    runsc: Option<PathBuf>,
     dir: tempfile::TempDir,
     name: String,
 }
@@ -32,7 +34,8 @@ impl Project {
     pub(super) fn new(setup: &Setup, tar: &Path) -> Outcome<Self> {
         // A short path: the address of a Unix socket has 108 bytes.
         let dir = tempfile::Builder::new().prefix("cbp").tempdir_in("/tmp")?;
-        let project = Self { programs: setup.programs.clone(), dir, name: "bench".into() };
+        let runsc = Runtime::runsc(&setup.work).ok().map(|runsc| runsc.program().to_owned());
+        let project = Self { programs: setup.programs.clone(), runsc, dir, name: "bench".into() };
         project.run(&["image", "import", IMAGE, "--tar", &tar.display().to_string()])?;
         Ok(project)
     }
@@ -48,6 +51,9 @@ impl Project {
     fn casemate(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join("casemate"));
         command.args(args).current_dir(self.dir.path()).env("CASEMATE_HOME", self.dir.path().join("h"));
+        if let Some(runsc) = &self.runsc {
+            command.env(RUNSC_VARIABLE, runsc);
+        }
         command
     }
 
