@@ -17,7 +17,7 @@ use seccompiler::{
 fn main() -> ExitCode {
     // Nothing is returned where the program was started.
     let Err(error) = run();
-    eprintln!("without: {error}");
+    eprintln!("answering: {error}");
     ExitCode::from(99)
 }
 

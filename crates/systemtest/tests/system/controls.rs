@@ -10,9 +10,11 @@ use casemate_protocol::controls::Need;
 
 use crate::project::{COMMAND_BOUND, Output, Project, agent, dist, run_bounded};
 
-/// Error numbers (linux/asm-generic/errno-base.h): one that answers success, and "operation not permitted".
+/// Error numbers (linux/asm-generic/errno-base.h): one that answers success, "operation not permitted", and no such call.
 const DOES_NOTHING: &str = "0";
 const REFUSES: &str = "1";
+/// ENOSYS: what starts programs falls back from the same call.
+const IS_NOT_THERE: &str = "38";
 
 /// What is taken away: a control, how the call that applies it answers, and that call as `NUMBER[:ARGUMENT:VALUE]`.
 struct Without {
@@ -51,7 +53,7 @@ const CASES: [Without; 13] = [
     without(Control::NoPrivileges, DOES_NOTHING, "157:0:24", None),
     // CLONE_NEWUSER.
     without(Control::UserNamespace, REFUSES, "272:0:268435456", None),
-    without(Control::Namespaces, REFUSES, "435", None),
+    without(Control::Namespaces, IS_NOT_THERE, "435", None),
     without(Control::PrivateRoot, REFUSES, "430", None),
 ];
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::programs::{present, project, service};
+use crate::programs::{log_of_all, present, project, service};
 use crate::project::{COMMAND_BOUND, run_bounded, spawn};
 
 const PYTHON: &str = "/usr/bin/python3.11";
@@ -52,7 +52,7 @@ fn no_attack_of_one_agent_on_another_gets_anything() {
     let project = project("peers", &[(victim, config), attacker], "");
     project.up();
     project.logs_with("victim", "victim ready");
-    let log = project.logs_with("attacker", "all done");
+    let log = log_of_all(&project, "attacker");
     let inside = outcomes(&log, "attack");
     let gaps = outcomes(&log, "gap");
     project.down();

@@ -6,7 +6,7 @@ use std::process::Command;
 use casemate_composition::rules::SECCOMP_RULES;
 use casemate_sys::seccomp::call_number;
 
-use crate::programs::{DONE, present, project, service};
+use crate::programs::{log_of_all, present, project, service};
 use crate::project::{COMMAND_BOUND, Project, run_bounded};
 
 /// What nobody asks for: not a descriptor, not an address, not a flag.
@@ -169,7 +169,7 @@ fn each_system_call_rule_answers_what_it_says() {
     let services = [service("rules", "python3", &script(&inside), "")];
     let project = project("rules", &services, "");
     project.up();
-    let log = project.logs_with("rules", DONE);
+    let log = log_of_all(&project, "rules");
     let found = answers(&log);
     assert_eq!(found.len(), all.len(), "{log}");
     project.down();
