@@ -183,7 +183,7 @@ mod tests {
             version: 1,
             project: "p".parse().unwrap(),
             agents: std::collections::BTreeMap::new(),
-            volumes: std::collections::BTreeSet::new(),
+            volumes: std::collections::BTreeMap::new(),
         };
         assert_eq!(orphans(&project, &lock), ["gone"]);
         remove_orphans(&project, &lock).unwrap();
