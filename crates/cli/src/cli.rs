@@ -6,8 +6,9 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    attest, bundle, completions, config, down, ear, edges, events, image, init, kill, lock, logs, pause,
-    plan, policy, ps, restart, secret, start, stop, up, verify, wait, why,
+    attach, attest, bundle, completions, config, cp, down, ear, edges, events, exec, image, init, kill, lock,
+    logs, pause, plan, policy, port, ps, restart, run, secret, start, stats, stop, top, up, verify, wait,
+    why,
 };
 use crate::failure::{EXIT_CODES, Failure, Outcome};
 use crate::preflight;
@@ -52,7 +53,7 @@ pub(crate) struct Global {
     /// Project name [default: COMPOSE_PROJECT_NAME, else `name:` of the Compose file, else its folder]
     #[arg(short, long, value_name = "NAME", global = true)]
     pub(crate) project: Option<String>,
-    /// Answer in JSON: config, lock, plan, image, up, down, start, stop, restart, kill, pause, unpause, wait, ps, logs, verify, ear verify, bundle, why, edges, allow, deny, events; evidence is JSON always
+    /// Answer in JSON: config, lock, plan, image, up, down, start, stop, restart, kill, pause, unpause, wait, ps, port, logs, stats, top, cp, verify, ear verify, bundle, why, edges, allow, deny, events; evidence is JSON always
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -93,8 +94,22 @@ enum Command {
     Wait(wait::WaitArgs),
     /// Show the agents, their state and their controls
     Ps(ps::PsArgs),
+    /// Show where the box listens for an agent
+    Port(port::PortArgs),
     /// Show what agents wrote
     Logs(logs::LogsArgs),
+    /// Run a command in an agent, which taints it
+    Exec(exec::ExecArgs),
+    /// Refused: a box runs what its composition names
+    Run(run::RunArgs),
+    /// Show what an agent writes, and write to it, which taints it
+    Attach(attach::AttachArgs),
+    /// Copy files into an agent or out of it, which taints it
+    Cp(cp::CpArgs),
+    /// Show what agents use
+    Stats(stats::StatsArgs),
+    /// Show the processes of an agent
+    Top(top::TopArgs),
     /// Bring evidence about one agent
     Attest(attest::AttestArgs),
     /// Appraise evidence, offline
@@ -152,7 +167,14 @@ pub(crate) fn run() -> Outcome {
         Command::Unpause(args) => pause::unpause(&global, &args),
         Command::Wait(args) => wait::run(&global, &args),
         Command::Ps(args) => ps::run(&global, &args),
+        Command::Port(args) => port::run(&global, &args),
         Command::Logs(args) => logs::run(&global, &args),
+        Command::Exec(args) => exec::run(&global, &args),
+        Command::Run(args) => run::run(&global, &args),
+        Command::Attach(args) => attach::run(&global, &args),
+        Command::Cp(args) => cp::run(&global, &args),
+        Command::Stats(args) => stats::run(&global, &args),
+        Command::Top(args) => top::run(&global, &args),
         Command::Attest(args) => attest::run(&global, &args),
         Command::Verify(args) => verify::run(&global, &args),
         Command::Ear(args) => ear::run(&global, &args),

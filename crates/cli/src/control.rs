@@ -19,16 +19,23 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) fn ask(project: &Project, request: &ControlRequest) -> Outcome<Reply> {
     let path = project.control_socket();
     let stream = UnixStream::connect(&path).map_err(|error| not_running(project, &error))?;
-    let reply = exchange(&stream, request).map_err(|error| {
-        Failure::environment(
-            format!("the warden did not answer on {}: {error}", path.display()),
-            format!(
-                "read {}, or stop everything with `casemate -p {} down`",
-                project.program_log("warden").display(),
-                project.name
-            ),
-        )
-    })?;
+    accepted(project, exchange(&stream, request).map_err(|error| no_answer(project, &error))?)
+}
+
+/// The failure where the warden is there and does not answer.
+pub(crate) fn no_answer(project: &Project, error: &std::io::Error) -> Failure {
+    Failure::environment(
+        format!("the warden did not answer on {}: {error}", project.control_socket().display()),
+        format!(
+            "read {}, or stop everything with `casemate -p {} down`",
+            project.program_log("warden").display(),
+            project.name
+        ),
+    )
+}
+
+/// The reply, unless it says no.
+pub(crate) fn accepted(project: &Project, reply: Reply) -> Outcome<Reply> {
     match reply {
         Reply::Refused { refusal } => Err(orders::refused(project, refusal)),
         Reply::Failed { what, todo } => Err(Failure::environment(what, todo)),

@@ -21,6 +21,12 @@ pub(crate) enum Kind {
     Differs,
     /// The user interrupted.
     Interrupted,
+    /// In a command that ends with the status of another: that one never ran.
+    NotBegun,
+    /// The other one's program is not there.
+    NotFound,
+    /// The other one's program cannot be executed.
+    NotExecutable,
 }
 
 impl Kind {
@@ -31,6 +37,9 @@ impl Kind {
             Self::Input | Self::NotCompared => 2,
             Self::Environment | Self::Differs => 3,
             Self::Interrupted => 130,
+            Self::NotBegun => 125,
+            Self::NotExecutable => 126,
+            Self::NotFound => 127,
         }
     }
 }
@@ -43,7 +52,9 @@ Exit codes:
   2    unusable input, or `up --locked` found that the lock would change
   3    the machine or another program did not do its part; of `lock --check` and `plan` alone: something
        changes (where the machine fails these, they end with 2)
-  130  interrupted; what `up` started is stopped, and orders to a running box are carried out all the same";
+  130  interrupted; what `up` started is stopped, and orders to a running box are carried out all the same
+  `exec` ends with the status of the command that it runs; with 125 where that was not begun, with 126 where it
+  cannot be executed, with 127 where the agent has no such program";
 
 /// A command failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +98,19 @@ impl Failure {
             self.kind = Kind::NotCompared;
         }
         self
+    }
+
+    /// The same failure in a command that ends with the status of another one.
+    pub(crate) fn before_the_command(mut self) -> Self {
+        if !matches!(self.kind, Kind::NotFound | Kind::NotExecutable) {
+            self.kind = Kind::NotBegun;
+        }
+        self
+    }
+
+    /// A command in an agent could not be executed; `status` as shells have it.
+    pub(crate) fn not_executed(what: impl fmt::Display, todo: impl fmt::Display, status: i32) -> Self {
+        Self::new(if status == 127 { Kind::NotFound } else { Kind::NotExecutable }, what, todo)
     }
 
     /// A rule refused.

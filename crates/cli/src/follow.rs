@@ -1,135 +1,132 @@
 //! Shows what agents wrote: the last lines of their log files, and new ones as they come.
 
+mod log;
+
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use casemate_composition::lock::AgentName;
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::cli::Global;
 use crate::failure::Outcome;
 use crate::lines;
 use crate::project::Project;
+use log::Log;
+
+pub(crate) use log::Line;
 
 /// Time between two looks.
 pub(crate) const POLL: Duration = Duration::from_millis(100);
-/// How far from its end a file is searched for the last lines, in bytes.
-const TAIL_BYTES_MAX: u64 = 8 << 20;
-/// Longest line that is shown whole, in bytes; a longer one is broken.
-const SHOWN_LINE_BYTES_MAX: usize = 64 << 10;
 
 /// Reads the logs of some agents.
 pub(crate) struct Follower {
     logs: BTreeMap<AgentName, Log>,
     width: usize,
     style: LineStyle,
+    wanted: Wanted,
 }
 
 /// How a line of an agent is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LineStyle {
-    /// Behind the agent's name.
-    Text,
+    /// Behind these.
+    Text {
+        /// The agent's name.
+        prefix: Shown,
+        /// The time at which it arrived.
+        times: Shown,
+    },
     /// As a JSON object.
     Json,
+}
+
+/// Whether a part of a line is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Yes,
+    No,
+}
+
+/// Which lines are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Wanted {
+    /// Only this many lines of each agent to begin with; none for all.
+    pub(crate) tail: Option<usize>,
+    /// Only lines that arrived then or later.
+    pub(crate) since: Option<Timestamp>,
+    /// Only lines that arrived before.
+    pub(crate) until: Option<Timestamp>,
 }
 
 impl LineStyle {
     /// As the command line asks.
     pub(crate) const fn of(global: &Global) -> Self {
-        if global.json { Self::Json } else { Self::Text }
+        if global.json { Self::Json } else { Self::Text { prefix: Shown::Yes, times: Shown::No } }
     }
 
-    fn print(self, agent: &AgentName, line: &[u8], width: usize) {
-        let text = lines::printable(line);
+    fn print(self, agent: &AgentName, line: &Line, width: usize) {
+        let text = lines::printable(&line.text);
+        let time = line.time.map(|time| format!("{time:.6}"));
         match self {
-            Self::Text => lines::print(format!("{agent:width$} | {text}")),
-            Self::Json => lines::print(json!({"agent": agent, "line": text})),
+            Self::Text { prefix, times } => {
+                let name = if prefix == Shown::Yes {
+                    format!("{:width$} | ", agent.as_str())
+                } else {
+                    String::new()
+                };
+                let time = time.filter(|_| times == Shown::Yes).map_or_else(String::new, |time| time + " ");
+                lines::print(format!("{name}{time}{text}"));
+            }
+            Self::Json => lines::print(json!({"agent": agent, "line": text, "time": time})),
         }
     }
 }
 
-struct Log {
-    path: PathBuf,
-    offset: u64,
-    partial: Vec<u8>,
-}
-
 impl Follower {
-    /// From the end of each file, after its last `tail` lines; from its beginning where `tail` is none.
-    pub(crate) fn new(
-        project: &Project,
-        agents: &[AgentName],
-        tail: Option<usize>,
-        style: LineStyle,
-    ) -> Self {
-        let log = |agent: &AgentName| {
-            let path = project.agent_log(agent);
-            let offset = tail.map_or(0, |lines| offset_of_last(&path, lines));
-            Log { path, offset, partial: Vec::new() }
-        };
+    /// From the end of each agent's files, after the last lines that are wanted.
+    pub(crate) fn new(project: &Project, agents: &[AgentName], wanted: Wanted, style: LineStyle) -> Self {
+        let log = |agent: &AgentName| Log::open(project.agent_log(agent), wanted.tail);
         Self {
             logs: agents.iter().map(|agent| (agent.clone(), log(agent))).collect(),
             width: agents.iter().map(|agent| agent.as_str().len()).max().unwrap_or(0),
             style,
+            wanted,
         }
     }
 
-    /// Prints what is new. Whether there was anything.
+    /// Prints what is new, in the order in which it arrived. Whether there was anything.
     pub(crate) fn print_new(&mut self) -> bool {
-        let mut any = false;
-        for (agent, log) in &mut self.logs {
-            for line in log.new_lines() {
-                any = true;
-                self.style.print(agent, &line, self.width);
-            }
-        }
-        any
+        let new = self.logs.iter_mut().map(|(agent, log)| (agent.clone(), log.new_lines())).collect();
+        self.print(new)
     }
 
     /// Prints what has no line end yet.
     pub(crate) fn print_rest(&mut self) {
-        for (agent, log) in &mut self.logs {
-            if !log.partial.is_empty() {
-                let line = std::mem::take(&mut log.partial);
-                self.style.print(agent, &line, self.width);
-            }
+        let rest = self.logs.iter_mut().map(|(agent, log)| (agent.clone(), log.rest().into_iter().collect()));
+        let rest = rest.collect();
+        self.print(rest);
+    }
+
+    fn print(&self, new: Vec<(AgentName, Vec<Line>)>) -> bool {
+        let any = new.iter().any(|(_, lines)| !lines.is_empty());
+        let mut all: Vec<(AgentName, Line)> = new
+            .into_iter()
+            .flat_map(|(agent, lines)| lines.into_iter().map(move |line| (agent.clone(), line)))
+            .collect();
+        all.sort_by_key(|(_, line)| line.time);
+        for (agent, line) in all.iter().filter(|(_, line)| self.wanted.has(line)) {
+            self.style.print(agent, line, self.width);
         }
+        any
     }
 }
 
-impl Log {
-    fn new_lines(&mut self) -> Vec<Vec<u8>> {
-        let Ok(bytes) = self.read_new() else { return Vec::new() };
-        self.partial.extend_from_slice(&bytes);
-        let mut found = Vec::new();
-        while let Some(end) = self.partial.iter().position(|b| *b == b'\n') {
-            let rest = self.partial.split_off(end + 1);
-            let mut line = std::mem::replace(&mut self.partial, rest);
-            line.pop();
-            found.push(line);
-        }
-        if self.partial.len() > SHOWN_LINE_BYTES_MAX {
-            found.push(std::mem::take(&mut self.partial));
-        }
-        found
-    }
-
-    fn read_new(&mut self) -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(&self.path)?;
-        let length = file.metadata()?.len();
-        if length < self.offset {
-            // It was started anew.
-            self.offset = 0;
-        }
-        file.seek(SeekFrom::Start(self.offset))?;
-        let mut bytes = Vec::new();
-        let read = file.take(1 << 20).read_to_end(&mut bytes)?;
-        self.offset += u64::try_from(read).unwrap_or(0);
-        Ok(bytes)
+impl Wanted {
+    fn has(&self, line: &Line) -> bool {
+        let Some(time) = line.time else { return self.since.is_none() && self.until.is_none() };
+        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
     }
 }
 
@@ -148,50 +145,18 @@ pub(crate) fn chosen_agents(project: &Project, named: &[AgentName]) -> Outcome<V
     Ok(if named.is_empty() { all } else { named.to_vec() })
 }
 
-fn offset_of_last(path: &std::path::Path, lines: usize) -> u64 {
-    let tail = || -> std::io::Result<u64> {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        let start = length.saturating_sub(TAIL_BYTES_MAX);
-        file.seek(SeekFrom::Start(start))?;
-        let mut bytes = Vec::new();
-        file.take(TAIL_BYTES_MAX).read_to_end(&mut bytes)?;
-        let body = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-        if lines == 0 {
-            return Ok(length);
-        }
-        let cut = body.iter().enumerate().rev().filter(|(_, b)| **b == b'\n').nth(lines - 1);
-        Ok(start + cut.map_or(0, |(position, _)| u64::try_from(position).unwrap_or(0) + 1))
-    };
-    tail().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_last_lines() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        std::fs::write(&path, "a\nb\nc\n").unwrap();
-        for (lines, offset) in [(0, 6), (1, 4), (2, 2), (3, 0), (9, 0)] {
-            assert_eq!(offset_of_last(&path, lines), offset, "{lines}");
-        }
-        assert_eq!(offset_of_last(&dir.path().join("none"), 3), 0);
-    }
-
-    #[test]
-    fn reads_on_and_starts_again_when_the_file_was_cut() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let mut log = Log { path: path.clone(), offset: 0, partial: Vec::new() };
-        assert!(log.new_lines().is_empty());
-        std::fs::write(&path, "one\ntw").unwrap();
-        assert_eq!(log.new_lines(), vec![b"one".to_vec()]);
-        std::fs::write(&path, "one\ntwo\n").unwrap();
-        assert_eq!(log.new_lines(), vec![b"two".to_vec()]);
-        std::fs::write(&path, "x\n").unwrap();
-        assert_eq!(log.new_lines(), vec![b"x".to_vec()]);
+    fn a_line_is_wanted_from_since_on_and_before_until() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let line = |seconds| Line { time: Some(at(seconds)), text: Vec::new() };
+        let wanted = Wanted { tail: None, since: Some(at(5)), until: Some(at(7)) };
+        let found: Vec<i64> = (3..9).filter(|seconds| wanted.has(&line(*seconds))).collect();
+        assert_eq!(found, [5, 6]);
+        let unknown = Line { time: None, text: Vec::new() };
+        assert!(!wanted.has(&unknown) && Wanted::default().has(&unknown));
     }
 }

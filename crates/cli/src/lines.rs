@@ -76,6 +76,33 @@ pub(crate) fn next_line(reader: &mut impl BufRead) -> std::io::Result<Option<Vec
     Ok(Some(line))
 }
 
+/// Prints rows in columns as wide as their widest cell; the last one as it is.
+pub(crate) fn print_table(rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for row in rows {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        print(cells.join("  ").trim_end());
+    }
+}
+
+/// A size in its largest unit with one decimal place.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let found = units.into_iter().find(|(_, shift)| bytes >= 1 << shift);
+    found.map_or_else(
+        || format!("{bytes} B"),
+        |(unit, shift)| {
+            let tenths = bytes.saturating_mul(10) >> shift;
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        },
+    )
+}
+
 /// Text of an agent for a terminal: nothing that moves the cursor, turns text around or hides, but tab.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).split('\t').map(printable_line).collect::<Vec<_>>().join("\t")

@@ -8,6 +8,7 @@ mod failure;
 mod follow;
 mod image_progress;
 mod inputs;
+mod inside;
 mod lines;
 mod orders;
 mod preflight;

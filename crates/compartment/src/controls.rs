@@ -146,6 +146,7 @@ pub fn require(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use casemate_protocol::controls::Need;
 
     fn asking(memory: &str) -> Agent {
         let lock = lock_of(&format!("name: t\nservices:\n  one:\n    image: i:1\n{memory}"));
@@ -181,7 +182,8 @@ mod tests {
                 limits: group.limits && has(Control::CgroupLimits),
                 cpu: group.cpu && has(Control::CgroupCpu),
             };
-            let status = controls(&seen, has(Control::PrivateRoot), group, hardening, &reported);
+            let cores = status_of(told(has(Control::Cores)));
+            let status = controls(&seen, has(Control::PrivateRoot), group, cores, hardening, &reported);
             let weaker: Vec<_> = status.iter().filter(|(_, s)| **s != ControlStatus::Enforced).collect();
             let expected = match without {
                 Control::Landlock | Control::Keyring => ControlStatus::Unknown,
@@ -189,7 +191,7 @@ mod tests {
             };
             assert_eq!(weaker, [(&without, &expected)]);
             match require(&status, &agent, &BTreeSet::new()) {
-                Ok(()) => assert!(matches!(without, Control::Speculation | Control::CoreScheduling)),
+                Ok(()) => assert_eq!(without.need(), Need::WhereThereIs),
                 Err(refusal) => assert_eq!(refusal.rule, format!("control.{}", without.name())),
             }
             assert_eq!(require(&status, &agent, &BTreeSet::from([without])), Ok(()));

@@ -22,7 +22,7 @@ use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_sys::cgroup::{CgroupError, Group};
 use casemate_sys::netns;
 use casemate_sys::root::ImageFiles;
-use casemate_sys::spawn::{FirstProcess, Gate, LaunchError};
+use casemate_sys::spawn::{FirstProcess, Gate, LaunchError, Released, Streams};
 use casemate_sys::spec::Spec;
 use rustix::io::Errno;
 
@@ -45,6 +45,19 @@ pub trait Backend: Sync {
     /// # Errors
     /// [`LaunchError::Start`].
     fn command(&self, compartment: &Compartment, command: &[String]) -> Result<Child, LaunchError>;
+
+    /// Starts what an operator asked for in a standing compartment, confined as its agent is, with these streams. The
+    /// child ends with the status of what was started, and passes signals on to it; [`Released::executed`] tells
+    /// whether it could be.
+    ///
+    /// # Errors
+    /// [`LaunchError::Start`].
+    fn visit(
+        &self,
+        compartment: &Compartment,
+        visit: &Visit,
+        streams: Streams,
+    ) -> Result<(Child, Released), LaunchError>;
 
     /// `count` unconnected TCP sockets born in the compartment's network: to reach its ports with. Blocks.
     ///
@@ -81,6 +94,30 @@ pub fn backend(kind: lock::Backend) -> &'static dyn Backend {
     }
 }
 
+/// What an operator asked for in a standing compartment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visit {
+    /// What is done.
+    pub work: Work,
+    /// Inner user and group; none is the agent's own, with its further groups.
+    pub user: Option<(u32, u32)>,
+    /// Working directory; none is the agent's own.
+    pub working_dir: Option<String>,
+    /// Variables, added to the agent's own.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// The work of a visit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// Runs this program with these arguments.
+    Command(Vec<String>),
+    /// Writes the files at this path to standard output ([`casemate_sys::transfer`]).
+    CopyOut(String),
+    /// Makes the files that arrive on standard input at this path.
+    CopyIn(String),
+}
+
 /// What becomes the root of a compartment.
 #[derive(Debug, Clone, Copy)]
 pub enum Root<'a> {
@@ -90,9 +127,11 @@ pub enum Root<'a> {
     Shared(BorrowedFd<'a>, u64),
 }
 
-/// Where the agent's output goes.
+/// The agent's streams.
 #[derive(Debug)]
 pub struct Output {
+    /// Standard input; none where the agent reads nothing.
+    pub stdin: Option<OwnedFd>,
     /// Standard output.
     pub stdout: OwnedFd,
     /// Standard error.

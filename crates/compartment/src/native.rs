@@ -10,13 +10,13 @@ use casemate_sys::cgroup::Group;
 use casemate_sys::netns;
 use casemate_sys::observe::{self, observe};
 use casemate_sys::root::RootObject;
-use casemate_sys::spawn::{self, LaunchError, Launched};
-use casemate_sys::spec::Spec;
+use casemate_sys::spawn::{self, LaunchError, Launched, Released, Streams};
+use casemate_sys::spec::{JOIN_COPY_IN, JOIN_COPY_OUT, Spec};
 use rustix::io::Errno;
 
 use crate::controls::{self, GroupSeen, Hardening, Reported, is_root_alone};
 use crate::plan::{self, Plan};
-use crate::{Backend, Compartment, CompartmentError, Output, Root, Standing, Starting};
+use crate::{Backend, Compartment, CompartmentError, Output, Root, Standing, Starting, Visit, Work};
 
 /// The backend.
 pub(crate) struct Native;
@@ -53,6 +53,31 @@ impl Backend for Native {
         spawn::join(&compartment.launcher, &spec, &compartment.first)
     }
 
+    fn visit(
+        &self,
+        compartment: &Compartment,
+        visit: &Visit,
+        streams: Streams,
+    ) -> Result<(Child, Released), LaunchError> {
+        let mut spec = compartment.spec.clone();
+        (spec.join, spec.command) = match &visit.work {
+            Work::Command(command) => (1, command.clone()),
+            Work::CopyOut(path) => (JOIN_COPY_OUT, vec![path.clone()]),
+            Work::CopyIn(path) => (JOIN_COPY_IN, vec![path.clone()]),
+        };
+        if let Some((uid, gid)) = visit.user {
+            (spec.uid, spec.gid, spec.groups) = (uid, gid, Vec::new());
+        }
+        if let Some(directory) = &visit.working_dir {
+            spec.working_dir.clone_from(directory);
+        }
+        let added =
+            |entry: &String| entry.split('=').next().is_some_and(|n| visit.environment.contains_key(n));
+        spec.environment.retain(|entry| !added(entry));
+        spec.environment.extend(visit.environment.iter().map(|(name, value)| format!("{name}={value}")));
+        spawn::join_with(&compartment.launcher, &spec, &compartment.first, streams)
+    }
+
     fn sockets(&self, compartment: &Compartment, count: u32) -> Result<Vec<OwnedFd>, Errno> {
         netns::unconnected_sockets(compartment.first.pidfd(), count)
     }
@@ -85,6 +110,11 @@ fn begin(
         Root::Image(image, number) => (RootObject::Image(image), number),
         Root::Shared(mount, number) => (RootObject::Shared(mount), number),
     };
-    let starting = spawn::start(plan.launcher, &spec, object, output.stdout, output.stderr)?;
+    let Output { stdin, stdout, stderr } = output;
+    let streams = match stdin {
+        Some(stdin) => Streams::All { stdin, stdout, stderr },
+        None => Streams::Output { stdout, stderr },
+    };
+    let starting = spawn::start_with(plan.launcher, &spec, object, streams)?;
     Ok((starting, spec))
 }

@@ -4,6 +4,7 @@
 //! once, each with its place. What it is not: resolved. Images are references until [`Compose::resolve`].
 
 mod limits;
+mod logging;
 mod mounts;
 mod ports;
 mod reach;

@@ -141,6 +141,12 @@ pub struct Agent {
     pub depends_on: BTreeMap<AgentName, Dependency>,
     /// How it is asked to end.
     pub stop: Stop,
+    /// Whether the operator may run commands in it and copy files into it and out of it.
+    pub exec: Exec,
+    /// Whether its standard input is open for the operator (`attach`); else it reads nothing there.
+    pub stdin_open: bool,
+    /// How much of its output is kept.
+    pub log: LogLimits,
 }
 
 /// An image, by the digests of its parts (OCI image specification 1.1).
@@ -427,6 +433,26 @@ pub struct Stop {
     pub signal: i32,
     /// Time it has before SIGKILL.
     pub grace_ms: u64,
+}
+
+/// Whether the operator of the box may reach into an agent that runs: `exec`, `cp`, input of `attach`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exec {
+    /// Yes, and it taints the agent: the event log and each later token say so.
+    Allow,
+    /// No: the warden refuses.
+    Deny,
+}
+
+/// How much of an agent's output is kept: the file that is written and those put aside before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogLimits {
+    /// Size at which a file is put aside.
+    pub file_bytes: u64,
+    /// Files, the one that is written among them.
+    pub files: u32,
 }
 
 /// Version of the lock structure.

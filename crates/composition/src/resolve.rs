@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compose::{Compose, Service, TMPFS_BYTES_DEFAULT, TMPFS_MODE_DEFAULT, absolute_path, target_of};
 use crate::lock::{
-    Agent, AgentName, Backend, Egress, ImagePin, LOCK_BYTES_MAX, LOCK_VERSION, Limits, Lock, Mount, Restart,
-    RestartCondition, Secret, Stop, Ulimit, UlimitValues, User,
+    Agent, AgentName, Backend, Egress, Exec, ImagePin, LOCK_BYTES_MAX, LOCK_VERSION, Limits, Lock, LogLimits,
+    Mount, Restart, RestartCondition, Secret, Stop, Ulimit, UlimitValues, User,
 };
 use crate::problem::{At, Findings, Place, Problems, printable};
 use crate::rules;
@@ -22,6 +22,10 @@ pub const CPU_SHARES_DEFAULT: u32 = 1024;
 pub const SHM_BYTES_DEFAULT: u64 = 64 << 20;
 /// Time before SIGKILL of an agent that names none (as Compose).
 pub const STOP_GRACE_MS_DEFAULT: u64 = 10_000;
+/// Size of a file of output of an agent that names none.
+pub const LOG_FILE_BYTES_DEFAULT: u64 = 16 << 20;
+/// Files of output that are kept of an agent that names none.
+pub const LOG_FILES_DEFAULT: u32 = 2;
 /// `PATH` where neither image nor file set one (as container engines do).
 pub const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Most bytes of a command line and its environment together (half of what Linux allows with its usual stack).
@@ -138,6 +142,12 @@ impl Compose {
             stop: Stop {
                 signal: service.stop_signal.unwrap_or(SIGTERM),
                 grace_ms: service.stop_grace_ms.unwrap_or(STOP_GRACE_MS_DEFAULT),
+            },
+            exec: service.extension.exec.unwrap_or(Exec::Allow),
+            stdin_open: service.stdin_open,
+            log: LogLimits {
+                file_bytes: service.log.file_bytes.unwrap_or(LOG_FILE_BYTES_DEFAULT),
+                files: service.log.files.unwrap_or(LOG_FILES_DEFAULT),
             },
         })
     }

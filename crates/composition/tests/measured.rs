@@ -42,7 +42,7 @@ fn agent(service: &str) -> Agent {
 }
 
 /// The keys of the service under test, each a piece that may stand in any order.
-const PIECES: [&str; 31] = [
+const PIECES: [&str; 33] = [
     "image: i:1",
     "command: [\"run\", \"it\"]",
     "environment: { A: \"1\", B: \"2\" }",
@@ -73,7 +73,9 @@ const PIECES: [&str; 31] = [
     "stop_signal: SIGINT",
     "stop_grace_period: 3s",
     "extra_hosts: { h.example: 10.0.0.1 }",
-    "x-casemate: { talks-to: [\"peer:80\"], egress: [\"h.example:1\", \"g.example:2\"], trust: desk }",
+    "x-casemate: { talks-to: [\"peer:80\"], egress: [\"h.example:1\", \"g.example:2\"], trust: desk, exec: deny }",
+    "stdin_open: true",
+    "logging: { options: { max-size: 1m, max-file: 3 } }",
 ];
 
 fn file(pieces: &[&str], between: &str) -> String {
@@ -210,6 +212,10 @@ fn every_change_of_behaviour_changes_the_agent_and_no_other() {
         ("uid: \"1\"", "uid: \"2\""),
         ("gid: \"2\"", "gid: \"3\""),
         ("mode: 0440", "mode: 0444"),
+        ("exec: deny", "exec: allow"),
+        ("stdin_open: true", "stdin_open: false"),
+        ("max-size: 1m", "max-size: 2m"),
+        ("max-file: 3", "max-file: 4"),
         ("trust: desk", "trust: other"),
         (", trust: desk", ""),
         (

@@ -11,6 +11,7 @@ mod messages;
 mod policy_fields;
 mod registry;
 mod tpm;
+mod transfer;
 mod verify;
 mod x509;
 
@@ -32,6 +33,7 @@ pub(crate) fn all() -> Vec<Target> {
         image_document::all(),
         image_tar::all(),
         registry::all(),
+        transfer::all(),
     ]
     .concat()
 }

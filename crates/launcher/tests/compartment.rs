@@ -279,7 +279,7 @@ fn process_limits_groups_scores_and_shared_memory_are_what_the_specification_say
 fn names_the_step_that_failed() {
     let root = root();
     let mut broken = root;
-    std::fs::write(&broken.image, [0; 8192]).unwrap();
+    std::fs::write(&broken.metadata, [0; 8192]).unwrap();
     assert!(matches!(
         launch(&broken, &spec(&broken, &["true"])).0,
         Err(LaunchError::Step { control, .. }) if control == "private-root"
@@ -299,7 +299,7 @@ fn says_when_the_program_does_not_exist() {
     let (launched, _reader) = launch(&root, &spec(&root, &["no-such-program"]));
     let launched = launched.unwrap();
     let outcome = launched.gate.release().unwrap().executed();
-    assert!(matches!(outcome, Err(LaunchError::Step { errno, .. }) if errno == rustix::io::Errno::NOENT));
+    assert!(matches!(outcome, Err(LaunchError::Program { errno }) if errno == rustix::io::Errno::NOENT));
 }
 
 #[test]

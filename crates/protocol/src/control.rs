@@ -11,6 +11,7 @@ use crate::agent_token::{Control, ControlStatus};
 use crate::edges::EdgeStatus;
 use crate::event::EdgeChange;
 use crate::gateway::Verdict;
+use crate::inside::{InsideReply, InsideRequest};
 use crate::lifecycle::{Action, Agents, Done, Standing};
 use crate::nonce::Nonce;
 use crate::refusal::Refusal;
@@ -55,6 +56,8 @@ pub enum ControlRequest {
         /// Which agents; none named means all.
         agents: Agents,
     },
+    /// About the inside of a compartment.
+    Inside(InsideRequest),
     /// Stops all agents, then the warden. One [`Reply::Done`].
     Shutdown {
         /// Replaces each agent's own grace time.
@@ -102,6 +105,8 @@ pub enum Reply {
         /// Its exit status; none where its program never ran.
         status: Option<i32>,
     },
+    /// About the inside of a compartment.
+    Inside(InsideReply),
     /// It is done.
     Done,
     /// It was refused.

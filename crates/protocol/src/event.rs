@@ -74,7 +74,8 @@ pub enum Event {
     AgentTainted {
         /// Which agent.
         agent: AgentName,
-        /// What: `exec`, `attach`.
+        /// What: `exec`, `copy-in`, `copy-out`, `attach`; `volume` where an earlier start was tainted and had a volume
+        /// that it could write to.
         by: String,
     },
     /// An edge was opened or closed while the box runs. It is so after this event, whichever of its agents run.

@@ -16,6 +16,7 @@ pub mod ear;
 pub mod edges;
 pub mod event;
 pub mod gateway;
+pub mod inside;
 pub mod jwk;
 pub mod lifecycle;
 pub mod nonce;

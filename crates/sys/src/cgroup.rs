@@ -240,7 +240,7 @@ impl Group {
     }
 
     /// Content of the first of these files that one of the directories has.
-    fn value(&self, files: [&str; 2]) -> Option<String> {
+    pub(crate) fn value(&self, files: [&str; 2]) -> Option<String> {
         let paths = self.directories.iter().flat_map(|directory| files.map(|file| directory.join(file)));
         paths.into_iter().find_map(|path| fs::read_to_string(path).ok()).map(|text| text.trim().to_owned())
     }

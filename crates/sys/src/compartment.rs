@@ -11,6 +11,7 @@
 //! A command that joins a standing compartment (health checks) is confined in the same way; the launcher stays as its
 //! parent outside and ends with its status.
 
+mod copy;
 mod first_process;
 pub mod inside;
 mod join;

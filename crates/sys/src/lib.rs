@@ -22,4 +22,7 @@ pub mod seccomp;
 pub mod spawn;
 pub mod spec;
 mod syscall;
+pub mod terminal;
 pub mod timing;
+pub mod transfer;
+pub mod usage;

@@ -14,7 +14,9 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, wai
 use crate::descriptors::{packet_pair, receive_packet, send_packet};
 use crate::process;
 use crate::root::RootObject;
-use crate::spec::{Answer, CONTROL_FD, METADATA_FD, OBJECT_FD, SPEC_FD, Spec};
+use crate::spec::{
+    Answer, CONTROL_FD, METADATA_FD, OBJECT_FD, SPEC_FD, STREAMS_ALL, STREAMS_OUTPUT, STREAMS_TERMINAL, Spec,
+};
 
 /// How long the launcher may take from one answer to the next.
 pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -32,6 +34,12 @@ pub enum LaunchError {
         control: String,
         /// What was being done.
         step: String,
+        /// The system's error.
+        errno: Errno,
+    },
+    /// The compartment stands, and the program could not be executed.
+    #[error("execute the agent's program: {errno}")]
+    Program {
         /// The system's error.
         errno: Errno,
     },
@@ -107,13 +115,25 @@ pub fn start(
     stdout: OwnedFd,
     stderr: OwnedFd,
 ) -> Result<Starting, LaunchError> {
-    let output = (Stdio::from(stdout), Stdio::from(stderr));
+    start_with(launcher, spec, root, Streams::Output { stdout, stderr })
+}
+
+/// As [`start`], with these streams for the agent.
+///
+/// # Errors
+/// [`LaunchError::Start`].
+pub fn start_with(
+    launcher: &Path,
+    spec: &Spec,
+    root: RootObject<'_>,
+    streams: Streams,
+) -> Result<Starting, LaunchError> {
     let (object, metadata) = match root {
         RootObject::Image(image) => (image.data, Some(image.metadata)),
         RootObject::Shared(mount) => (mount, None),
     };
     let spec = &Spec { shared_root: u8::from(metadata.is_none()), ..spec.clone() };
-    let (launcher, control) = run_launcher(launcher, spec, object, metadata, output)?;
+    let (launcher, control) = run_with(launcher, spec, object, metadata, streams)?;
     let sockets = spec
         .listeners
         .len()
@@ -128,8 +148,67 @@ pub fn start(
 /// # Errors
 /// [`LaunchError::Start`].
 pub fn join(launcher: &Path, spec: &Spec, first: &FirstProcess) -> Result<std::process::Child, LaunchError> {
-    let output = (Stdio::null(), Stdio::null());
-    run_launcher(launcher, spec, first.pidfd.as_fd(), None, output).map(|(child, _)| child)
+    let streams = [Stdio::null(), Stdio::null(), Stdio::null()];
+    run_launcher(launcher, spec, first.pidfd.as_fd(), None, streams).map(|(child, _)| child)
+}
+
+/// What an agent, or a command that joins it, has as its streams.
+#[derive(Debug)]
+pub enum Streams {
+    /// It reads nothing.
+    Output {
+        /// Standard output.
+        stdout: OwnedFd,
+        /// Standard error.
+        stderr: OwnedFd,
+    },
+    /// It reads, too.
+    All {
+        /// Standard input.
+        stdin: OwnedFd,
+        /// Standard output.
+        stdout: OwnedFd,
+        /// Standard error.
+        stderr: OwnedFd,
+    },
+    /// The slave of a terminal, which becomes the command's own.
+    Terminal(OwnedFd),
+}
+
+/// As [`join`], with these streams; and the line that tells whether the program could be executed.
+///
+/// # Errors
+/// [`LaunchError::Start`].
+pub fn join_with(
+    launcher: &Path,
+    spec: &Spec,
+    first: &FirstProcess,
+    streams: Streams,
+) -> Result<(std::process::Child, Released), LaunchError> {
+    let (child, control) = run_with(launcher, spec, first.pidfd.as_fd(), None, streams)?;
+    Ok((child, Released { control }))
+}
+
+fn run_with(
+    launcher: &Path,
+    spec: &Spec,
+    object: BorrowedFd<'_>,
+    metadata: Option<BorrowedFd<'_>>,
+    streams: Streams,
+) -> Result<(std::process::Child, OwnedFd), LaunchError> {
+    let (number, streams) = match streams {
+        Streams::Output { stdout, stderr } => {
+            (STREAMS_OUTPUT, [Stdio::null(), Stdio::from(stdout), Stdio::from(stderr)])
+        }
+        Streams::All { stdin, stdout, stderr } => {
+            (STREAMS_ALL, [Stdio::from(stdin), Stdio::from(stdout), Stdio::from(stderr)])
+        }
+        Streams::Terminal(slave) => {
+            let [stdin, stdout] = [slave.try_clone()?, slave.try_clone()?];
+            (STREAMS_TERMINAL, [Stdio::from(stdin), Stdio::from(stdout), Stdio::from(slave)])
+        }
+    };
+    run_launcher(launcher, &Spec { streams: number, ..spec.clone() }, object, metadata, streams)
 }
 
 fn run_launcher(
@@ -137,7 +216,7 @@ fn run_launcher(
     spec: &Spec,
     object: BorrowedFd<'_>,
     metadata: Option<BorrowedFd<'_>>,
-    (stdout, stderr): (Stdio, Stdio),
+    [stdin, stdout, stderr]: [Stdio; 3],
 ) -> Result<(std::process::Child, OwnedFd), LaunchError> {
     let errno = |e: Errno| LaunchError::Start { source: e.into() };
     let memory = memfd_create("spec", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(errno)?;
@@ -154,7 +233,7 @@ fn run_launcher(
     )
     .map_err(errno)?;
     let mut command = Command::new(launcher);
-    command.env_clear().stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    command.env_clear().stdin(stdin).stdout(stdout).stderr(stderr);
     let mut inherit = vec![(theirs.as_fd(), CONTROL_FD), (file.as_fd(), SPEC_FD), (object, OBJECT_FD)];
     inherit.extend(metadata.map(|metadata| (metadata, METADATA_FD)));
     process::prepare(&mut command, &inherit);
@@ -270,7 +349,7 @@ impl Released {
     /// Waits until the program runs. Blocks for the time of an `execve`.
     ///
     /// # Errors
-    /// [`LaunchError::Step`] where the program could not be executed.
+    /// [`LaunchError::Program`]; for a command that joins, [`LaunchError::Step`] as well.
     pub fn executed(self) -> Result<(), LaunchError> {
         match receive_packet(&self.control, ANSWER_BYTES_MAX) {
             Ok((packet, _)) if packet.is_empty() => Ok(()),
@@ -332,11 +411,7 @@ fn failure(packet: &[u8]) -> LaunchError {
         Ok(Answer::Failed { control, step, errno }) => {
             LaunchError::Step { control, step, errno: Errno::from_raw_os_error(errno) }
         }
-        Ok(Answer::ExecFailed { errno }) => LaunchError::Step {
-            control: String::new(),
-            step: "execute the agent's program".into(),
-            errno: Errno::from_raw_os_error(errno),
-        },
+        Ok(Answer::ExecFailed { errno }) => LaunchError::Program { errno: Errno::from_raw_os_error(errno) },
         Ok(_) => protocol("an answer out of turn"),
         Err(error) => protocol(&error.to_string()),
     }

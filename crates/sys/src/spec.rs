@@ -16,6 +16,18 @@ pub const SPEC_FD: i32 = 4;
 pub const OBJECT_FD: i32 = 5;
 /// Descriptor number of the root image's metadata, where [`OBJECT_FD`] is its data.
 pub const METADATA_FD: i32 = 6;
+/// [`Spec::join`]: writes the files at the path `command` to standard output, as [`crate::transfer`] has them.
+pub const JOIN_COPY_OUT: u8 = 2;
+/// [`Spec::join`]: writes the files that arrive on standard input to the path `command`.
+pub const JOIN_COPY_IN: u8 = 3;
+/// [`Spec::streams`]: the compartment's own `/dev/null` three times.
+pub const STREAMS_NONE: u8 = 0;
+/// [`Spec::streams`]: output and error as the launcher has them.
+pub const STREAMS_OUTPUT: u8 = 1;
+/// [`Spec::streams`]: all three as the launcher has them.
+pub const STREAMS_ALL: u8 = 2;
+/// [`Spec::streams`]: all three are one terminal, which becomes the command's own.
+pub const STREAMS_TERMINAL: u8 = 3;
 /// Ids of one compartment: inner ids 0 to 65535 stand for `uid_base` and up outside.
 pub const ID_RANGE: u32 = 65_536;
 /// Most items of a list.
@@ -36,8 +48,12 @@ pub struct Spec {
     pub gid: u32,
     /// Further inner groups.
     pub groups: Vec<u32>,
-    /// 1 to run a command in the standing compartment behind [`OBJECT_FD`], 0 to build one from the image behind it.
+    /// 0 to build a compartment from the image behind [`OBJECT_FD`]; for the standing one behind it, 1 to run a command,
+    /// [`JOIN_COPY_OUT`] and [`JOIN_COPY_IN`] to copy files.
     pub join: u8,
+    /// What the agent, or a command that joins it, has as its three streams: [`STREAMS_NONE`] and those after it. To
+    /// build, [`STREAMS_OUTPUT`] or [`STREAMS_ALL`].
+    pub streams: u8,
     /// 1 where the object behind [`OBJECT_FD`] is a mount that is shared, 0 where it is the data of an image.
     pub shared_root: u8,
     /// Number of the copy of the metadata that the root is mounted from; a shared root has it already.
@@ -174,6 +190,7 @@ impl Spec {
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         w.u8(self.join)
+            .u8(self.streams)
             .u8(self.shared_root)
             .u64(self.root_number)
             .u32(self.uid_base)
@@ -224,6 +241,7 @@ impl Spec {
         let mut r = Reader::new(bytes);
         let mut spec = Self {
             join: r.u8()?,
+            streams: r.u8()?,
             shared_root: r.u8()?,
             root_number: r.u64()?,
             uid_base: r.u32()?,
@@ -358,6 +376,7 @@ mod tests {
             gid: 1000,
             groups: vec![7, 8],
             join: 0,
+            streams: 3,
             shared_root: 1,
             root_number: 0x0102_0304_0506_0708,
             staging: "/b".into(),

@@ -718,6 +718,30 @@ pub(crate) fn kill_child(pid: i32, signal: i32) {
     unsafe { libc::kill(pid, signal) };
 }
 
+/// Sends a signal to the process group that a child of this process leads, or to the child where it leads none yet.
+pub(crate) fn kill_group(pid: i32, signal: i32) {
+    // SAFETY: takes no pointer. The child is not reaped yet, so its number names no other process or group.
+    if pid > 1 && unsafe { libc::kill(pid.saturating_neg(), signal) } == 0 {
+        return;
+    }
+    kill_child(pid, signal);
+}
+
+/// Unlocks the other end of the terminal whose master this is, and opens it: not as this process's own terminal.
+pub(crate) fn open_terminal_peer(master: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let unlocked: i32 = 0;
+    // SAFETY: TIOCSPTLCK reads one int, which outlives the call.
+    result(i64::from(unsafe {
+        libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, std::ptr::from_ref(&unlocked))
+    }))?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: TIOCGPTPEER takes open flags and no pointer.
+    let peer = result(i64::from(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) }))?;
+    let peer = i32::try_from(peer).map_err(|_| Errno::RANGE)?;
+    // SAFETY: the kernel returned a fresh descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(peer) })
+}
+
 /// Takes ownership of a descriptor that was inherited under a fixed number.
 pub(crate) fn inherited(number: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: takes no pointer; fails for a number that is not open.

@@ -27,6 +27,7 @@ use crate::evidence::Subject;
 use crate::order::{self, Order};
 use crate::progress::Steps;
 use crate::roots::Root;
+use crate::visits::Visits;
 use crate::world::World;
 use crate::{agent_socket, dependencies, edges, health, output, secrets};
 
@@ -62,12 +63,15 @@ pub(crate) struct Record {
     pub(crate) complaints: crate::complaints::Complaints,
     /// Until when its uptime counts.
     pub(crate) since: Cell<Option<Instant>>,
+    pub(crate) visits: Visits,
 }
 
 /// A standing compartment.
 pub(crate) struct Running {
     pub(crate) compartment: Arc<Compartment>,
     pub(crate) subject: Subject,
+    /// Where its standard input is open for the operator.
+    pub(crate) stdin: Option<OwnedFd>,
     key: RecipientKey,
 }
 
@@ -309,6 +313,7 @@ async fn start(
         status.pid = Some(running.compartment.first.pid());
         status.controls = running.subject.controls.clone();
         status.secrets.clear();
+        status.tainted = false;
     }
     *record.running.borrow_mut() = Some(Rc::clone(&running));
     edges::open_further(world, name, agent, &running).await?;
@@ -325,6 +330,7 @@ async fn start(
             controls: running.subject.controls.clone(),
         })
         .await?;
+    record.visits.taint_again(world, name, record, &running).await?;
 
     enter(Phase::Attest);
     let mut session = world.courier.session()?;
@@ -408,8 +414,12 @@ async fn build(
     let log = world.project_dir.join("logs").join(format!("{name}.log"));
     let (read, stdout) = output::pipe()?;
     let stderr = stdout.try_clone().map_err(WardenError::file("pipe"))?;
-    output::copy(read, log);
-    let starting = backend.start(&plan, root.object(), Output { stdout, stderr }).map_err(explain)?;
+    output::copy(read, log, agent.log);
+    let (stdin, keys) = match agent.stdin_open {
+        true => output::pipe().map(|(read, write)| (Some(read), Some(write)))?,
+        false => (None, None),
+    };
+    let starting = backend.start(&plan, root.object(), Output { stdin, stdout, stderr }).map_err(explain)?;
     let standing = blocking(move || starting.finish()).await?.map_err(explain)?;
     let Standing { compartment, agent_socket, sockets, gate } = standing;
     hand_over_sockets(world, name, sockets).await?;
@@ -417,8 +427,8 @@ async fn build(
     world.cores.require(name, controls.get(&Control::Cores).copied())?;
     crate::secrets::require_memory(&compartment.secrets)?;
     let key = RecipientKey::generate().map_err(|e| WardenError::ours(&e))?;
-    let subject = Subject { agent: name.clone(), instance, controls, tainted: false, key: key.jwk() };
-    Ok((Running { compartment: Arc::new(compartment), subject, key }, gate, agent_socket))
+    let subject = Subject { agent: name.clone(), instance, controls, tainted: Rc::default(), key: key.jwk() };
+    Ok((Running { compartment: Arc::new(compartment), subject, stdin: keys, key }, gate, agent_socket))
 }
 
 /// Gives the sockets born inside to the gateway.
@@ -514,7 +524,7 @@ fn explain(error: CompartmentError) -> WardenError {
     }
 }
 
-fn explain_launch(error: LaunchError) -> WardenError {
+pub(crate) fn explain_launch(error: LaunchError) -> WardenError {
     match error {
         LaunchError::Step { control, step, errno } if !control.is_empty() => {
             WardenError::control(&control, format!("{step}: {errno}"))

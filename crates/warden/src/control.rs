@@ -7,17 +7,21 @@ use std::time::Duration;
 use casemate_composition::lock::AgentName;
 use casemate_protocol::control::{ControlRequest, Reply};
 use casemate_protocol::{Nonce, Refusal};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Take};
 use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::change;
 use crate::edges;
 use crate::error::WardenError;
+use crate::inside;
 use crate::world::World;
 
-/// Longest request line in bytes.
-const REQUEST_LINE_BYTES_MAX: u64 = 128 << 10;
+/// Longest request line in bytes: a command of `exec` and its variables fit.
+pub(crate) const REQUEST_LINE_BYTES_MAX: u64 = 256 << 10;
+
+/// Where request lines come from.
+pub(crate) type Lines<'a> = BufReader<Take<ReadHalf<'a>>>;
 
 /// Binds the socket, for root alone.
 pub(crate) fn bind(path: &Path) -> Result<UnixListener, WardenError> {
@@ -64,6 +68,7 @@ async fn converse(world: &World, mut stream: UnixStream) -> std::io::Result<()> 
     };
     match request {
         ControlRequest::Watch => watch(world, &mut writer, reader.into_inner().into_inner()).await,
+        ControlRequest::Inside(request) => inside::serve(world, request, &mut writer, &mut reader).await,
         ControlRequest::Status => send(&mut writer, &world.status()).await,
         ControlRequest::Attest { agent, nonce } => {
             let reply = attest(world, &agent, &nonce).await.unwrap_or_else(|error| reply_to(&error));
@@ -129,7 +134,7 @@ async fn attest(world: &World, agent: &AgentName, nonce: &Nonce) -> Result<Reply
     Ok(Reply::Evidence { evidence: evidence.to_json() })
 }
 
-fn reply_to(error: &WardenError) -> Reply {
+pub(crate) fn reply_to(error: &WardenError) -> Reply {
     match error {
         WardenError::Refused(refusal) => Reply::Refused { refusal: refusal.clone() },
         other => Reply::Failed { what: other.to_string(), todo: other.todo() },

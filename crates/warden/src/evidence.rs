@@ -1,6 +1,8 @@
 //! Evidence: only structures that are built here reach the hardware. No caller chooses `report_data`.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -39,7 +41,8 @@ pub(crate) struct Subject {
     pub(crate) agent: AgentName,
     pub(crate) instance: u32,
     pub(crate) controls: BTreeMap<Control, ControlStatus>,
-    pub(crate) tainted: bool,
+    /// Shared by all copies: it may change while evidence waits for its turn.
+    pub(crate) tainted: Rc<Cell<bool>>,
     pub(crate) key: EcJwk,
 }
 
@@ -95,7 +98,7 @@ impl Notary {
             proof,
             backend: agent.backend,
             controls: subject.controls.clone(),
-            tainted: subject.tainted,
+            tainted: subject.tainted.get(),
             log_head: head.head,
             log_count: head.count,
             cnf: Confirmation { jwk: subject.key.clone() },

@@ -8,12 +8,8 @@ use casemate_composition::lock::{Agent, Health};
 use casemate_protocol::control::{Phase, StepState};
 
 use crate::agent::{Record, Running, Stage};
+use crate::guest::Guest;
 use crate::progress::Steps;
-
-/// Time between two looks whether a check ended.
-const POLL: Duration = Duration::from_millis(10);
-/// How long a check that was asked to end may take.
-const END_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Keeps the health of a running agent up to date, for ever. Without a health check it is healthy while it runs.
 pub(crate) async fn watch(agent: &Agent, record: &Record, steps: &Steps, running: &Rc<Running>) {
@@ -70,53 +66,7 @@ pub(crate) async fn watch(agent: &Agent, record: &Record, steps: &Steps, running
 async fn check(agent: &Agent, health: &Health, running: &Running) -> bool {
     let started = backend(agent.backend).command(&running.compartment, &health.command);
     let Ok(child) = started else { return false };
-    let mut check = Check { child, ended: false };
-    let deadline = Instant::now() + Duration::from_millis(health.timeout_ms.max(1));
-    loop {
-        match check.child.try_wait() {
-            Ok(Some(status)) => {
-                check.ended = true;
-                return status.success();
-            }
-            Ok(None) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
-            _ => return false,
-        }
-    }
-}
-
-/// A check at work. Dropped before its end (its time is up, or the agent ended), it is asked to end: the launcher ends
-/// the command and takes its status, which nobody else would. Only then it is killed.
-struct Check {
-    child: std::process::Child,
-    ended: bool,
-}
-
-impl Drop for Check {
-    fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) else {
-            return;
-        };
-        let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
-            return;
-        };
-        let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::TERM);
-        std::thread::spawn(move || {
-            use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
-            let deadline = Instant::now() + END_WAIT_MAX;
-            loop {
-                let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-                match waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)), options) {
-                    Ok(None) if Instant::now() < deadline => std::thread::sleep(POLL),
-                    Ok(None) => {
-                        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-                        std::thread::sleep(POLL);
-                    }
-                    _ => return,
-                }
-            }
-        });
-    }
+    let mut check = Guest::new(child);
+    let bound = Duration::from_millis(health.timeout_ms.max(1));
+    tokio::time::timeout(bound, check.ended()).await == Ok(0)
 }

@@ -16,7 +16,9 @@ mod edges;
 mod error;
 mod evidence;
 mod gateway;
+mod guest;
 mod health;
+mod inside;
 mod log;
 mod order;
 mod output;
@@ -25,6 +27,7 @@ mod pause;
 mod progress;
 mod roots;
 mod secrets;
+mod visits;
 mod volumes;
 mod world;
 

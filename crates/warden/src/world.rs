@@ -58,6 +58,8 @@ pub(crate) struct World {
     pub(crate) shutdown: watch::Sender<Option<Option<u64>>>,
     records: BTreeMap<AgentName, Record>,
     pub(crate) roots: Roots,
+    /// When the box began, for clocks that only go forward.
+    pub(crate) began: std::time::Instant,
     done: watch::Sender<bool>,
     failed: RefCell<Option<WardenError>>,
 }
@@ -188,6 +190,7 @@ impl World {
             journal: Rc::new(Journal::default()),
             shutdown: watch::Sender::new(None),
             roots: Roots::of(&arguments.images)?,
+            began: std::time::Instant::now(),
             done: watch::Sender::new(false),
             failed: RefCell::new(None),
             lock,
@@ -314,6 +317,7 @@ fn record(
         pause: crate::pause::Pause::default(),
         complaints: crate::complaints::Complaints::default(),
         since: Cell::new(None),
+        visits: crate::visits::Visits::default(),
     })
 }
 

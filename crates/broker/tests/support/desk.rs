@@ -8,7 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use casemate_canon::{Sha256, Sha384, to_canonical_json};
 use casemate_composition::Lock;
 use casemate_composition::lock::{
-    Agent, AgentName, Backend, ImagePin, LOCK_VERSION, Limits, Restart, RestartCondition, Secret, Stop, User,
+    Agent, AgentName, Backend, Exec, ImagePin, LOCK_VERSION, Limits, LogLimits, Restart, RestartCondition,
+    Secret, Stop, User,
 };
 use casemate_endorsements::{Collateral, TdxCollateral};
 use casemate_jose::{RecipientKey, SigningKey};
@@ -231,5 +232,8 @@ fn entry(agent: &str, resource: &str) -> Agent {
         health: None,
         depends_on: BTreeMap::new(),
         stop: Stop { signal: 15, grace_ms: 10_000 },
+        exec: Exec::Allow,
+        stdin_open: false,
+        log: LogLimits { file_bytes: 1 << 20, files: 2 },
     }
 }

@@ -20,7 +20,7 @@ use crate::commands::down;
 use crate::commands::policy::control_named;
 use crate::control;
 use crate::failure::{Failure, Outcome};
-use crate::follow::{Follower, LineStyle, POLL};
+use crate::follow::{Follower, LineStyle, POLL, Wanted};
 use crate::inputs::{self, LockChange, PullOptions};
 use crate::lines::{self, LINE_BYTES_MAX};
 use crate::orders::{explain, start_refused};
@@ -195,7 +195,8 @@ impl Start<'_> {
             }
         });
         // From here on: what earlier runs wrote stays in the files and is not shown.
-        let follower = Follower::new(self.project, self.agents, Some(0), self.lines);
+        let wanted = Wanted { tail: Some(0), ..Wanted::default() };
+        let follower = Follower::new(self.project, self.agents, wanted, self.lines);
         let mut supervisor = self.spawn_supervisor()?;
         let bound = Duration::from_secs(self.args.wait_timeout);
         let started = tokio::select! {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::host::{HostName, HostNameError};
 use crate::keys::{self, NOT_YET};
-use crate::lock::{AgentName, Backend, Edge, Memory, TrafficLimits};
+use crate::lock::{AgentName, Backend, Edge, Exec, Memory, TrafficLimits};
 use crate::problem::{At, Findings, Place, printable};
 use crate::units;
 use crate::yaml::{Member, Node, Value};
@@ -30,6 +30,7 @@ pub(crate) struct Extension {
     pub(crate) trust: Option<AgentName>,
     pub(crate) share: Option<At<AgentName>>,
     pub(crate) memory: Option<Memory>,
+    pub(crate) exec: Option<Exec>,
 }
 
 /// `x-casemate` of a service.
@@ -58,6 +59,15 @@ pub(crate) fn extension(node: &Node, f: &mut Findings<'_>) -> Extension {
             if choice(member, &MEMORY, f) {
                 extension.memory = Some(Memory::DenyWriteExecute);
             }
+        }
+        "exec" => {
+            let wanted = "allow (it taints the agent) or deny";
+            let read = parsed(&member.node, key, wanted, f, |text| match text {
+                "allow" => Some(Exec::Allow),
+                "deny" => Some(Exec::Deny),
+                _ => None,
+            });
+            extension.exec = read.map(|at| at.value);
         }
         "partition" => drop(choice(member, &PARTITIONS, f)),
         _ => drop(choice(member, &SECRETS, f)),

@@ -12,6 +12,7 @@ use crate::problem::{At, Findings, Place, printable};
 use crate::yaml::{Member, Node, Value};
 
 use super::limits::{self, WrittenLimits};
+use super::logging;
 use super::mounts::{self, ConfigUse, SecretUse};
 use super::ports;
 use super::reach::{self, Extension};
@@ -51,6 +52,8 @@ pub(crate) struct Service {
     pub(crate) depends_on: BTreeMap<AgentName, At<Dependency>>,
     pub(crate) stop_signal: Option<i32>,
     pub(crate) stop_grace_ms: Option<u64>,
+    pub(crate) stdin_open: bool,
+    pub(crate) log: logging::WrittenLog,
 }
 
 impl Service {
@@ -80,6 +83,8 @@ impl Service {
             depends_on: BTreeMap::new(),
             stop_signal: None,
             stop_grace_ms: None,
+            stdin_open: false,
+            log: logging::WrittenLog::default(),
         }
     }
 }
@@ -178,7 +183,8 @@ fn running(
         "stop_grace_period" => service.stop_grace_ms = run::stop_grace(node, f),
         "init" => drop(read::truth(node, key, f)),
         "platform" => platform(node, f),
-        "logging" => logging(node, f),
+        "logging" => service.log = logging::logging(node, f),
+        "stdin_open" => service.stdin_open = read::truth(node, key, f).unwrap_or(false),
         _ => return limits::limit(key, node, &mut service.limits, f),
     }
     true
@@ -227,19 +233,6 @@ fn pull_policy(node: &Node, f: &mut Findings<'_>) -> Option<PullPolicy> {
         );
     }
     Some(read.value)
-}
-
-fn logging(node: &Node, f: &mut Findings<'_>) {
-    walk(&keys::LOGGING, node, f, |f, key, member| {
-        let wanted = "none, local or json-file, or remove it: output is kept in the box and shown by `logs`";
-        let read = read::parsed(&member.node, key, wanted, f, |text| {
-            matches!(text, "none" | "local" | "json-file").then_some(())
-        });
-        if read.is_some() {
-            let what = "`driver` of `logging` has no effect: output is kept in the box and shown by `logs`";
-            f.warning(member.node.place, what, "remove it");
-        }
-    });
 }
 
 fn image(member: &Member, f: &mut Findings<'_>) -> Option<At<String>> {

@@ -124,6 +124,9 @@ pub const LOGGING: Table = Table {
     extensions: Extensions::Allowed,
     keys: &[
         limited("driver", "`none`, `local`, `json-file`: accepted with a warning"),
-        ignored("options", "output is kept in the box, bounded, and shown by `logs`"),
+        limited(
+            "options",
+            "`max-size` from 4k to 1g, 16m without it, and `max-file` from 1 to 100, 2 without it; others with a warning",
+        ),
     ],
 };

@@ -84,7 +84,10 @@ pub const SERVICE: Table = Table {
         limited("label_file", "files of the project directory"),
         no_effect("labels", DESCRIBES),
         refused("links", "nobody is joined by link", "declare `x-casemate: talks-to: [\"service:port\"]`"),
-        limited("logging", "`none`, `local` and `json-file`, with a warning: output is kept in the box"),
+        limited(
+            "logging",
+            "how much output is kept; `none`, `local` and `json-file` with a warning: it is kept in the box",
+        ),
         ignored("mac_address", "an agent has no network card"),
         honoured("mem_limit"),
         limited("mem_reservation", "at most `mem_limit`; memory that the kernel takes last from the agent"),
@@ -141,13 +144,23 @@ pub const SERVICE: Table = Table {
         limited("secrets", "mode 0400, owned by the agent's user"),
         limited("security_opt", "`no-new-privileges:true`"),
         honoured("shm_size"),
-        unless(refused("stdin_open", NOT_YET, "remove it: agents read nothing from a terminal"), FALSE),
+        limited(
+            "stdin_open",
+            "for `casemate attach`, which taints the agent; without it an agent reads nothing",
+        ),
         honoured("stop_grace_period"),
         honoured("stop_signal"),
         refused("storage_opt", "the root is read-only", "limit each `tmpfs` by `size`"),
         refused("sysctls", NOT_YET, "remove it; ports below 1024 are open to every agent"),
         limited("tmpfs", "options `size` and `mode`"),
-        unless(refused("tty", NOT_YET, "remove it: agents have no terminal"), FALSE),
+        unless(
+            refused(
+                "tty",
+                "an agent's output is a log, and no terminal",
+                "remove it; `casemate exec -it AGENT COMMAND` gives a command a terminal of its own",
+            ),
+            FALSE,
+        ),
         limited("ulimits", "without core dumps, real-time and raised priority"),
         unless(
             refused("use_api_socket", "the container engine's socket is power over the host", "remove it"),
@@ -189,6 +202,11 @@ pub const X_CASEMATE: Table = Table {
             "memory",
             "`deny-write-execute`: no memory is or becomes writable and executable; programs that compile while they run, \
              such as Node.js, do not start",
+        ),
+        limited(
+            "exec",
+            "`allow`, the default: the operator may use `casemate exec`, `cp` and `attach`, which taint the agent, or \
+             `deny`: the box refuses",
         ),
         limited("partition", "`compartment`"),
         limited("secrets", "`file`: below /run/secrets"),

@@ -268,7 +268,8 @@ fn locks() -> Vec<Vec<u8>> {
         "seccomp_rules": digest("sha384", 48), "landlock_rules": digest("sha384", 48), "backend": "native", "share": null,
         "expose": [], "edges": [], "egress": [], "traffic": {}, "ports": [], "names": {}, "groups": [], "trust": "agent",
         "restart": {"condition": "no", "attempts_max": null, "delay_ms": null, "window_ms": null}, "health": null, "depends_on": {},
-        "stop": {"signal": 15, "grace_ms": 1000},
+        "stop": {"signal": 15, "grace_ms": 1000}, "exec": "allow", "stdin_open": false,
+        "log": {"file_bytes": 16_777_216, "files": 2},
     });
     let agents = json!({"planner": agent, "scribe": agent});
     let lock =

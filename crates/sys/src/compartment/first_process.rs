@@ -12,7 +12,7 @@ use rustix::thread::{
 use super::outside::c_string;
 use super::{Failure, Named, Step, inside, report, unless_weaker};
 use crate::descriptors::send_packet;
-use crate::spec::{Answer, Spec};
+use crate::spec::{Answer, STREAMS_ALL, Spec};
 use crate::syscall::{self, Forked};
 use crate::{hardening, landlock_rules, seccomp};
 
@@ -28,7 +28,10 @@ pub(super) fn live(
     mut not_applied: Vec<String>,
 ) -> ! {
     let built = inside::mounts(spec, root, volumes)
-        .and_then(|()| inside::own_null(&[rustix::stdio::dup2_stdin]))
+        .and_then(|()| match spec.streams {
+            STREAMS_ALL => Ok(()),
+            _ => inside::own_null(&[rustix::stdio::dup2_stdin]),
+        })
         .and_then(|()| inside::network(spec, control, &mut not_applied))
         .and_then(|()| {
             hardening::own_core_cookie();

@@ -169,9 +169,13 @@ fn device_directory(shm_bytes: u64) -> Step<()> {
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("tmpfs", "/dev", "tmpfs", flags, c"size=64k,nr_inodes=64,mode=755")
         .named(CONTROL, || "mount /dev".into())?;
-    for (name, minor) in [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)] {
+    // `tty` stands for the terminal that a process has, and no agent has one but commands of `exec` with theirs.
+    for (name, major, minor) in
+        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
+    {
         let path = format!("/dev/{name}");
-        mknodat(CWD, path.as_str(), FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(1, minor))
+        let device = makedev(major, minor);
+        mknodat(CWD, path.as_str(), FileType::CharacterDevice, Mode::from_raw_mode(0o666), device)
             .and_then(|()| rustix::fs::chmod(path.as_str(), Mode::from_raw_mode(0o666)))
             .named(CONTROL, || format!("create {path}"))?;
     }

@@ -6,9 +6,27 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::first_process::{c_strings, confine, execute, exit_status};
-use super::{Named, Step};
-use crate::spec::Spec;
+use super::{Named, Step, copy};
+use crate::spec::{
+    CONTROL_FD, JOIN_COPY_IN, JOIN_COPY_OUT, STREAMS_ALL, STREAMS_NONE, STREAMS_OUTPUT, STREAMS_TERMINAL,
+    Spec,
+};
 use crate::syscall::{self, Forked};
+
+/// Signals that are passed on to the command's processes.
+const FORWARDED: [i32; 6] =
+    [libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGCONT];
+/// Signals that the launcher waits for: those, the one that ends the command, and the one that tells of its end.
+const WAITED: [i32; 8] = [
+    libc::SIGTERM,
+    libc::SIGCHLD,
+    libc::SIGINT,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGCONT,
+];
 
 /// Enters the namespaces of `first` (the pidfd of the compartment's first process), runs the command, and ends the
 /// launcher with its status.
@@ -38,31 +56,54 @@ pub(super) fn run(control: &OwnedFd, spec: &Spec, first: &OwnedFd, mut not_appli
     // is not used.
     move_into_thread_name_spaces(first.as_fd(), all).named(CONTROL, || "enter the namespaces".into())?;
     let (arguments, environment) = (c_strings(&spec.command)?, c_strings(&spec.environment)?);
-    syscall::set_signal_mask(&[libc::SIGTERM, libc::SIGCHLD]).named("", || "block signals".into())?;
+    syscall::set_signal_mask(&WAITED).named("", || "block signals".into())?;
     match syscall::fork_single_threaded().named("", || "start the command".into())? {
         Forked::Child => {
-            let _ = rustix::process::setsid();
-            let streams = [rustix::stdio::dup2_stdin, rustix::stdio::dup2_stdout, rustix::stdio::dup2_stderr];
-            let confined = super::inside::own_null(&streams)
-                .and_then(|()| confine(spec, &user_namespace, &mut not_applied));
-            match confined {
-                Ok(_) => execute(control, spec, &arguments, &environment),
-                Err(failure) => {
+            let confined = streams(spec).and_then(|()| confine(spec, &user_namespace, &mut not_applied));
+            match (confined, spec.join) {
+                (Err(failure), _) => {
                     super::report(control, &failure);
                     syscall::exit_now(126)
                 }
+                // Closing the control socket says that the work begins, as executing a program does.
+                (Ok(_), JOIN_COPY_OUT) => {
+                    let _ = syscall::close_from(CONTROL_FD.cast_unsigned());
+                    syscall::exit_now(copy::out(spec))
+                }
+                (Ok(_), JOIN_COPY_IN) => {
+                    let _ = syscall::close_from(CONTROL_FD.cast_unsigned());
+                    syscall::exit_now(copy::into(spec))
+                }
+                (Ok(_), _) => execute(control, spec, &arguments, &environment),
             }
         }
         Forked::Parent(pid) => attend(pid),
     }
 }
 
+/// A session of its own, and the streams that the specification asks for.
+fn streams(spec: &Spec) -> Step<()> {
+    let _ = rustix::process::setsid();
+    let all = [rustix::stdio::dup2_stdin, rustix::stdio::dup2_stdout, rustix::stdio::dup2_stderr];
+    match spec.streams {
+        STREAMS_NONE => super::inside::own_null(&all),
+        STREAMS_OUTPUT => super::inside::own_null(&[rustix::stdio::dup2_stdin]),
+        STREAMS_ALL => Ok(()),
+        STREAMS_TERMINAL => rustix::process::ioctl_tiocsctty(std::io::stdin())
+            .named("", || "make the terminal the command's own".into()),
+        _ => Err(rustix::io::Errno::INVAL).named("", || "know the streams of the command".into()),
+    }
+}
+
 /// Waits for the command and ends with its status. Told to end, it ends the command first and takes its status: a
 /// command that nobody takes would keep the compartment's process namespace from ending.
 fn attend(command: i32) -> ! {
+    // The command's streams and the control socket end with the command, not with who waits for it.
+    let _ = syscall::close_from(0);
     loop {
-        match syscall::wait_signal(&[libc::SIGTERM, libc::SIGCHLD]) {
-            Ok(libc::SIGTERM) => syscall::kill_child(command, libc::SIGKILL),
+        match syscall::wait_signal(&WAITED) {
+            Ok(libc::SIGTERM) => syscall::kill_group(command, libc::SIGKILL),
+            Ok(signal) if FORWARDED.contains(&signal) => syscall::kill_group(command, signal),
             Ok(_) => {
                 while let Some((pid, status)) = syscall::reap_any() {
                     if pid == command {

@@ -12,7 +12,9 @@
 //! `tick MS` (says a number each time, and goes on); `traffic HOST:PORT=ANSWER...` (calls all of them, for ever, and
 //! tells of each other answer than that); `exhaust WHAT` (all that there is of it); `bomb` (processes without end);
 //! `flood-on` (lines without end); `spin`; `beat HOST:PORT` (a little of everything, again and again); `pulse SECONDS
-//! HOST:PORT` (work, and how long it took); `cores` (where it may run); `wait` (for ever).
+//! HOST:PORT` (work, and how long it took); `cores` (where it may run); `wait` (for ever); `input` (says each line that
+//! it reads); `terminal` (what its input is); `status FIELD` (of `/proc/self/status`); `variable NAME`; `folder`; `until
+//! PATH CODE` (waits for the file, then exits).
 
 #[path = "agent/exhaust.rs"]
 mod exhaust;
@@ -109,12 +111,44 @@ fn run(step: &str) -> Step {
                 }
             });
         }
+        "input" => {
+            for line in std::io::stdin().lines() {
+                say(&format!("read {}", line?));
+            }
+            say("input ended");
+        }
+        "terminal" => say(&terminal()),
+        "status" => {
+            let status = std::fs::read_to_string("/proc/self/status")?;
+            let line = status.lines().find(|line| line.split(':').next() == Some(rest)).ok_or("no field")?;
+            say(&line.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+        "variable" => say(&format!("{rest}={}", std::env::var(rest).unwrap_or_default())),
+        "folder" => say(&format!("in {}", std::env::current_dir()?.display())),
+        "until" => {
+            let (path, code) = rest.split_once(' ').ok_or("no code")?;
+            while !std::path::Path::new(path).exists() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            return Ok(Some(code.parse()?));
+        }
         "wait" => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
         _ => return Err("no such step".into()),
     }
     Ok(None)
+}
+
+/// What standard input is: a terminal with its size and whether it is this process's own, or none.
+fn terminal() -> String {
+    match rustix::termios::tcgetwinsize(std::io::stdin()) {
+        Ok(size) => {
+            let own = std::fs::File::options().read(true).write(true).open("/dev/tty").map(drop);
+            format!("terminal of {} rows and {} columns, own {own:?}", size.ws_row, size.ws_col)
+        }
+        Err(_) => "no terminal".into(),
+    }
 }
 
 fn say(text: &str) {

@@ -15,6 +15,7 @@ mod faults;
 mod happy;
 mod image;
 mod inputs;
+mod inside;
 mod interrupts;
 mod keys;
 mod lifecycle;

@@ -14,7 +14,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use casemate_canon::{Sha256, Sha384, Sha512, to_canonical_json};
 use casemate_composition::lock::{
-    Agent, AgentName, Backend, ImagePin, LOCK_VERSION, Limits, Lock, Restart, RestartCondition, Stop, User,
+    Agent, AgentName, Backend, Exec, ImagePin, LOCK_VERSION, Limits, Lock, LogLimits, Restart,
+    RestartCondition, Stop, User,
 };
 use casemate_protocol::Nonce;
 use casemate_protocol::agent_token::{
@@ -110,6 +111,9 @@ pub(crate) fn agent(argument: &str) -> Agent {
         health: None,
         depends_on: BTreeMap::new(),
         stop: Stop { signal: 15, grace_ms: 1000 },
+        exec: Exec::Allow,
+        stdin_open: false,
+        log: LogLimits { file_bytes: 1 << 20, files: 2 },
     }
 }
 
