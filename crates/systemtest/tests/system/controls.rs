@@ -101,7 +101,7 @@ fn each_control_that_is_taken_away_stops_the_start_or_shows() {
         project.assert_nothing_left();
         project.write_policy(&[]);
         std::fs::remove_file(project.project_dir().join("logs/one.log")).unwrap();
-        std::fs::write(project.project_dir().join("logs/one.log"), "here\n").unwrap();
+        std::fs::write(project.project_dir().join("logs/one.log"), "1.000000 here\n").unwrap();
     }
 }
 
