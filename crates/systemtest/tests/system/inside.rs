@@ -338,7 +338,9 @@ fn what_a_visit_may_have_left_on_a_volume_taints_the_next_start_too() {
     project.put_secret("token", "x");
     project.write_policy(&[]);
     project.up();
-    exec(&project, &["one", "/agent", "write /data/go now"]).assert_ok();
+    // The agent ends as soon as it sees the file, and its end may come before that of the command.
+    let code = exec(&project, &["one", "/agent", "write /data/go now"]).status.code();
+    assert!(matches!(code, Some(0 | 137)), "{code:?}");
     // The default policy gives a tainted agent no secret: it does not come up again.
     project.wait_for_agent("one", "refused", |one| one["state"] == "failed" && one["phase"] == "appraise");
     assert!(project.run(&["events"]).stdout.contains("one by volume"));
