@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use casemate_compartment::{Compartment, CompartmentError, Output, Plan, Standing, backend, require};
-use casemate_composition::lock::{Agent, AgentName, Restart, RestartCondition};
+use casemate_composition::lock::{Agent, AgentName};
 use casemate_composition::network;
 use casemate_jose::RecipientKey;
 use casemate_protocol::Nonce;
@@ -26,16 +26,11 @@ use crate::error::WardenError;
 use crate::evidence::Subject;
 use crate::order::{self, Order};
 use crate::progress::Steps;
+use crate::restart::Restarts;
 use crate::roots::Root;
 use crate::visits::Visits;
 use crate::world::World;
 use crate::{agent_socket, dependencies, edges, health, output, secrets};
-
-/// Pause before the first restart; it doubles up to the largest.
-const RESTART_BACKOFF_MIN: Duration = Duration::from_millis(100);
-const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(60);
-/// An agent that ran this long starts with the smallest pause again.
-const RESTART_BACKOFF_RESET: Duration = Duration::from_secs(60);
 
 /// Time between two looks whether a compartment stands.
 const BUILD_POLL: Duration = Duration::from_millis(10);
@@ -105,9 +100,7 @@ enum End {
 
 /// Runs one agent until it ended for good, or was asked to.
 async fn run(world: &Rc<World>, name: &AgentName, agent: &Agent, record: &Record) -> lifecycle::Standing {
-    let mut backoff = RESTART_BACKOFF_MIN;
-    // Since the agent last ran for the window of its policy.
-    let mut restarts = 0_u32;
+    let mut restarts = Restarts::of(agent.restart);
     let mut first = true;
     loop {
         let end = once(world, name, agent, record).await;
@@ -115,16 +108,8 @@ async fn run(world: &Rc<World>, name: &AgentName, agent: &Agent, record: &Record
             End::NotStarted => return lifecycle::Standing::Stopped,
             // A first start that fails is the composition's or the box's fault, and whoever asked for it is told. A
             // later one may be the broker's, for a moment: the restart policy decides.
-            End::StartFailed => !first && starts_again(agent.restart, STATUS_START_FAILED, restarts),
-            End::Exited { status, ran } => {
-                if agent.restart.window_ms.is_some_and(|window| ran >= Duration::from_millis(window)) {
-                    restarts = 0;
-                }
-                if ran > RESTART_BACKOFF_RESET {
-                    backoff = RESTART_BACKOFF_MIN;
-                }
-                starts_again(agent.restart, status, restarts)
-            }
+            End::StartFailed => !first && restarts.allow(STATUS_START_FAILED, Duration::ZERO),
+            End::Exited { status, ran } => restarts.allow(status, ran),
         };
         let wanted = record.may_run_again() && !world.is_shutting_down();
         if matches!(end, End::StartFailed) && !(again && wanted) {
@@ -137,11 +122,11 @@ async fn run(world: &Rc<World>, name: &AgentName, agent: &Agent, record: &Record
             return lifecycle::Standing::Ended;
         }
         record.stand(lifecycle::Standing::Restarting);
-        if !pause(world, record, agent.restart, &mut backoff).await {
-            return lifecycle::Standing::Stopped;
+        tokio::select! {
+            () = tokio::time::sleep(restarts.pause()) => {}
+            () = order::asked_to_end(world, record) => return lifecycle::Standing::Stopped,
         }
         record.stand(lifecycle::Standing::Up);
-        restarts = restarts.saturating_add(1);
         first = false;
     }
 }
@@ -214,34 +199,12 @@ async fn not_started(
     End::StartFailed
 }
 
-/// Waits before a restart: as long as the policy says, or longer each time. Whether there is still something to
-/// restart for.
-async fn pause(world: &World, record: &Record, restart: Restart, backoff: &mut Duration) -> bool {
-    let wait = restart.delay_ms.map_or(*backoff, Duration::from_millis);
-    let go_on = tokio::select! {
-        () = tokio::time::sleep(wait) => true,
-        () = order::asked_to_end(world, record) => false,
-    };
-    *backoff = backoff.saturating_mul(2).min(RESTART_BACKOFF_MAX);
-    go_on
-}
-
 async fn log_exit(world: &World, name: &AgentName, instance: u32, status: i32) {
     if let Err(error) =
         world.notary.append(&Event::AgentExited { agent: name.clone(), instance, status }).await
     {
         tracing::error!(agent = %name, "{error}");
     }
-}
-
-/// Whether an agent that ended with `status` starts again after this many restarts.
-fn starts_again(restart: Restart, status: i32, restarts: u32) -> bool {
-    let asked = match restart.condition {
-        RestartCondition::No => false,
-        RestartCondition::Always => true,
-        RestartCondition::OnFailure => status != 0,
-    };
-    asked && restart.attempts_max.is_none_or(|most| restarts < most)
 }
 
 fn set(record: &Record, phase: Phase, state: StepState) {

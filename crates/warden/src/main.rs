@@ -25,6 +25,7 @@ mod output;
 mod pace;
 mod pause;
 mod progress;
+mod restart;
 mod roots;
 mod secrets;
 mod visits;

@@ -19,6 +19,7 @@ mod inside;
 mod interrupts;
 mod keys;
 mod lifecycle;
+mod lifecycle_up;
 mod limits;
 mod offline;
 mod peers;
