@@ -24,7 +24,7 @@ pub(crate) fn narrow() -> io::Result<()> {
     for entry in fs::read_dir("/proc/self/net")? {
         let entry = entry?;
         if !READABLE.iter().any(|name| entry.file_name() == *name) {
-            fs::set_permissions(entry.path(), fs::Permissions::from_mode(0))?;
+            fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o0))?;
         }
     }
     Ok(())
