@@ -8,6 +8,8 @@
 //! to the box, so an agent that gained a capability in its user namespace would still have none over its mounts,
 //! network or process tree.
 //!
+//! An agent in a sandbox (gVisor) is built in the same way, and then run by the sandbox's program: see [`sandbox`].
+//!
 //! A command that joins a standing compartment (health checks) is confined in the same way; the launcher stays as its
 //! parent outside and ends with its status.
 
@@ -16,13 +18,14 @@ mod first_process;
 pub mod inside;
 mod join;
 mod outside;
+pub mod sandbox;
 
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
 use crate::descriptors::send_packet;
-use crate::spec::{Answer, CONTROL_FD, METADATA_FD, OBJECT_FD, SPEC_BYTES_MAX, SPEC_FD, Spec};
+use crate::spec::{Answer, CONTROL_FD, METADATA_FD, OBJECT_FD, PROGRAM_FD, SPEC_BYTES_MAX, SPEC_FD, Spec};
 use crate::syscall;
 
 /// A step that failed, and the control that hangs on it.
@@ -78,19 +81,34 @@ fn run(control: &OwnedFd) -> Step<()> {
         (0, 0) => Some(syscall::inherited(METADATA_FD).named("", || "find the image's metadata".into())?),
         _ => None,
     };
-    let last = if metadata.is_some() { METADATA_FD } else { OBJECT_FD };
+    let runtime = match &spec.sandbox {
+        None => None,
+        Some(sandbox) => {
+            let program = syscall::inherited(PROGRAM_FD).named("", || "find the sandbox's program".into())?;
+            Some(sandbox::Runtime { sandbox, program })
+        }
+    };
+    if metadata.is_none() {
+        // Nothing was handed over there; what is, is not for a compartment.
+        drop(syscall::inherited(METADATA_FD));
+    }
+    let last = if runtime.is_some() { PROGRAM_FD } else { METADATA_FD };
     syscall::close_from(last.cast_unsigned().saturating_add(1))
         .named("no-privileges", || "close inherited descriptors".into())?;
     let mut not_applied = Vec::new();
     outside::join_cgroup(&spec, &mut not_applied)?;
     if spec.join != 0 {
-        return join::run(control, &spec, &object, not_applied);
+        return join::run(control, &spec, &object, runtime.as_ref(), not_applied);
     }
     let user_namespace = outside::user_namespace(&spec)?;
     let root = outside::open_root(&spec, &object, metadata.as_ref(), &user_namespace)?;
     drop((object, metadata));
     let volumes = outside::open_volumes(&spec, &user_namespace)?;
     if outside::clone_first_process(control)? == outside::Role::FirstProcess {
+        if let Some(runtime) = runtime {
+            let handed = sandbox::Handed { user_namespace, root, volumes, not_applied };
+            sandbox::live(control, &spec, &runtime, handed);
+        }
         first_process::live(control, &spec, &user_namespace, root, volumes, not_applied);
     }
     Ok(())

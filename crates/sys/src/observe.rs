@@ -63,7 +63,7 @@ pub fn observe(pid: i32, uid_base: u32) -> Observed {
     Observed {
         ids_mapped: map_ok("uid_map") && map_ok("gid_map"),
         namespaces_own: NAMESPACES.iter().all(own),
-        root: root_of(pid),
+        root: root_at(pid, "/"),
         unprivileged: no_capability && field("NoNewPrivs") == "1",
         filtered: field("Seccomp") == "2" && filters(&status) > filters(&own_status),
     }
@@ -72,13 +72,16 @@ pub fn observe(pid: i32, uid_base: u32) -> Observed {
 /// Number of the root's file system instance of process `pid`; none where its root is not as [`Observed::root`] asks.
 #[must_use]
 pub fn root_device(pid: i32) -> Option<String> {
-    root_of(pid).map(|root| root.device)
+    root_at(pid, "/").map(|root| root.device)
 }
 
-fn root_of(pid: i32) -> Option<Root> {
+/// The root file system that process `pid` has mounted at `target`; none where it is not as [`Observed::root`] asks.
+#[must_use]
+pub fn root_at(pid: i32, target: &str) -> Option<Root> {
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok()?;
-    let number = statvfs(format!("/proc/{pid}/root")).ok()?.f_fsid;
-    mounts.lines().find_map(|line| root_in(line, number))
+    let inside = target.trim_end_matches('/');
+    let number = statvfs(format!("/proc/{pid}/root{inside}")).ok()?.f_fsid;
+    mounts.lines().find_map(|line| root_in(line, target, number))
 }
 
 /// How many system call filters a process has (`Seccomp_filters`, Linux 5.9).
@@ -87,16 +90,34 @@ fn filters(status: &str) -> u32 {
     count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
-/// The root that a line of mountinfo shows (proc_pid_mountinfo(5)):
+/// Whether `NoNewPrivs` of process `pid` is 1.
+#[must_use]
+pub fn no_new_privileges(pid: i32) -> bool {
+    status_of(pid).lines().any(|line| line.strip_prefix("NoNewPrivs:").is_some_and(|v| v.trim() == "1"))
+}
+
+/// Whether process `pid` ended, taken by its parent or not.
+#[must_use]
+pub fn has_ended(pid: i32) -> bool {
+    let status = status_of(pid);
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    state.is_none_or(|state| matches!(state.trim_start().chars().next(), None | Some('Z' | 'X')))
+}
+
+fn status_of(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default()
+}
+
+/// The root at `wanted` that a line of mountinfo shows (proc_pid_mountinfo(5)):
 /// `ID PARENT DEV ROOT MOUNTPOINT OPTIONS … - TYPE SOURCE SUPER`.
-fn root_in(line: &str, number: u64) -> Option<Root> {
+fn root_in(line: &str, wanted: &str, number: u64) -> Option<Root> {
     let (mount, super_block) = line.split_once(" - ")?;
     let mut mount = mount.split(' ').skip(2);
     let (device, _, target, options) = (mount.next()?, mount.next()?, mount.next()?, mount.next()?);
     let mut super_block = super_block.split(' ');
     let (kind, super_options) = (super_block.next()?, super_block.nth(1).unwrap_or_default());
     let has = |options: &str, wanted: &str| options.split(',').any(|option| option == wanted);
-    let good = target == "/"
+    let good = target == wanted
         && kind == "erofs"
         && ["ro", "nosuid", "nodev"].iter().all(|wanted| has(options, wanted));
     good.then(|| Root { device: device.to_owned(), past_the_cache: has(super_options, "directio"), number })
@@ -110,9 +131,11 @@ mod tests {
     fn knows_a_root_and_how_it_reads() {
         let good = "99 1 0:45 / / ro,nosuid,nodev,relatime idmapped - erofs /x ro,user_xattr,acl,cache_strategy=readaround,directio";
         let root = Root { device: "0:45".into(), past_the_cache: true, number: 7 };
-        assert_eq!(root_in(good, 7), Some(root.clone()));
+        let below = good.replace("/ / ro", "/ /rootfs ro");
+        assert_eq!((root_in(&below, "/rootfs", 7), root_in(good, "/rootfs", 7)), (Some(root.clone()), None));
+        assert_eq!(root_in(good, "/", 7), Some(root.clone()));
         let buffered = good.replace(",directio", "");
-        assert_eq!(root_in(&buffered, 7), Some(Root { past_the_cache: false, ..root }));
+        assert_eq!(root_in(&buffered, "/", 7), Some(Root { past_the_cache: false, ..root }));
         for (from, to) in [
             ("erofs", "ext4"),
             ("/ / ro,", "/ / rw,"),
@@ -120,7 +143,7 @@ mod tests {
             ("nosuid,", ""),
             ("nodev,", ""),
         ] {
-            assert_eq!(root_in(&good.replace(from, to), 7), None, "{from} -> {to}");
+            assert_eq!(root_in(&good.replace(from, to), "/", 7), None, "{from} -> {to}");
         }
     }
 

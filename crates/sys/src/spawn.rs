@@ -15,7 +15,8 @@ use crate::descriptors::{packet_pair, receive_packet, send_packet};
 use crate::process;
 use crate::root::RootObject;
 use crate::spec::{
-    Answer, CONTROL_FD, METADATA_FD, OBJECT_FD, SPEC_FD, STREAMS_ALL, STREAMS_OUTPUT, STREAMS_TERMINAL, Spec,
+    Answer, CONTROL_FD, METADATA_FD, OBJECT_FD, PROGRAM_FD, SPEC_FD, STREAMS_ALL, STREAMS_OUTPUT,
+    STREAMS_TERMINAL, Spec,
 };
 
 /// How long the launcher may take from one answer to the next.
@@ -115,10 +116,17 @@ pub fn start(
     stdout: OwnedFd,
     stderr: OwnedFd,
 ) -> Result<Starting, LaunchError> {
-    start_with(launcher, spec, root, Streams::Output { stdout, stderr })
+    start_with(launcher, spec, root, None, Streams::Output { stdout, stderr })
 }
 
-/// As [`start`], with these streams for the agent.
+/// What a launcher gets besides its specification.
+struct Handed<'a> {
+    object: BorrowedFd<'a>,
+    metadata: Option<BorrowedFd<'a>>,
+    program: Option<BorrowedFd<'a>>,
+}
+
+/// As [`start`], with these streams for the agent, and with the program of the sandbox that the specification asks for.
 ///
 /// # Errors
 /// [`LaunchError::Start`].
@@ -126,6 +134,7 @@ pub fn start_with(
     launcher: &Path,
     spec: &Spec,
     root: RootObject<'_>,
+    program: Option<BorrowedFd<'_>>,
     streams: Streams,
 ) -> Result<Starting, LaunchError> {
     let (object, metadata) = match root {
@@ -133,7 +142,8 @@ pub fn start_with(
         RootObject::Shared(mount) => (mount, None),
     };
     let spec = &Spec { shared_root: u8::from(metadata.is_none()), ..spec.clone() };
-    let (launcher, control) = run_with(launcher, spec, object, metadata, streams)?;
+    let handed = Handed { object, metadata, program };
+    let (launcher, control) = run_with(launcher, spec, &handed, streams)?;
     let sockets = spec
         .listeners
         .len()
@@ -148,8 +158,31 @@ pub fn start_with(
 /// # Errors
 /// [`LaunchError::Start`].
 pub fn join(launcher: &Path, spec: &Spec, first: &FirstProcess) -> Result<std::process::Child, LaunchError> {
+    let handed = Handed { object: first.pidfd.as_fd(), metadata: None, program: None };
+    join_quietly(launcher, spec, &handed)
+}
+
+/// Likewise, in the compartment's sandbox, with the program of that sandbox.
+///
+/// # Errors
+/// [`LaunchError::Start`].
+pub fn join_sandbox(
+    launcher: &Path,
+    spec: &Spec,
+    first: &FirstProcess,
+    program: BorrowedFd<'_>,
+) -> Result<std::process::Child, LaunchError> {
+    let handed = Handed { object: first.pidfd.as_fd(), metadata: None, program: Some(program) };
+    join_quietly(launcher, spec, &handed)
+}
+
+fn join_quietly(
+    launcher: &Path,
+    spec: &Spec,
+    handed: &Handed<'_>,
+) -> Result<std::process::Child, LaunchError> {
     let streams = [Stdio::null(), Stdio::null(), Stdio::null()];
-    run_launcher(launcher, spec, first.pidfd.as_fd(), None, streams).map(|(child, _)| child)
+    run_launcher(launcher, spec, handed, streams).map(|(child, _)| child)
 }
 
 /// What an agent, or a command that joins it, has as its streams.
@@ -175,7 +208,7 @@ pub enum Streams {
     Terminal(OwnedFd),
 }
 
-/// As [`join`], with these streams; and the line that tells whether the program could be executed.
+/// As [`join`] or, with a program, [`join_sandbox`], with these streams; and the line that tells whether the program could be executed.
 ///
 /// # Errors
 /// [`LaunchError::Start`].
@@ -183,17 +216,18 @@ pub fn join_with(
     launcher: &Path,
     spec: &Spec,
     first: &FirstProcess,
+    program: Option<BorrowedFd<'_>>,
     streams: Streams,
 ) -> Result<(std::process::Child, Released), LaunchError> {
-    let (child, control) = run_with(launcher, spec, first.pidfd.as_fd(), None, streams)?;
+    let handed = Handed { object: first.pidfd.as_fd(), metadata: None, program };
+    let (child, control) = run_with(launcher, spec, &handed, streams)?;
     Ok((child, Released { control }))
 }
 
 fn run_with(
     launcher: &Path,
     spec: &Spec,
-    object: BorrowedFd<'_>,
-    metadata: Option<BorrowedFd<'_>>,
+    handed: &Handed<'_>,
     streams: Streams,
 ) -> Result<(std::process::Child, OwnedFd), LaunchError> {
     let (number, streams) = match streams {
@@ -208,14 +242,13 @@ fn run_with(
             (STREAMS_TERMINAL, [Stdio::from(stdin), Stdio::from(stdout), Stdio::from(slave)])
         }
     };
-    run_launcher(launcher, &Spec { streams: number, ..spec.clone() }, object, metadata, streams)
+    run_launcher(launcher, &Spec { streams: number, ..spec.clone() }, handed, streams)
 }
 
 fn run_launcher(
     launcher: &Path,
     spec: &Spec,
-    object: BorrowedFd<'_>,
-    metadata: Option<BorrowedFd<'_>>,
+    handed: &Handed<'_>,
     [stdin, stdout, stderr]: [Stdio; 3],
 ) -> Result<(std::process::Child, OwnedFd), LaunchError> {
     let errno = |e: Errno| LaunchError::Start { source: e.into() };
@@ -234,8 +267,9 @@ fn run_launcher(
     .map_err(errno)?;
     let mut command = Command::new(launcher);
     command.env_clear().stdin(stdin).stdout(stdout).stderr(stderr);
-    let mut inherit = vec![(theirs.as_fd(), CONTROL_FD), (file.as_fd(), SPEC_FD), (object, OBJECT_FD)];
-    inherit.extend(metadata.map(|metadata| (metadata, METADATA_FD)));
+    let mut inherit = vec![(theirs.as_fd(), CONTROL_FD), (file.as_fd(), SPEC_FD), (handed.object, OBJECT_FD)];
+    inherit.extend(handed.metadata.map(|metadata| (metadata, METADATA_FD)));
+    inherit.extend(handed.program.map(|program| (program, PROGRAM_FD)));
     process::prepare(&mut command, &inherit);
     let launcher = command.spawn()?;
     Ok((launcher, ours))

@@ -28,12 +28,16 @@ pub const STREAMS_OUTPUT: u8 = 1;
 pub const STREAMS_ALL: u8 = 2;
 /// [`Spec::streams`]: all three are one terminal, which becomes the command's own.
 pub const STREAMS_TERMINAL: u8 = 3;
+/// Descriptor number of the sandbox's program, where the specification has a sandbox.
+pub const PROGRAM_FD: i32 = 7;
 /// Ids of one compartment: inner ids 0 to 65535 stand for `uid_base` and up outside.
 pub const ID_RANGE: u32 = 65_536;
 /// Most items of a list.
 const ITEMS_MAX: usize = 4096;
 /// Largest content of one configuration file.
 const CONFIG_BYTES_MAX: usize = 1 << 20;
+/// Largest configuration of a sandbox.
+const SANDBOX_CONFIG_BYTES_MAX: usize = 4 << 20;
 /// Longest text.
 const TEXT_BYTES_MAX: usize = 128 << 10;
 
@@ -98,6 +102,18 @@ pub struct Spec {
     pub deny_write_execute: u8,
     /// Controls that may be missing.
     pub weaker: Vec<String>,
+    /// The sandbox that the agent runs in; none means that it runs under the box's own kernel.
+    pub sandbox: Option<Sandbox>,
+}
+
+/// A sandbox whose program, behind [`PROGRAM_FD`], has the commands of an OCI runtime: `create`, `start`, `kill`, `exec`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sandbox {
+    /// Arguments in front of each command.
+    pub options: Vec<String>,
+    /// To build: the content of `config.json` (OCI runtime specification), whose root is
+    /// [`crate::compartment::sandbox::ROOT`]. To join: that of its member `process`, for the command.
+    pub config: String,
 }
 
 /// A memory file system.
@@ -230,6 +246,11 @@ impl Spec {
         texts(&mut w, &self.landlock);
         w.u8(self.deny_write_execute);
         texts(&mut w, &self.weaker);
+        w.u8(u8::from(self.sandbox.is_some()));
+        if let Some(sandbox) = &self.sandbox {
+            texts(&mut w, &sandbox.options);
+            w.text(&sandbox.config);
+        }
         w.finish()
     }
 
@@ -295,6 +316,11 @@ impl Spec {
         spec.landlock = read_texts(&mut r)?;
         spec.deny_write_execute = r.u8()?;
         spec.weaker = read_texts(&mut r)?;
+        spec.sandbox = match r.u8()? {
+            0 => None,
+            1 => Some(Sandbox { options: read_texts(&mut r)?, config: r.text(SANDBOX_CONFIG_BYTES_MAX)? }),
+            found => return Err(FrameError::UnknownTag { found: found.into() }),
+        };
         r.end()?;
         Ok(spec)
     }
@@ -399,6 +425,7 @@ mod tests {
             landlock: vec!["read /".into()],
             deny_write_execute: 1,
             weaker: vec!["landlock".into()],
+            sandbox: Some(Sandbox { options: vec!["--x".into()], config: "{}".into() }),
         }
     }
 

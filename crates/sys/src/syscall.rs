@@ -411,6 +411,23 @@ pub(crate) fn unshare_user_namespace() -> Result<(), Errno> {
     result(i64::from(unsafe { libc::unshare(libc::CLONE_NEWUSER) })).map(drop)
 }
 
+/// `unshare(CLONE_NEWNS)`.
+pub(crate) fn unshare_mount_namespace() -> Result<(), Errno> {
+    // SAFETY: takes no pointer; the caller has one thread, so that none is left behind in the old namespace.
+    result(i64::from(unsafe { libc::unshare(libc::CLONE_NEWNS) })).map(drop)
+}
+
+/// Closes all descriptors but one.
+pub(crate) fn close_all_but(kept: i32) -> Result<(), Errno> {
+    let kept = u32::try_from(kept).map_err(|_| Errno::BADF)?;
+    if let Some(last) = kept.checked_sub(1) {
+        // SAFETY: the first process of a compartment calls this when it uses no other descriptor any more.
+        result(unsafe { libc::syscall(libc::SYS_close_range, 0, last, 0) })?;
+    }
+    // SAFETY: as above.
+    result(unsafe { libc::syscall(libc::SYS_close_range, kept.saturating_add(1), u32::MAX, 0) }).map(drop)
+}
+
 /// Closes all descriptors from `first` on.
 pub(crate) fn close_from(first: u32) -> Result<(), Errno> {
     // SAFETY: the launcher calls this before it owns any descriptor in that range.

@@ -170,7 +170,7 @@ fn restrict_files(spec: &Spec) -> Step<()> {
 }
 
 /// Reports, and waits for the warden's byte. Without it there is no agent.
-fn wait_for_go(control: &OwnedFd, not_applied: Vec<String>, tried: Vec<String>) -> Step<()> {
+pub(super) fn wait_for_go(control: &OwnedFd, not_applied: Vec<String>, tried: Vec<String>) -> Step<()> {
     send_packet(control, &Answer::Ready { not_applied, tried }.encode(), &[])
         .named("", || "report".into())?;
     let mut byte = [0; 1];
@@ -182,7 +182,7 @@ fn wait_for_go(control: &OwnedFd, not_applied: Vec<String>, tried: Vec<String>) 
 
 /// Signals that are passed on to the agent, and the one that tells that a child ended: all but SIGKILL and SIGSTOP, which
 /// nobody can take, and the two that the C library keeps for itself. An image may name any of them as the one to end by.
-const FORWARDED: [i32; 64] = forwarded();
+pub(super) const FORWARDED: [i32; 64] = forwarded();
 
 const fn forwarded() -> [i32; 64] {
     let mut all = [libc::SIGCHLD; 64];

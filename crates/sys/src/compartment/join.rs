@@ -6,6 +6,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::first_process::{c_strings, confine, execute, exit_status};
+use super::sandbox::{self, Runtime};
 use super::{Named, Step, copy};
 use crate::spec::{
     CONTROL_FD, JOIN_COPY_IN, JOIN_COPY_OUT, STREAMS_ALL, STREAMS_NONE, STREAMS_OUTPUT, STREAMS_TERMINAL,
@@ -30,7 +31,13 @@ const WAITED: [i32; 8] = [
 
 /// Enters the namespaces of `first` (the pidfd of the compartment's first process), runs the command, and ends the
 /// launcher with its status.
-pub(super) fn run(control: &OwnedFd, spec: &Spec, first: &OwnedFd, mut not_applied: Vec<String>) -> Step<()> {
+pub(super) fn run(
+    control: &OwnedFd,
+    spec: &Spec,
+    first: &OwnedFd,
+    runtime: Option<&Runtime<'_>>,
+    mut not_applied: Vec<String>,
+) -> Step<()> {
     const CONTROL: &str = "namespaces";
     // By the number that the pidfd itself tells, while it still shows in this process namespace.
     let information = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", crate::spec::OBJECT_FD))
@@ -55,11 +62,18 @@ pub(super) fn run(control: &OwnedFd, spec: &Spec, first: &OwnedFd, mut not_appli
     // The pidfd pins the process: had it ended and its number passed on, this fails, and the namespace opened above
     // is not used.
     move_into_thread_name_spaces(first.as_fd(), all).named(CONTROL, || "enter the namespaces".into())?;
+    // Where a sandbox's program tells under which number the command runs in the sandbox.
+    let pid_file = format!("/log/command-{}", rustix::process::getpid().as_raw_nonzero());
     let (arguments, environment) = (c_strings(&spec.command)?, c_strings(&spec.environment)?);
     syscall::set_signal_mask(&WAITED).named("", || "block signals".into())?;
     match syscall::fork_single_threaded().named("", || "start the command".into())? {
         Forked::Child => {
-            let confined = streams(spec).and_then(|()| confine(spec, &user_namespace, &mut not_applied));
+            let confined = streams(spec).and_then(|()| match runtime {
+                None => confine(spec, &user_namespace, &mut not_applied).map(drop),
+                Some(runtime) => {
+                    sandbox::execute(spec, runtime, &user_namespace, &pid_file, &mut not_applied)
+                }
+            });
             match (confined, spec.join) {
                 (Err(failure), _) => {
                     super::report(control, &failure);
@@ -77,7 +91,15 @@ pub(super) fn run(control: &OwnedFd, spec: &Spec, first: &OwnedFd, mut not_appli
                 (Ok(_), _) => execute(control, spec, &arguments, &environment),
             }
         }
-        Forked::Parent(pid) => attend(pid),
+        Forked::Parent(pid) => {
+            let status = attend(pid, || {
+                if let Some(runtime) = runtime {
+                    sandbox::end_command(runtime, &user_namespace, &pid_file);
+                }
+            });
+            let _ = std::fs::remove_file(&pid_file);
+            syscall::exit_now(status)
+        }
     }
 }
 
@@ -97,22 +119,25 @@ fn streams(spec: &Spec) -> Step<()> {
 
 /// Waits for the command and ends with its status. Told to end, it ends the command first and takes its status: a
 /// command that nobody takes would keep the compartment's process namespace from ending.
-fn attend(command: i32) -> ! {
+fn attend(command: i32, before_the_end: impl Fn()) -> i32 {
     // The command's streams and the control socket end with the command, not with who waits for it.
     let _ = syscall::close_from(0);
     loop {
         match syscall::wait_signal(&WAITED) {
-            Ok(libc::SIGTERM) => syscall::kill_group(command, libc::SIGKILL),
+            Ok(libc::SIGTERM) => {
+                before_the_end();
+                syscall::kill_group(command, libc::SIGKILL);
+            }
             Ok(signal) if FORWARDED.contains(&signal) => syscall::kill_group(command, signal),
             Ok(_) => {
                 while let Some((pid, status)) = syscall::reap_any() {
                     if pid == command {
-                        syscall::exit_now(exit_status(status));
+                        return exit_status(status);
                     }
                 }
             }
             Err(rustix::io::Errno::INTR) => {}
-            Err(_) => syscall::exit_now(126),
+            Err(_) => return 126,
         }
     }
 }
