@@ -31,8 +31,8 @@ pub(crate) fn is_root_alone(
 /// What is seen of an agent's control group: that it is in it, and what the kernel says the limits are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GroupSeen {
-    limits: bool,
-    cpu: bool,
+    pub(crate) limits: bool,
+    pub(crate) cpu: bool,
 }
 
 impl GroupSeen {
@@ -46,8 +46,8 @@ impl GroupSeen {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hardening {
     proc: Seen,
-    speculation: Seen,
-    core_scheduling: Seen,
+    pub(crate) speculation: Seen,
+    pub(crate) core_scheduling: Seen,
 }
 
 impl Hardening {
@@ -108,11 +108,11 @@ pub(crate) fn controls(
     Control::ALL.into_iter().map(|control| (control, status(control))).collect()
 }
 
-const fn told(in_force: bool) -> Seen {
+pub(crate) const fn told(in_force: bool) -> Seen {
     if in_force { Seen::InForce } else { Seen::Not }
 }
 
-const fn status_of(seen: Seen) -> ControlStatus {
+pub(crate) const fn status_of(seen: Seen) -> ControlStatus {
     match seen {
         Seen::InForce => ControlStatus::Enforced,
         Seen::InPart => ControlStatus::EnforcedWithGaps,
@@ -121,7 +121,7 @@ const fn status_of(seen: Seen) -> ControlStatus {
     }
 }
 
-/// Refuses the first control that is not in force, must be for this agent, and may not be missing.
+/// Refuses the first control that is less in force than the agent's backend promises, must be for this agent, and may not be missing.
 ///
 /// # Errors
 /// The refusal `control.<name>`.
@@ -130,8 +130,9 @@ pub fn require(
     agent: &Agent,
     weaker: &BTreeSet<Control>,
 ) -> Result<(), Refusal> {
+    let backend = agent.backend.kind();
     let lacks = |(control, status): &(&Control, &ControlStatus)| {
-        **status != ControlStatus::Enforced && control.is_required_of(agent) && !weaker.contains(control)
+        !status.meets(control.promised_by(backend)) && control.is_required_of(agent) && !weaker.contains(control)
     };
     match controls.iter().find(lacks) {
         None => Ok(()),

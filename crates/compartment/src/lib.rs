@@ -7,16 +7,19 @@
 
 mod controls;
 mod cores;
+mod gvisor;
 mod native;
 mod plan;
+mod programs;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Child;
+use std::sync::Arc;
 
-use casemate_composition::lock::{self, AgentName};
+use casemate_composition::lock::{self, AgentName, BackendKind};
 use casemate_protocol::Refusal;
 use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_sys::cgroup::{CgroupError, Group};
@@ -29,6 +32,7 @@ use rustix::io::Errno;
 pub use controls::require;
 pub use cores::Cores;
 pub use plan::{Plan, uid_base};
+pub use programs::Programs;
 
 /// What builds compartments, runs commands in them and looks at them from outside.
 pub trait Backend: Sync {
@@ -91,6 +95,7 @@ pub trait Backend: Sync {
 pub fn backend(kind: lock::Backend) -> &'static dyn Backend {
     match kind {
         lock::Backend::Native => &native::Native,
+        lock::Backend::Gvisor { .. } => &gvisor::Gvisor,
     }
 }
 
@@ -183,6 +188,8 @@ pub struct Compartment {
     spec: Spec,
     launcher: PathBuf,
     reported: controls::Reported,
+    /// The sandbox's program, where there is one.
+    program: Option<Arc<gvisor::Program>>,
 }
 
 impl Compartment {
@@ -211,6 +218,15 @@ pub enum CompartmentError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// A program that a backend needs was not named.
+    #[error("the lock asks for {backend}, and its program is not named")]
+    NoProgram {
+        /// Which backend.
+        backend: BackendKind,
+    },
+    /// A program is another one than the lock says.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The launcher did not do its part.
     #[error(transparent)]
     Launch(#[from] LaunchError),

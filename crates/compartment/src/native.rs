@@ -43,7 +43,16 @@ impl Backend for Native {
             let seen = casemate_sys::hardening::refuses_descriptors(agent_socket.as_fd());
             let reported = Reported { not_applied, tried, agent_socket: seen };
             let root_device = observe::root_device(first.pid());
-            let compartment = Compartment { first, secrets, group, root_device, spec, launcher, reported };
+            let compartment = Compartment {
+                first,
+                secrets,
+                group,
+                root_device,
+                spec,
+                launcher,
+                reported,
+                program: None,
+            };
             Ok(Standing { compartment, agent_socket, sockets, gate })
         }))
     }

@@ -10,7 +10,7 @@ use casemate_protocol::agent_token::Control;
 use casemate_sys::cgroup::{Group, GroupLimits};
 use casemate_sys::spec::{Config, Rlimit, Spec, Tmpfs, Volume};
 
-use crate::Cores;
+use crate::{Cores, Programs};
 
 /// First outer id of the first agent; each agent has 65536 of its own.
 const UID_FIRST: u32 = 0x4000_0000;
@@ -43,6 +43,8 @@ pub struct Plan<'a> {
     pub volumes: &'a BTreeMap<AgentName, PathBuf>,
     /// Compiled system call filter.
     pub seccomp: &'a [u8],
+    /// Programs that backends need besides.
+    pub programs: &'a Programs,
     /// Controls that may be missing.
     pub weaker: &'a BTreeSet<Control>,
     /// The box's name among control groups.

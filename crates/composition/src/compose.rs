@@ -45,6 +45,8 @@ pub struct Compose {
     /// Key at the top level, and the name at the broker.
     pub(crate) secrets: BTreeMap<String, String>,
     pub(crate) relying_party: RelyingParty,
+    /// Digest of gVisor's program, where it is known.
+    pub(crate) runsc: Option<casemate_canon::Sha256>,
 }
 
 /// What the top-level `x-casemate` says to whoever verifies. Not in the lock: it concerns the relying party.
@@ -189,6 +191,7 @@ pub(crate) fn model(
         configs,
         secrets,
         relying_party,
+        runsc: None,
     };
     whole::cross_check(&compose, f);
     Some(compose)

@@ -286,10 +286,62 @@ pub struct UlimitValues {
 
 /// What builds the compartment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Backend {
     /// Linux namespaces, seccomp and Landlock under the box's kernel.
     Native,
+    /// A gVisor sandbox, whose kernel in user space answers the agent's system calls.
+    Gvisor {
+        /// Digest of the program `runsc`, which is all of it.
+        runsc: Sha256,
+    },
+}
+
+/// What builds a compartment, without the programs that it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackendKind {
+    /// [`Backend::Native`].
+    Native,
+    /// [`Backend::Gvisor`].
+    Gvisor,
+}
+
+impl BackendKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Native, Self::Gvisor];
+
+    /// As files write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Gvisor => "gvisor",
+        }
+    }
+
+    /// The one with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl Backend {
+    /// Which it is.
+    #[must_use]
+    pub const fn kind(self) -> BackendKind {
+        match self {
+            Self::Native => BackendKind::Native,
+            Self::Gvisor { .. } => BackendKind::Gvisor,
+        }
+    }
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// "May open a TCP connection to this port of that agent."

@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use casemate_canon::Sha256;
+
 use crate::compose::{Compose, Service, TMPFS_BYTES_DEFAULT, TMPFS_MODE_DEFAULT, absolute_path, target_of};
 use crate::lock::{
-    Agent, AgentName, Backend, Egress, Exec, ImagePin, LOCK_BYTES_MAX, LOCK_VERSION, Limits, Lock, LogLimits,
+    Agent, AgentName, Backend, BackendKind, Egress, Exec, ImagePin, LOCK_BYTES_MAX, LOCK_VERSION, Limits, Lock,
+    LogLimits,
     Mount, Restart, RestartCondition, Secret, Stop, Ulimit, UlimitValues, User,
 };
 use crate::problem::{At, Findings, Place, Problems, printable};
@@ -30,6 +33,9 @@ pub const LOG_FILES_DEFAULT: u32 = 2;
 pub const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Most bytes of a command line and its environment together (half of what Linux allows with its usual stack).
 pub const ARGUMENTS_BYTES_MAX: usize = 1 << 20;
+/// What to do where gVisor's program is missing.
+const RUNSC_TODO: &str =
+    "install Debian's `runsc` from bookworm-backports, or name the program with CASEMATE_RUNSC";
 const SIGTERM: i32 = 15;
 /// User and group ids inside a compartment are below this.
 const IDS: u32 = 65_536;
@@ -49,6 +55,10 @@ pub struct ImageFacts {
     pub working_dir: String,
     /// `User` of its configuration, as numbers.
     pub user: User,
+}
+
+fn kind_of(service: &Service) -> BackendKind {
+    service.extension.backend.as_ref().map_or(BackendKind::Native, |at| at.value)
 }
 
 impl Compose {
@@ -74,6 +84,32 @@ impl Compose {
             f.problem(Place::START, what, "split the composition");
         }
         Ok(f.finish(Some(lock))?.0)
+    }
+
+    /// Names the program of the gVisor sandbox, for agents that ask for one.
+    #[must_use]
+    pub fn with_runsc(mut self, runsc: Sha256) -> Self {
+        self.runsc = Some(runsc);
+        self
+    }
+
+    /// The agents that ask for a backend.
+    #[must_use]
+    pub fn asks_for(&self, kind: BackendKind) -> bool {
+        self.services.values().any(|service| kind_of(service) == kind)
+    }
+
+    fn backend(&self, name: &AgentName, service: &Service, f: &mut Findings<'_>) -> Option<Backend> {
+        match (kind_of(service), self.runsc) {
+            (BackendKind::Native, _) => Some(Backend::Native),
+            (BackendKind::Gvisor, Some(runsc)) => Some(Backend::Gvisor { runsc }),
+            (BackendKind::Gvisor, None) => {
+                let place = service.extension.backend.as_ref().map_or(Place::START, |at| at.place);
+                let what = format!("agent `{name}` asks for gVisor, and its program `runsc` was not found");
+                f.problem(place, what, RUNSC_TODO);
+                None
+            }
+        }
     }
 
     fn agent(
@@ -104,6 +140,8 @@ impl Compose {
             return None;
         }
         let environment = environment(service, facts);
+        let backend = self.backend(name, service, f)?;
+        let rules = rules::digests(backend);
         check(facts, &command, &environment, image, f);
         Some(Agent {
             image: facts.pin.clone(),
@@ -119,9 +157,9 @@ impl Compose {
             mounts: self.mounts(service),
             secrets: self.secrets_of(service),
             limits: limits(service),
-            seccomp_rules: rules::seccomp_rules_digest(),
-            landlock_rules: rules::landlock_rules_digest(),
-            backend: service.extension.backend.unwrap_or(Backend::Native),
+            seccomp_rules: rules.seccomp,
+            landlock_rules: rules.landlock,
+            backend,
             share: service.extension.share.as_ref().map(|at| at.value.clone()),
             memory: service.extension.memory,
             trust: service.extension.trust.clone().unwrap_or_else(|| name.clone()),

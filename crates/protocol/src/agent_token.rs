@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use casemate_canon::Sha384;
-use casemate_composition::lock::{AgentName, Backend};
+use casemate_composition::lock::{AgentName, Backend, BackendKind};
 use casemate_composition::merkle::Proof;
 use serde::{Deserialize, Serialize};
 
@@ -141,6 +141,21 @@ impl Control {
         !matches!(self, Self::UserNamespace | Self::Namespaces | Self::PrivateRoot | Self::NoPrivileges)
     }
 
+    /// The status that a backend of this kind gives the control at least. Who accepts the backend accepts that: a policy
+    /// names the backends. What is below it is refused, unless the policy allows it for this control.
+    #[must_use]
+    pub const fn promised_by(self, backend: BackendKind) -> ControlStatus {
+        match (backend, self) {
+            // Who is under Landlock rules may not mount, and a sandbox is made by mounting.
+            (BackendKind::Gvisor, Self::Landlock) => ControlStatus::NotEnforced,
+            // The agent's /proc is the sandbox's own, and tells how much memory the box has.
+            (BackendKind::Gvisor, Self::Proc) => ControlStatus::EnforcedWithGaps,
+            // The sandbox's processes have a few capabilities in the agent's own user namespace.
+            (BackendKind::Gvisor, Self::NoPrivileges) => ControlStatus::EnforcedWithGaps,
+            _ => ControlStatus::Enforced,
+        }
+    }
+
     /// What to do where the control called `name` cannot be applied.
     #[must_use]
     pub fn remedy(name: &str) -> String {
@@ -183,4 +198,17 @@ pub enum ControlStatus {
     NotEnforced,
     /// Not told by the kernel, and not tried.
     Unknown,
+}
+
+impl ControlStatus {
+    /// Whether this is at least what is asked for. What could not be told never is.
+    #[must_use]
+    pub const fn meets(self, asked: Self) -> bool {
+        match asked {
+            Self::Enforced => matches!(self, Self::Enforced),
+            Self::EnforcedWithGaps => matches!(self, Self::Enforced | Self::EnforcedWithGaps),
+            Self::NotEnforced => !matches!(self, Self::Unknown),
+            Self::Unknown => false,
+        }
+    }
 }

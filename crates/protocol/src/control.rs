@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use casemate_canon::Sha384;
-use casemate_composition::lock::AgentName;
+use casemate_composition::lock::{AgentName, BackendKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -199,6 +199,8 @@ pub struct AgentStatus {
     pub health: Option<String>,
     /// Agent measurement.
     pub measurement: Sha384,
+    /// What builds its compartment.
+    pub backend: BackendKind,
     /// Controls as seen from outside.
     pub controls: BTreeMap<Control, ControlStatus>,
     /// Names of the secrets delivered.

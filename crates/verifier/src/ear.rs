@@ -361,8 +361,13 @@ fn platform_vector(standing: Standing) -> BTreeMap<String, i8> {
 
 fn agent_vector(token: &AgentToken, standing: Standing) -> BTreeMap<String, i8> {
     let enforced = |control: Control| token.controls.get(&control) == Some(&ControlStatus::Enforced);
+    // The policy accepted the backend, and so what this backend promises.
+    let as_promised = |control: Control| {
+        let status = token.controls.get(&control);
+        status.is_some_and(|status| status.meets(control.promised_by(token.backend.kind())))
+    };
     let configuration =
-        if Control::ALL.into_iter().filter(|control| control.need() == Need::Always).all(enforced) {
+        if Control::ALL.into_iter().filter(|control| control.need() == Need::Always).all(as_promised) {
             CONFIGURATION_APPROVED
         } else {
             CONFIGURATION_UNSAFE

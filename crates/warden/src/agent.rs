@@ -370,6 +370,7 @@ async fn build(
         cores: &world.cores,
         volumes: &volumes,
         seccomp: &world.seccomp,
+        programs: &world.programs,
         weaker: &world.weaker,
         box_name: &world.box_name,
     };
@@ -477,11 +478,15 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|e| WardenError::ours(&e))
 }
 
-fn explain(error: CompartmentError) -> WardenError {
+pub(crate) fn explain(error: CompartmentError) -> WardenError {
     match error {
         CompartmentError::Group(error) => WardenError::control("cgroup-limits", error),
         CompartmentError::Refused(refusal) => WardenError::Refused(refusal),
         CompartmentError::File { path, source } => WardenError::File { path, source },
+        CompartmentError::Refused(refusal) => refusal.into(),
+        error @ CompartmentError::NoProgram { .. } => {
+            WardenError::Environment { what: error.to_string(), todo: "name it with --backend-program" }
+        }
         CompartmentError::Launch(error) => explain_launch(error),
         other => WardenError::ours(&other),
     }

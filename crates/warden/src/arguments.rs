@@ -38,6 +38,9 @@ pub(crate) struct Arguments {
     /// The courier program.
     #[arg(long, value_name = "FILE")]
     pub(crate) courier: PathBuf,
+    /// The program of a backend that is not ours, as BACKEND=FILE: gvisor=/usr/bin/runsc.
+    #[arg(long, value_name = "BACKEND=FILE")]
+    pub(crate) backend_program: Vec<String>,
     /// A control that may be missing; evidence shows it.
     #[arg(long, value_name = "CONTROL")]
     pub(crate) allow_weaker: Vec<String>,

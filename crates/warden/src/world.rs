@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use casemate_attester::{Provider, RuntimeRegister, Tsm};
 use casemate_canon::Sha384;
-use casemate_compartment::Cores;
+use casemate_compartment::{Cores, Programs};
 use casemate_composition::lock::{Agent, AgentName, Lock};
 use casemate_composition::rules::{self, SECCOMP_RULES};
 use casemate_protocol::Refusal;
@@ -49,6 +49,7 @@ pub(crate) struct World {
     pub(crate) seccomp: Vec<u8>,
     pub(crate) cores: Cores,
     pub(crate) volumes: Volumes,
+    pub(crate) programs: Programs,
     pub(crate) notary: Notary,
     pub(crate) courier: Courier,
     pub(crate) gateway: Gateway,
@@ -129,6 +130,7 @@ impl World {
         let composition = lock.digest().map_err(|e| input(format!("{}: {e}", arguments.lock.display())))?;
         same_rules(&lock)?;
         edges::require_free_ports(&lock)?;
+        let programs = Programs::open(&lock, &arguments.backend_program).map_err(agent::explain)?;
         let weaker = arguments
             .allow_weaker
             .iter()
@@ -175,6 +177,7 @@ impl World {
             cores,
             project_dir: arguments.project_dir,
             launcher: arguments.launcher,
+            programs,
             tee: if provider == Provider::TdxGuest { "tdx" } else { "snp" },
             weaker,
             seccomp: seccomp::compile(SECCOMP_RULES).map_err(|e| WardenError::ours(&e))?,
@@ -255,9 +258,10 @@ impl World {
 /// A lock names the filter rules that were measured; this warden must have those very rules.
 fn same_rules(lock: &Lock) -> Result<(), WardenError> {
     for agent in lock.agents.values() {
+        let ours = rules::digests(agent.backend);
         for (rule, expected, found) in [
-            ("rules.seccomp", agent.seccomp_rules, rules::seccomp_rules_digest()),
-            ("rules.landlock", agent.landlock_rules, rules::landlock_rules_digest()),
+            ("rules.seccomp", agent.seccomp_rules, ours.seccomp),
+            ("rules.landlock", agent.landlock_rules, ours.landlock),
         ] {
             if expected != found {
                 return Err(Refusal::new(rule, expected, found).into());
@@ -302,6 +306,7 @@ fn record(
             exit_status: None,
             health: None,
             measurement: agent.measurement().map_err(|e| WardenError::ours(&e))?,
+            backend: agent.backend.kind(),
             controls: BTreeMap::new(),
             secrets: Vec::new(),
             shares_root_with: lock.shares_root_with(name),

@@ -66,6 +66,7 @@ impl Desk {
             let secrets = agent.secrets.iter().map(|secret| secret.resource.clone()).collect();
             let expected = AgentExpectations {
                 measurement: measurement(agent),
+                backends: [agent.backend.kind()].into(),
                 secrets,
                 allow_weaker: BTreeSet::new(),
                 require_controls: BTreeSet::new(),

@@ -148,20 +148,22 @@ fn contending(name: &AgentName, with: &[AgentName]) -> Option<String> {
 }
 
 fn print_table(agents: &BTreeMap<AgentName, AgentStatus>) {
-    let mut rows =
-        vec![["AGENT", "STATE", "UP", "STARTS", "MEASUREMENT", "SECRETS", "CONTROLS"].map(String::from)];
+    let mut rows = vec![
+        ["AGENT", "STATE", "UP", "STARTS", "BACKEND", "MEASUREMENT", "SECRETS", "CONTROLS"].map(String::from),
+    ];
     for (name, agent) in agents {
         rows.push([
             name.to_string(),
             state(agent),
             agent.uptime_s.map_or_else(|| "-".into(), |s| format!("{s} s")),
             agent.instance.to_string(),
+            agent.backend.to_string(),
             shortened(&agent.measurement.to_string()),
             if agent.secrets.is_empty() { "-".into() } else { agent.secrets.join(",") },
             summary(&agent.controls),
         ]);
     }
-    let mut widths = [0; 7];
+    let mut widths = [0; 8];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -272,7 +274,7 @@ mod tests {
     fn an_agent_without_a_health_check_is_running_until_it_ended() {
         let mut agent: AgentStatus = serde_json::from_value(serde_json::json!({
             "phase": "healthy", "state": "done", "instance": 1, "pid": 7, "uptime_s": 3, "exit_status": null,
-            "health": null, "measurement": casemate_canon::Sha384::of(b"").to_string(), "controls": {}, "secrets": [], "shares_root_with": [], "shares_cores_with": [],
+            "health": null, "measurement": casemate_canon::Sha384::of(b"").to_string(), "backend": "native", "controls": {}, "secrets": [], "shares_root_with": [], "shares_cores_with": [],
             "tainted": false, "edges_changed": [], "standing": "up", "paused": false,
         }))
         .unwrap();

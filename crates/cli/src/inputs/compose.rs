@@ -38,7 +38,7 @@ fn of_loaded(loaded: Loaded) -> Outcome<Compose> {
 pub(crate) fn resolve(file: &ComposeFile, project: &Project) -> Outcome<Lock> {
     let loaded = load(file, Interpolation::Done)?;
     file.warn(&loaded);
-    let compose = of_loaded(loaded)?;
+    let compose = inputs::with_sandboxes(of_loaded(loaded)?)?;
     compose.resolve(&image_facts(&compose, project)?).map_err(failure_of)
 }
 

@@ -7,6 +7,7 @@ mod keys;
 mod lock;
 mod reference;
 mod registry;
+mod sandbox;
 mod trust;
 
 pub(crate) use compose::*;
@@ -16,4 +17,5 @@ pub(crate) use keys::*;
 pub(crate) use lock::*;
 pub(crate) use reference::*;
 pub(crate) use registry::*;
+pub(crate) use sandbox::*;
 pub(crate) use trust::*;

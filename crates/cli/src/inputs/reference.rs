@@ -185,6 +185,7 @@ fn expectations_of(agent: &Agent, asked: &ControlsAsked) -> Outcome<AgentExpecta
     })?;
     Ok(AgentExpectations {
         measurement,
+        backends: [agent.backend.kind()].into(),
         secrets: agent.secrets.iter().map(|secret| secret.resource.clone()).collect(),
         allow_weaker: asked.allow_weaker.clone(),
         require_controls: asked.require.clone(),

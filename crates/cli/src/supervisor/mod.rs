@@ -331,6 +331,11 @@ fn warden_arguments(
     for program in [Program::Launcher, Program::Gateway, Program::Courier] {
         arguments.extend([format!("--{}", program.name()).into(), program.path()?.into()]);
     }
+    for (kind, program) in inputs::sandbox_programs(&inputs::read_lock(&project.lock_file())?)? {
+        let mut named = OsString::from(format!("{kind}="));
+        named.push(program);
+        arguments.extend(["--backend-program".into(), named]);
+    }
     for control in &args.allow_weaker {
         arguments.extend(["--allow-weaker".into(), control.into()]);
     }

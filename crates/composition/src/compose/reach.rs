@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::host::{HostName, HostNameError};
 use crate::keys::{self, NOT_YET};
-use crate::lock::{AgentName, Backend, Edge, Exec, Memory, TrafficLimits};
+use crate::lock::{AgentName, BackendKind, Edge, Exec, Memory, TrafficLimits};
 use crate::problem::{At, Findings, Place, printable};
 use crate::units;
 use crate::yaml::{Member, Node, Value};
@@ -26,7 +26,7 @@ pub(crate) struct Extension {
     pub(crate) egress: Vec<At<(HostName, u16)>>,
     /// Limits of single endpoints of both, by `name:port`.
     pub(crate) traffic: BTreeMap<String, TrafficLimits>,
-    pub(crate) backend: Option<Backend>,
+    pub(crate) backend: Option<At<BackendKind>>,
     pub(crate) trust: Option<AgentName>,
     pub(crate) share: Option<At<AgentName>>,
     pub(crate) memory: Option<Memory>,
@@ -51,9 +51,7 @@ pub(crate) fn extension(node: &Node, f: &mut Findings<'_>) -> Extension {
                 parsed(&member.node, key, wanted, f, |name| name.parse().ok()).map(|at| at.value);
         }
         "backend" => {
-            if choice(member, &BACKENDS, f) {
-                extension.backend = Some(Backend::Native);
-            }
+            extension.backend = parsed(&member.node, key, "native or gvisor", f, BackendKind::from_name);
         }
         "memory" => {
             if choice(member, &MEMORY, f) {
@@ -81,7 +79,6 @@ struct Choice {
     refused: &'static [(&'static str, &'static str, &'static str)],
 }
 
-const BACKENDS: Choice = Choice { supported: "native", refused: &[("gvisor", NOT_YET, "write native")] };
 const PARTITIONS: Choice = Choice {
     supported: "compartment",
     refused: &[(

@@ -139,7 +139,7 @@ pub const SERVICE: Table = Table {
         ignored("pull_refresh_after", "images are pinned by digest"),
         limited("read_only", "true: the root is always read-only"),
         limited("restart", "`no`, `always`, `on-failure[:N]`, `unless-stopped`"),
-        refused("runtime", "the launcher is the only runtime", "use `x-casemate: backend: native`"),
+        refused("runtime", "the launcher is the only runtime", "use `x-casemate: backend`"),
         unless(refused("scale", NOT_YET, "write one service for each agent"), &["1"]),
         limited("secrets", "mode 0400, owned by the agent's user"),
         limited("security_opt", "`no-new-privileges:true`"),
@@ -188,7 +188,10 @@ pub const X_CASEMATE: Table = Table {
     keys: &[
         limited("talks-to", "\"service:port\", or a mapping with limits"),
         limited("egress", "\"host:port\", or a mapping with limits"),
-        limited("backend", "`native`"),
+        limited(
+            "backend",
+            "`native`, or `gvisor`, with the digest of its program `runsc` in the lock; see docs/decisions/0011-gvisor.md",
+        ),
         limited(
             "trust",
             "the name of a trust group, the agent's own by default; measured, for policies to read",

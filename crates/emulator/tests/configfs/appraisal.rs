@@ -135,7 +135,7 @@ fn policy(emulator: &Emulator) -> Policy {
     let text = format!(
         "version = 1\n[platform]\ntee = [{}]\nroots = \"development\"\ndevelopment-roots = [{}]\n\
          collateral-age-max-days = 30\n{platform}[composition]\ndigest = \"{}\"\n\
-         [agents.a]\nmeasurement = \"{}\"\nsecrets = []\nallow-weaker = []\nallow-tainted = false\n",
+         [agents.a]\nmeasurement = \"{}\"\nbackends = [\"native\"]\nsecrets = []\nallow-weaker = []\nallow-tainted = false\n",
         values["tee"],
         values["development-root"],
         Sha384(COMPOSITION),

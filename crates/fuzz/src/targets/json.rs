@@ -127,7 +127,7 @@ fn policies() -> Vec<Vec<u8>> {
     };
     let tail = format!(
         "[composition]\ndigest = \"{digest}\"\n[agents.planner]\nmeasurement = \"{digest}\"\n\
-         secrets = [\"a/b/c\"]\nallow-weaker = [\"cgroup-cpu\"]\nallow-tainted = false\n"
+         backends = [\"native\"]\nsecrets = [\"a/b/c\"]\nallow-weaker = [\"cgroup-cpu\"]\nallow-tainted = false\n"
     );
     let tdx = format!(
         "[platform.tdx]\ntcb-status = [\"UpToDate\"]\nrequire-sept-ve-disable = true\nmrtd = [\"{measurement}\"]\n\

@@ -37,6 +37,7 @@ const COMMON: [Row; 8] = [
     row("digest = ", OTHER_DIGEST, NO),
     row("measurement = \"", OTHER_DIGEST, NO),
     row("[agents.", "[agents.planner]", NO),
+    row("backends = ", "[\"gvisor\"]", NO),
     row("secrets = ", "[]", YES),
     row("allow-weaker = ", "[\"cgroup-cpu\"]", YES),
     row("allow-tainted = ", "true", YES),

@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use casemate_canon::to_canonical_json;
-use casemate_composition::lock::Agent;
+use casemate_composition::lock::{Agent, Backend};
 use casemate_composition::merkle::agent_leaf;
 use casemate_protocol::Nonce;
-use casemate_protocol::agent_token::{
-    AGENT_TOKEN_PROFILE, AGENT_TOKEN_TYP, AgentToken, Control, ControlStatus,
-};
+use casemate_protocol::agent_token::{AGENT_TOKEN_PROFILE, AGENT_TOKEN_TYP, AgentToken, Control};
 use casemate_protocol::box_claims::BoxClaims;
 use casemate_protocol::controls::Need;
 use casemate_protocol::jwk::ALG_ECDH;
@@ -95,6 +93,10 @@ pub(super) fn appraise<'a>(
         return None;
     };
     let _recorded = ledger.equal("agent.measurement", &expected.measurement, &token.measurement);
+    let accepted: Vec<&str> = expected.backends.iter().map(|kind| kind.name()).collect();
+    let kind = token.backend.kind();
+    let _recorded =
+        ledger.require("agent.backend", expected.backends.contains(&kind), accepted.join(" or "), kind);
     // What cannot be read has failed already, and asks for nothing more.
     let asks: Option<Agent> = serde_json::from_slice(config).ok();
     let _recorded = require_controls(ledger, token, expected, asks.as_ref());
@@ -158,7 +160,10 @@ fn claim_all(ledger: &mut Ledger, token: &AgentToken, platform: &PlatformView) {
     claim("name", &token.sub);
     claim("instance", &token.instance);
     claim("measurement", &token.measurement);
-    claim("backend", &name_of(&token.backend));
+    claim("backend", &token.backend.kind());
+    if let Backend::Gvisor { runsc } = &token.backend {
+        claim("backend.runsc", runsc);
+    }
     for (control, status) in &token.controls {
         claim(&format!("control.{}", control.name()), &name_of(status));
     }
@@ -214,7 +219,8 @@ fn require_key(ledger: &mut Ledger, token: &AgentToken) -> Result<(), Failed> {
     ledger.require(RULE, on_curve, EXPECTED, found)
 }
 
-/// Every control is told, and in force without gaps unless the policy lets this one be weaker. Those that not every
+/// Every control is told, and in force as far as the token's backend promises it (without gaps, but for the controls
+/// that [`Control::promised_by`] names), unless the policy lets this one be weaker. Those that not every
 /// machine has, or not every agent asks for, must be in force where policy or lock entry asks for them.
 fn require_controls(
     ledger: &mut Ledger,
@@ -231,7 +237,7 @@ fn require_controls(
     let mut accepted = Vec::new();
     for control in Control::ALL {
         let found = match token.controls.get(&control) {
-            Some(ControlStatus::Enforced) => continue,
+            Some(status) if status.meets(control.promised_by(token.backend.kind())) => continue,
             Some(_) if !required(control) => continue,
             Some(status) => name_of(status),
             None => "missing".to_owned(),
@@ -239,15 +245,19 @@ fn require_controls(
         let list = if expected.allow_weaker.contains(&control) { &mut accepted } else { &mut weaker };
         list.push(format!("{} {found}", control.name()));
     }
+    let promised = match token.backend {
+        Backend::Native => "enforced".to_owned(),
+        other => format!("enforced as far as {} promises", other.kind()),
+    };
     let allowed: Vec<&str> = expected.allow_weaker.iter().map(|control| control.name()).collect();
     let text = if allowed.is_empty() {
-        "every control enforced".to_owned()
+        format!("every control {promised}")
     } else {
-        format!("every control but {} enforced", allowed.join(", "))
+        format!("every control but {} {promised}", allowed.join(", "))
     };
     let found = match (weaker.as_slice(), accepted.as_slice()) {
-        ([], []) => "every control enforced".to_owned(),
-        ([], accepted) => format!("every other control enforced; accepted: {}", accepted.join(", ")),
+        ([], []) => format!("every control {promised}"),
+        ([], accepted) => format!("every other control {promised}; accepted: {}", accepted.join(", ")),
         (weaker, _) => weaker.join(", "),
     };
     ledger.require("agent.controls", weaker.is_empty(), text, found)

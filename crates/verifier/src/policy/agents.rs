@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use casemate_canon::Sha384;
-use casemate_composition::lock::AgentName;
+use casemate_composition::lock::{AgentName, BackendKind};
 use casemate_protocol::agent_token::Control;
 use casemate_protocol::rcar::is_resource_path;
 use serde::Deserialize;
@@ -27,6 +27,8 @@ pub struct CompositionExpectations {
 pub struct AgentExpectations {
     /// Agent measurement.
     pub measurement: Sha384,
+    /// Backends that may have built its compartment; at least one.
+    pub backends: BTreeSet<BackendKind>,
     /// Resource paths that it may receive.
     pub secrets: BTreeSet<String>,
     /// Controls that need not be fully in force: every other one must be `enforced`, without gaps.
@@ -67,6 +69,7 @@ pub(super) struct Composition {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Agent {
     measurement: Spanned<String>,
+    backends: Spanned<Vec<Spanned<String>>>,
     secrets: Vec<Spanned<String>>,
     allow_weaker: Vec<Spanned<String>>,
     #[serde(default)]
@@ -133,12 +136,31 @@ fn read_agent(place: &Place<'_>, agent: &Agent) -> Result<AgentExpectations, Pol
     };
     Ok(AgentExpectations {
         measurement: place.digest(&agent.measurement)?,
+        backends: read_backends(place, &agent.backends)?,
         secrets: agent.secrets.iter().map(secret).collect::<Result<_, _>>()?,
         allow_weaker: agent.allow_weaker.iter().map(control).collect::<Result<_, _>>()?,
         require_controls: agent.require_controls.iter().map(control).collect::<Result<_, _>>()?,
         taint: if agent.allow_tainted { Taint::Allowed } else { Taint::Refused },
         added_edges: if agent.allow_added_edges { AddedEdges::Allowed } else { AddedEdges::Refused },
     })
+}
+
+fn read_backends(
+    place: &Place<'_>,
+    backends: &Spanned<Vec<Spanned<String>>>,
+) -> Result<BTreeSet<BackendKind>, PolicyError> {
+    let names = || BackendKind::ALL.map(BackendKind::name).join(", ");
+    if backends.get_ref().is_empty() {
+        let todo = format!("write at least one of {}", names());
+        return Err(place.error(&backends.span(), "no backend is accepted", &todo));
+    }
+    let kind = |text: &Spanned<String>| {
+        BackendKind::from_name(text.get_ref()).ok_or_else(|| {
+            let what = format!("`{}` is not a backend", text.get_ref());
+            place.error(&text.span(), what, &format!("write one of {}", names()))
+        })
+    };
+    backends.get_ref().iter().map(kind).collect()
 }
 
 /// Both tables for these values.
@@ -150,6 +172,7 @@ pub(super) fn write(out: &mut String, composition: &CompositionExpectations) -> 
     for (name, agent) in &composition.agents {
         writeln!(out, "\n[agents.{name}]")?;
         writeln!(out, "measurement = \"{}\"", agent.measurement)?;
+        writeln!(out, "backends = {}", list(agent.backends.iter().map(|kind| kind.name())))?;
         writeln!(out, "secrets = {}", list(&agent.secrets))?;
         writeln!(out, "allow-weaker = {}", list(agent.allow_weaker.iter().map(|control| control.name())))?;
         if !agent.require_controls.is_empty() {

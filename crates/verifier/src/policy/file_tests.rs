@@ -33,6 +33,7 @@ tcb-min = { bootloader = 1, tee = 2, snp = 3, microcode = 4 }
 digest = "sha384:H96"
 [agents.researcher]
 measurement = "sha384:H96"
+backends = ["native", "gvisor"]
 secrets = ["research-desk/secret/api_token"]
 allow-weaker = ["landlock"]
 allow-tainted = false
@@ -117,7 +118,7 @@ fn says_where_an_unknown_key_stands() {
         ("roots = ", "extra = 1\nroots = ", 4),
         ("mrtd = ", "extra = 1\nmrtd = ", 10),
         ("digest = ", "extra = 1\ndigest = ", 23),
-        ("allow-tainted", "extra = 1\nallow-tainted", 28),
+        ("allow-tainted", "extra = 1\nallow-tainted", 29),
         ("{ bootloader = 1,", "{ extra = 1, bootloader = 1,", 21),
     ] {
         let error = error(from, to);
@@ -148,8 +149,10 @@ fn says_where_a_wrong_value_stands() {
         ("disable = true", "disable = 1", 14, 27),
         (r#"digest = "sha384:H96""#, r#"digest = "any""#, 23, 10),
         ("agents.researcher", "agents.Researcher", 24, 9),
-        ("research-desk/secret/api_token", "api_token", 26, 12),
-        ("landlock", "everything", 27, 17),
+        ("research-desk/secret/api_token", "api_token", 27, 12),
+        (r#"["native", "gvisor"]"#, "[]", 26, 12),
+        ("gvisor", "wasm", 26, 23),
+        ("landlock", "everything", 28, 17),
     ] {
         let error = error(from, to);
         assert_eq!((error.line, error.column), (line, column), "{to}: {error}");

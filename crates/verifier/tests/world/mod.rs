@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use casemate_canon::{Sha256, Sha384, Sha512, to_canonical_json};
 use casemate_composition::lock::{
-    Agent, AgentName, Backend, Exec, ImagePin, LOCK_VERSION, Limits, Lock, LogLimits, Restart,
+    Agent, AgentName, Backend, BackendKind, Exec, ImagePin, LOCK_VERSION, Limits, Lock, LogLimits, Restart,
     RestartCondition, Stop, User,
 };
 use casemate_protocol::Nonce;
@@ -338,6 +338,7 @@ fn policy(pki: &DevPki, lock: &Lock) -> PolicyValues {
     };
     let researcher = AgentExpectations {
         measurement: lock.agents[&name("researcher")].measurement().unwrap(),
+        backends: BTreeSet::from([BackendKind::Native]),
         secrets: BTreeSet::from(["desk/secret/api_token".to_owned()]),
         allow_weaker: BTreeSet::new(),
         require_controls: BTreeSet::new(),

@@ -74,6 +74,10 @@ impl Foresight {
             if let Some(found) = measurement.filter(|found| *found != of_agent.measurement) {
                 refuse(Some(name), Refusal::new("agent.measurement", of_agent.measurement, found));
             }
+            if !of_agent.backends.contains(&agent.backend.kind()) {
+                let names: Vec<&str> = of_agent.backends.iter().map(|kind| kind.name()).collect();
+                refuse(Some(name), Refusal::new("agent.backend", names.join(" or "), agent.backend.kind()));
+            }
             let wanted: BTreeSet<&str> =
                 agent.secrets.iter().map(|secret| secret.resource.as_str()).collect();
             for resource in wanted.into_iter().filter(|resource| !of_agent.secrets.contains(*resource)) {
@@ -130,6 +134,8 @@ mod tests {
     use casemate_composition::{ImageFacts, compose};
     use casemate_verifier::{AddedEdges, AgentExpectations, CompositionExpectations, Roots, Taint};
 
+    use casemate_composition::lock::BackendKind;
+
     use super::*;
 
     fn lock(more: &str) -> Lock {
@@ -164,6 +170,7 @@ mod tests {
     fn expecting(lock: &Lock) -> CompositionExpectations {
         let of_agent = |agent: &casemate_composition::lock::Agent| AgentExpectations {
             measurement: agent.measurement().unwrap(),
+            backends: [agent.backend.kind()].into(),
             secrets: agent.secrets.iter().map(|secret| secret.resource.clone()).collect(),
             allow_weaker: BTreeSet::new(),
             require_controls: BTreeSet::new(),
@@ -208,12 +215,16 @@ mod tests {
         let mut expected = expecting(&old);
         expected.agents.insert("gone".parse().unwrap(), expected.agents.values().next().unwrap().clone());
         expected.agents.remove(&"b".parse::<AgentName>().unwrap());
+        for agent in expected.agents.values_mut() {
+            agent.backends = [BackendKind::Gvisor].into();
+        }
         let foresight = foresee(&policy(Some(expected.clone())), &new);
         assert_eq!(
             rules(&foresight),
             [
                 pair("", "composition.digest"),
                 pair("a", "agent.measurement"),
+                pair("a", "agent.backend"),
                 pair("a", "agent.secrets"),
                 pair("b", "agent.name")
             ]
@@ -231,6 +242,9 @@ mod tests {
                    refused  agent a by rule agent.measurement\n    \
                      expected  {was}\n    \
                      found     {is}\n  \
+                   refused  agent a by rule agent.backend\n    \
+                     expected  gvisor\n    \
+                     found     native\n  \
                    refused  agent a by rule agent.secrets\n    \
                      expected  a secret of a: none\n    \
                      found     t/secret/s\n  \

@@ -1,0 +1,310 @@
+//! The gVisor backend: a sandbox whose kernel, in user space, answers the agent's system calls.
+//!
+//! What it is: the same tree, network namespace and sockets as a native agent's, and inside of them gVisor's `runsc`, which
+//! runs from a memory file whose digest the lock names, in the agent's user namespace, with nothing of the box in sight.
+//! What it is not: a network of its own. The sandbox uses the sockets of its network namespace (`--network=host`), which
+//! holds loopback alone; docs/decisions/0011-gvisor.md says what that opens.
+//! Who trusts it: as the native backend, and gVisor's code in place of the box's kernel for all but sockets.
+
+mod config;
+mod program;
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Child;
+use std::sync::Arc;
+
+use casemate_composition::lock::{Agent, AgentName};
+use casemate_protocol::agent_token::{Control, ControlStatus};
+use casemate_sys::cgroup::{Group, GroupLimits};
+use casemate_sys::compartment::sandbox::ROOT;
+use casemate_sys::netns;
+use casemate_sys::observe::{self, Observed, observe};
+use casemate_sys::root::RootObject;
+use casemate_sys::spawn::{self, LaunchError, Launched};
+use casemate_sys::spec::{Sandbox, Spec};
+use rustix::io::Errno;
+
+use crate::controls::{GroupSeen, Hardening, Reported, is_root_alone, status_of};
+use crate::plan::{self, Plan};
+use crate::{Backend, Compartment, CompartmentError, Output, Root, Standing, Starting};
+
+pub(crate) use program::Program;
+
+/// Processes and threads of the sandbox itself (its kernel, its file server, and the programs that signal it or run health
+/// checks), on top of what the agent may have.
+const OWN_PIDS: u32 = 192;
+
+/// The backend.
+pub(crate) struct Gvisor;
+
+impl Backend for Gvisor {
+    fn start(&self, plan: &Plan<'_>, root: Root<'_>, output: Output) -> Result<Starting, CompartmentError> {
+        let program = plan.programs.gvisor().ok_or(LaunchError::Protocol { reason: MISSING.into() })?;
+        let group = Group::create(plan.box_name, plan.name.as_str(), group_limits(plan.agent))?;
+        let (starting, spec) = match begin(plan, root, output, &group, &program) {
+            Ok(begun) => begun,
+            Err(error) => {
+                let _ = group.remove();
+                return Err(error);
+            }
+        };
+        let launcher = plan.launcher.to_owned();
+        Ok(Starting::new(move || {
+            let launched = starting.collect().map_err(|error| {
+                let _ = group.remove();
+                CompartmentError::from(error)
+            })?;
+            let Launched { first, agent_socket, secrets, sockets, not_applied, tried, gate } = launched;
+            let seen = casemate_sys::hardening::refuses_descriptors(agent_socket.as_fd());
+            let reported = Reported { not_applied, tried, agent_socket: seen };
+            let root_device = observe::root_at(first.pid(), ROOT).map(|root| root.device);
+            let program = Some(program);
+            let compartment =
+                Compartment { first, secrets, group, root_device, spec, launcher, reported, program };
+            Ok(Standing { compartment, agent_socket, sockets, gate })
+        }))
+    }
+
+    fn command(&self, compartment: &Compartment, command: &[String]) -> Result<Child, LaunchError> {
+        let program = compartment.program.as_ref().ok_or(LaunchError::Protocol { reason: MISSING.into() })?;
+        let process = config::process(&compartment.spec, command).to_string();
+        let sandbox = Some(Sandbox { options: config::options(), config: process });
+        let spec = Spec { join: 1, command: Vec::new(), sandbox, ..compartment.spec.clone() };
+        spawn::join_sandbox(&compartment.launcher, &spec, &compartment.first, program.file())
+    }
+
+    fn sockets(&self, compartment: &Compartment, count: u32) -> Result<Vec<OwnedFd>, Errno> {
+        netns::unconnected_sockets(compartment.first.pidfd(), count)
+    }
+
+    fn controls(
+        &self,
+        plan: &Plan<'_>,
+        compartment: &Compartment,
+        others: &[(AgentName, String)],
+    ) -> BTreeMap<Control, ControlStatus> {
+        let first = compartment.first.pid();
+        // Everything in the group, which begins with the first process and which nobody inside can leave.
+        let seen: Vec<Seen> = compartment
+            .group
+            .members()
+            .into_iter()
+            .filter(|pid| !observe::has_ended(*pid))
+            .map(|pid| Seen {
+                no_new_privileges: observe::no_new_privileges(pid),
+                rest: observe(pid, compartment.spec.uid_base),
+            })
+            .collect();
+        let group = GroupSeen::look(&compartment.group, group_limits(plan.agent), first);
+        let root = observe::root_at(first, ROOT);
+        let root_seen = (compartment.spec.root_number, root.as_ref());
+        let alone = is_root_alone(plan.lock, plan.name, root_seen, others);
+        let cores = plan.cores.status(plan.name, &compartment.group, first);
+        controls(&seen, alone, group, cores, Hardening::look(first), &compartment.reported)
+    }
+}
+
+const MISSING: &str = "the box has no gVisor";
+
+fn begin(
+    plan: &Plan<'_>,
+    root: Root<'_>,
+    output: Output,
+    group: &Group,
+    program: &Arc<Program>,
+) -> Result<(spawn::Starting, Spec), CompartmentError> {
+    let mut spec = plan::spec(plan, group);
+    spec.seccomp = program.seccomp().to_vec();
+    spec.landlock = Vec::new();
+    spec.sandbox = Some(Sandbox { options: config::options(), config: config::whole(&spec).to_string() });
+    let object;
+    (object, spec.root_number) = match root {
+        Root::Image(image, number) => (RootObject::Image(image), number),
+        Root::Shared(mount, number) => (RootObject::Shared(mount), number),
+    };
+    let output = (output.stdout, output.stderr);
+    let starting = spawn::start_sandbox(plan.launcher, &spec, object, program.file(), output)?;
+    Ok((starting, spec))
+}
+
+/// The agent's limits, with room for the sandbox's own processes. Memory has none: the sandbox's is the agent's.
+fn group_limits(agent: &Agent) -> GroupLimits {
+    let limits = plan::group_limits(agent);
+    GroupLimits { pids: limits.pids.saturating_add(OWN_PIDS), ..limits }
+}
+
+/// What is seen of one process of the sandbox.
+struct Seen {
+    no_new_privileges: bool,
+    rest: Observed,
+}
+
+/// The status of each control: of all processes of the sandbox, the weakest.
+fn controls(
+    seen: &[Seen],
+    root_alone: bool,
+    group: GroupSeen,
+    cores: ControlStatus,
+    hardening: Hardening,
+    reported: &Reported,
+) -> BTreeMap<Control, ControlStatus> {
+    let all = |holds: fn(&Seen) -> bool| !seen.is_empty() && seen.iter().all(holds);
+    let plainly = |holds: bool| if holds { ControlStatus::Enforced } else { ControlStatus::NotEnforced };
+    let status = |control: Control| {
+        if reported.not_applied.iter().any(|name| name == control.name()) {
+            return ControlStatus::NotEnforced;
+        }
+        match control {
+            Control::UserNamespace => plainly(all(|one| one.rest.ids_mapped)),
+            Control::Namespaces => plainly(all(|one| one.rest.namespaces_own)),
+            Control::PrivateRoot => plainly(root_alone),
+            Control::NoPrivileges if all(|one| one.rest.unprivileged) => ControlStatus::Enforced,
+            // Capabilities in the agent's own user namespace, and over nothing outside of it.
+            Control::NoPrivileges if all(|one| one.no_new_privileges && one.rest.ids_mapped) => {
+                ControlStatus::EnforcedWithGaps
+            }
+            Control::NoPrivileges | Control::Landlock => ControlStatus::NotEnforced,
+            Control::Seccomp => plainly(all(|one| one.rest.filtered)),
+            Control::CgroupLimits => plainly(group.limits),
+            Control::CgroupCpu => plainly(group.cpu),
+            // No process of the sandbox can make a key call: the filter that all of them are behind has none.
+            Control::Keyring => plainly(all(|one| one.rest.filtered)),
+            Control::AgentSocket => status_of(reported.agent_socket),
+            // The agent's /proc is made by its sandbox; how much memory the box has is in it.
+            Control::Proc if all(|one| one.rest.filtered) => ControlStatus::EnforcedWithGaps,
+            Control::Speculation => status_of(hardening.speculation),
+            Control::CoreScheduling => status_of(hardening.core_scheduling),
+            Control::Cores => cores,
+            Control::Proc | Control::DenyWriteExecute => ControlStatus::NotEnforced,
+        }
+    };
+    Control::ALL.into_iter().map(|control| (control, status(control))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use casemate_composition::lock::BackendKind;
+
+    fn seen() -> Seen {
+        let rest = Observed {
+            ids_mapped: true,
+            namespaces_own: true,
+            root: None,
+            unprivileged: false,
+            filtered: true,
+        };
+        Seen { no_new_privileges: true, rest }
+    }
+
+    const NO_CORES: ControlStatus = ControlStatus::NotEnforced;
+
+    fn none_seen() -> Hardening {
+        Hardening::look(0)
+    }
+
+    fn reported(not_applied: &[&str]) -> Reported {
+        Reported {
+            not_applied: not_applied.iter().map(|name| (*name).to_owned()).collect(),
+            tried: Vec::new(),
+            agent_socket: casemate_sys::hardening::Seen::InForce,
+        }
+    }
+
+    fn group() -> GroupSeen {
+        GroupSeen { limits: true, cpu: true }
+    }
+
+    #[test]
+    fn a_sandbox_has_what_the_backend_promises_and_says_what_it_has_not() {
+        let status = controls(&[seen(), seen()], true, group(), NO_CORES, none_seen(), &reported(&[]));
+        let always = |control: &Control| control.need() == casemate_protocol::controls::Need::Always;
+        for (control, status) in status.iter().filter(|(control, _)| always(control)) {
+            assert!(status.meets(control.promised_by(BackendKind::Gvisor)), "{control:?}");
+            let native = matches!(control, Control::Landlock | Control::NoPrivileges | Control::Proc);
+            assert_eq!(status.meets(control.promised_by(BackendKind::Native)), !native, "{control:?}");
+        }
+        assert_eq!(status.get(&Control::Landlock), Some(&ControlStatus::NotEnforced));
+        assert_eq!(status.get(&Control::NoPrivileges), Some(&ControlStatus::EnforcedWithGaps));
+    }
+
+    #[test]
+    fn one_process_that_lacks_a_control_is_a_sandbox_that_lacks_it() {
+        let weak: [(Control, fn(&mut Seen)); 4] = [
+            (Control::UserNamespace, |one| one.rest.ids_mapped = false),
+            (Control::Namespaces, |one| one.rest.namespaces_own = false),
+            (Control::NoPrivileges, |one| one.no_new_privileges = false),
+            (Control::Seccomp, |one| one.rest.filtered = false),
+        ];
+        for (control, weaken) in weak {
+            let mut other = seen();
+            weaken(&mut other);
+            let status = controls(&[seen(), other], true, group(), NO_CORES, none_seen(), &reported(&[]));
+            let status = status.get(&control).copied().unwrap();
+            assert!(!status.meets(control.promised_by(BackendKind::Gvisor)), "{control:?}");
+        }
+        let none = controls(&[], true, group(), NO_CORES, none_seen(), &reported(&[]));
+        assert_eq!(
+            none.get(&Control::Seccomp),
+            Some(&ControlStatus::NotEnforced),
+            "nothing seen is nothing told"
+        );
+        let group = GroupSeen { limits: false, cpu: false };
+        let status = controls(&[seen()], false, group, NO_CORES, none_seen(), &reported(&["keyring", "agent-socket"]));
+        for control in [
+            Control::PrivateRoot,
+            Control::CgroupLimits,
+            Control::CgroupCpu,
+            Control::Keyring,
+            Control::AgentSocket,
+        ] {
+            assert_eq!(status.get(&control), Some(&ControlStatus::NotEnforced), "{control:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_told_meets_nothing() {
+        for control in Control::ALL {
+            assert!(!ControlStatus::Unknown.meets(control.promised_by(BackendKind::Gvisor)), "{control:?}");
+        }
+    }
+
+    #[test]
+    fn a_program_other_than_the_locks_is_refused() {
+        let file = std::env::current_exe().unwrap();
+        let expected = casemate_canon::Sha256::of(b"another");
+        match Program::open(&file, expected) {
+            Err(CompartmentError::Refused(refusal)) => {
+                assert_eq!((refusal.rule.as_str(), refusal.expected), ("gvisor.runsc", expected.to_string()));
+            }
+            other => panic!("{other:?}"),
+        }
+        let own = casemate_canon::Sha256::of(&std::fs::read(&file).unwrap());
+        assert!(Program::open(&file, own).is_ok());
+    }
+
+    #[test]
+    fn the_root_is_read_only_and_each_writable_mount_is_one_of_the_lock() {
+        let spec = Spec {
+            command: vec!["/agent".into()],
+            tmpfs: vec![casemate_sys::spec::Tmpfs { target: "/tmp".into(), size_bytes: 1, mode: 0o1777 }],
+            volumes: vec![casemate_sys::spec::Volume {
+                source: "/s".into(),
+                target: "/d".into(),
+                read_only: 1,
+            }],
+            rlimits: vec![casemate_sys::spec::Rlimit { resource: 7, soft: 1, hard: 2 }],
+            ..Spec::default()
+        };
+        let config = config::whole(&spec);
+        assert_eq!(config["root"], serde_json::json!({ "path": "/rootfs", "readonly": true }));
+        let bound: Vec<_> =
+            config["mounts"].as_array().unwrap().iter().filter(|mount| mount["type"] == "bind").collect();
+        let of = |mount: &serde_json::Value| (mount["source"].clone(), mount["options"][3].clone());
+        let bound: Vec<_> = bound.into_iter().map(of).collect();
+        assert_eq!(bound, [("/rootfs/tmp".into(), "rw".into()), ("/rootfs/d".into(), "ro".into())]);
+        assert_eq!(config["process"]["noNewPrivileges"], true);
+        assert_eq!(config["process"]["rlimits"][0]["type"], "RLIMIT_NOFILE");
+    }
+}
