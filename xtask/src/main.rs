@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_compartments;
+mod debian;
 mod demo;
 mod demo_api;
 mod demo_image;
@@ -10,6 +11,7 @@ mod dist;
 mod docker_compose;
 mod faults;
 mod fuzz;
+mod gvisor;
 mod layers;
 mod process;
 mod setup;
@@ -18,7 +20,10 @@ mod test;
 use std::process::ExitCode;
 
 const TASKS: [(&str, &str); 10] = [
-    ("setup", "install what the other tasks need: Debian packages (as root), Docker Compose below target/"),
+    (
+        "setup",
+        "install what the other tasks need: Debian packages (as root), Docker Compose and gVisor below target/",
+    ),
     ("demo", "three agents, their answer, and six refusals; --keep leaves them running"),
     ("test", "everything that CI checks"),
     (

@@ -1,9 +1,9 @@
-//! `cargo xtask setup`: Debian packages, and a Docker Compose to compare with. Says what it installs; safe to repeat.
+//! `cargo xtask setup`: Debian packages, a Docker Compose to compare with, and gVisor. Says what it installs; safe to repeat.
 
 use std::process::Command;
 use std::time::Duration;
 
-use crate::{docker_compose, process};
+use crate::{docker_compose, gvisor, process};
 
 /// Package and why it is needed.
 const PACKAGES: [(&str, &str); 23] = [
@@ -46,7 +46,7 @@ pub(crate) fn run() -> Result<(), String> {
 pub(crate) fn run_for_tests() -> Result<(), String> {
     run()?;
     docker_compose::setup();
-    Ok(())
+    gvisor::setup()
 }
 
 /// Installs what is missing of these.

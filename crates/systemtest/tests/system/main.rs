@@ -12,6 +12,7 @@ mod cores;
 mod edges;
 mod exhaustion;
 mod faults;
+mod gvisor;
 mod happy;
 mod image;
 mod inputs;

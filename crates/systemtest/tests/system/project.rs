@@ -47,9 +47,17 @@ pub(crate) struct Spawned {
     begun: Instant,
 }
 
+fn target() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_systemtest-agent")).parent().and_then(Path::parent).unwrap()
+}
+
 fn dist_named() -> PathBuf {
-    let target = Path::new(env!("CARGO_BIN_EXE_systemtest-agent")).parent().and_then(Path::parent).unwrap();
-    std::env::var_os("CASEMATE_DIST").map_or_else(|| target.join("dist/bin"), PathBuf::from)
+    std::env::var_os("CASEMATE_DIST").map_or_else(|| target().join("dist/bin"), PathBuf::from)
+}
+
+/// gVisor's program, which `cargo xtask setup` puts there.
+pub(crate) fn runsc() -> PathBuf {
+    target().join("gvisor/runsc")
 }
 
 /// The folder of programs.
@@ -151,7 +159,7 @@ impl Project {
 
     /// Sets folder and environment of a command.
     pub(crate) fn place(&self, command: &mut Command) {
-        command.current_dir(self.dir.path()).env("CASEMATE_HOME", self.home());
+        command.current_dir(self.dir.path()).env("CASEMATE_HOME", self.home()).env("CASEMATE_RUNSC", runsc());
     }
 
     /// Runs `casemate`.
