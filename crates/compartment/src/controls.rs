@@ -132,7 +132,9 @@ pub fn require(
 ) -> Result<(), Refusal> {
     let backend = agent.backend.kind();
     let lacks = |(control, status): &(&Control, &ControlStatus)| {
-        !status.meets(control.promised_by(backend)) && control.is_required_of(agent) && !weaker.contains(control)
+        !status.meets(control.promised_by(backend))
+            && control.is_required_of(agent)
+            && !weaker.contains(control)
     };
     match controls.iter().find(lacks) {
         None => Ok(()),

@@ -15,19 +15,20 @@ use std::process::Child;
 use std::sync::Arc;
 
 use casemate_composition::lock::{Agent, AgentName};
+use casemate_protocol::Refusal;
 use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_sys::cgroup::{Group, GroupLimits};
 use casemate_sys::compartment::sandbox::ROOT;
 use casemate_sys::netns;
 use casemate_sys::observe::{self, Observed, observe};
 use casemate_sys::root::RootObject;
-use casemate_sys::spawn::{self, LaunchError, Launched};
+use casemate_sys::spawn::{self, LaunchError, Launched, Released, Streams};
 use casemate_sys::spec::{Sandbox, Spec};
 use rustix::io::Errno;
 
 use crate::controls::{GroupSeen, Hardening, Reported, is_root_alone, status_of};
 use crate::plan::{self, Plan};
-use crate::{Backend, Compartment, CompartmentError, Output, Root, Standing, Starting};
+use crate::{Backend, Compartment, CompartmentError, Output, Root, Standing, Starting, Visit, Work};
 
 pub(crate) use program::Program;
 
@@ -74,6 +75,35 @@ impl Backend for Gvisor {
         spawn::join_sandbox(&compartment.launcher, &spec, &compartment.first, program.file())
     }
 
+    fn visit(
+        &self,
+        compartment: &Compartment,
+        visit: &Visit,
+        streams: Streams,
+    ) -> Result<(Child, Released), CompartmentError> {
+        let Work::Command(command) = &visit.work else {
+            return Err(
+                cannot("an agent of the native backend", "copying files into or out of a sandbox").into()
+            );
+        };
+        if matches!(streams, Streams::Terminal(_)) {
+            return Err(cannot("a command without a terminal (`exec` without `-t`)", "a terminal").into());
+        }
+        let program = compartment.program.as_ref().ok_or(LaunchError::Protocol { reason: MISSING.into() })?;
+        let asked = visit.specification(&compartment.spec);
+        let process = config::process(&asked, command).to_string();
+        let sandbox = Some(Sandbox { options: config::options(), config: process });
+        let spec = Spec { join: 1, command: Vec::new(), sandbox, ..asked };
+        let joined = spawn::join_with(
+            &compartment.launcher,
+            &spec,
+            &compartment.first,
+            Some(program.file()),
+            streams,
+        )?;
+        Ok(joined)
+    }
+
     fn sockets(&self, compartment: &Compartment, count: u32) -> Result<Vec<OwnedFd>, Errno> {
         netns::unconnected_sockets(compartment.first.pidfd(), count)
     }
@@ -105,6 +135,11 @@ impl Backend for Gvisor {
     }
 }
 
+/// What this backend has no way to do.
+fn cannot(expected: &str, found: &str) -> Refusal {
+    Refusal::new("backend.visit", expected, found)
+}
+
 const MISSING: &str = "the box has no gVisor";
 
 fn begin(
@@ -123,8 +158,7 @@ fn begin(
         Root::Image(image, number) => (RootObject::Image(image), number),
         Root::Shared(mount, number) => (RootObject::Shared(mount), number),
     };
-    let output = (output.stdout, output.stderr);
-    let starting = spawn::start_sandbox(plan.launcher, &spec, object, program.file(), output)?;
+    let starting = spawn::start_with(plan.launcher, &spec, object, Some(program.file()), output.into())?;
     Ok((starting, spec))
 }
 
@@ -251,7 +285,8 @@ mod tests {
             "nothing seen is nothing told"
         );
         let group = GroupSeen { limits: false, cpu: false };
-        let status = controls(&[seen()], false, group, NO_CORES, none_seen(), &reported(&["keyring", "agent-socket"]));
+        let status =
+            controls(&[seen()], false, group, NO_CORES, none_seen(), &reported(&["keyring", "agent-socket"]));
         for control in [
             Control::PrivateRoot,
             Control::CgroupLimits,

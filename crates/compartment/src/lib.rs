@@ -55,13 +55,13 @@ pub trait Backend: Sync {
     /// whether it could be.
     ///
     /// # Errors
-    /// [`LaunchError::Start`].
+    /// [`CompartmentError::Launch`], or [`CompartmentError::Refused`] where this backend cannot do it.
     fn visit(
         &self,
         compartment: &Compartment,
         visit: &Visit,
         streams: Streams,
-    ) -> Result<(Child, Released), LaunchError>;
+    ) -> Result<(Child, Released), CompartmentError>;
 
     /// `count` unconnected TCP sockets born in the compartment's network: to reach its ports with. Blocks.
     ///
@@ -143,6 +143,15 @@ pub struct Output {
     pub stderr: OwnedFd,
 }
 
+impl From<Output> for Streams {
+    fn from(Output { stdin, stdout, stderr }: Output) -> Self {
+        match stdin {
+            Some(stdin) => Self::All { stdin, stdout, stderr },
+            None => Self::Output { stdout, stderr },
+        }
+    }
+}
+
 /// A compartment in the making.
 pub struct Starting(Box<dyn FnOnce() -> Result<Standing, CompartmentError> + Send>);
 
@@ -207,9 +216,6 @@ pub enum CompartmentError {
     /// The control group could not be made.
     #[error(transparent)]
     Group(#[from] CgroupError),
-    /// A rule refused.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
     /// A folder outside that belongs to it could not be used.
     #[error("{}: {source}", path.display())]
     File {
@@ -224,10 +230,28 @@ pub enum CompartmentError {
         /// Which backend.
         backend: BackendKind,
     },
-    /// A program is another one than the lock says.
+    /// A rule refused: a program is another one than the lock says, or a backend cannot do what is asked.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The launcher did not do its part.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+}
+
+impl Visit {
+    /// The specification of a standing compartment, with what the visitor asks for in place of the agent's own.
+    pub(crate) fn specification(&self, standing: &Spec) -> Spec {
+        let mut spec = standing.clone();
+        if let Some((uid, gid)) = self.user {
+            (spec.uid, spec.gid, spec.groups) = (uid, gid, Vec::new());
+        }
+        if let Some(directory) = &self.working_dir {
+            spec.working_dir.clone_from(directory);
+        }
+        let added =
+            |entry: &String| entry.split('=').next().is_some_and(|n| self.environment.contains_key(n));
+        spec.environment.retain(|entry| !added(entry));
+        spec.environment.extend(self.environment.iter().map(|(name, value)| format!("{name}={value}")));
+        spec
+    }
 }

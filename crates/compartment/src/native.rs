@@ -43,16 +43,8 @@ impl Backend for Native {
             let seen = casemate_sys::hardening::refuses_descriptors(agent_socket.as_fd());
             let reported = Reported { not_applied, tried, agent_socket: seen };
             let root_device = observe::root_device(first.pid());
-            let compartment = Compartment {
-                first,
-                secrets,
-                group,
-                root_device,
-                spec,
-                launcher,
-                reported,
-                program: None,
-            };
+            let compartment =
+                Compartment { first, secrets, group, root_device, spec, launcher, reported, program: None };
             Ok(Standing { compartment, agent_socket, sockets, gate })
         }))
     }
@@ -67,24 +59,14 @@ impl Backend for Native {
         compartment: &Compartment,
         visit: &Visit,
         streams: Streams,
-    ) -> Result<(Child, Released), LaunchError> {
-        let mut spec = compartment.spec.clone();
+    ) -> Result<(Child, Released), CompartmentError> {
+        let mut spec = visit.specification(&compartment.spec);
         (spec.join, spec.command) = match &visit.work {
             Work::Command(command) => (1, command.clone()),
             Work::CopyOut(path) => (JOIN_COPY_OUT, vec![path.clone()]),
             Work::CopyIn(path) => (JOIN_COPY_IN, vec![path.clone()]),
         };
-        if let Some((uid, gid)) = visit.user {
-            (spec.uid, spec.gid, spec.groups) = (uid, gid, Vec::new());
-        }
-        if let Some(directory) = &visit.working_dir {
-            spec.working_dir.clone_from(directory);
-        }
-        let added =
-            |entry: &String| entry.split('=').next().is_some_and(|n| visit.environment.contains_key(n));
-        spec.environment.retain(|entry| !added(entry));
-        spec.environment.extend(visit.environment.iter().map(|(name, value)| format!("{name}={value}")));
-        spawn::join_with(&compartment.launcher, &spec, &compartment.first, streams)
+        Ok(spawn::join_with(&compartment.launcher, &spec, &compartment.first, None, streams)?)
     }
 
     fn sockets(&self, compartment: &Compartment, count: u32) -> Result<Vec<OwnedFd>, Errno> {
@@ -119,11 +101,6 @@ fn begin(
         Root::Image(image, number) => (RootObject::Image(image), number),
         Root::Shared(mount, number) => (RootObject::Shared(mount), number),
     };
-    let Output { stdin, stdout, stderr } = output;
-    let streams = match stdin {
-        Some(stdin) => Streams::All { stdin, stdout, stderr },
-        None => Streams::Output { stdout, stderr },
-    };
-    let starting = spawn::start_with(plan.launcher, &spec, object, streams)?;
+    let starting = spawn::start_with(plan.launcher, &spec, object, None, output.into())?;
     Ok((starting, spec))
 }

@@ -6,9 +6,8 @@ use casemate_canon::Sha256;
 
 use crate::compose::{Compose, Service, TMPFS_BYTES_DEFAULT, TMPFS_MODE_DEFAULT, absolute_path, target_of};
 use crate::lock::{
-    Agent, AgentName, Backend, BackendKind, Egress, Exec, ImagePin, LOCK_BYTES_MAX, LOCK_VERSION, Limits, Lock,
-    LogLimits,
-    Mount, Restart, RestartCondition, Secret, Stop, Ulimit, UlimitValues, User,
+    Agent, AgentName, Backend, BackendKind, Egress, Exec, ImagePin, LOCK_BYTES_MAX, LOCK_VERSION, Limits,
+    Lock, LogLimits, Mount, Restart, RestartCondition, Secret, Stop, Ulimit, UlimitValues, User,
 };
 use crate::problem::{At, Findings, Place, Problems, printable};
 use crate::rules;

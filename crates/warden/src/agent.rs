@@ -483,7 +483,6 @@ pub(crate) fn explain(error: CompartmentError) -> WardenError {
         CompartmentError::Group(error) => WardenError::control("cgroup-limits", error),
         CompartmentError::Refused(refusal) => WardenError::Refused(refusal),
         CompartmentError::File { path, source } => WardenError::File { path, source },
-        CompartmentError::Refused(refusal) => refusal.into(),
         error @ CompartmentError::NoProgram { .. } => {
             WardenError::Environment { what: error.to_string(), todo: "name it with --backend-program" }
         }

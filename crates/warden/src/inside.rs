@@ -23,7 +23,7 @@ use tokio::io::{AsyncBufReadExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::WriteHalf;
 
-use crate::agent::{Running, blocking, explain_launch};
+use crate::agent::{Running, blocking, explain, explain_launch};
 use crate::control::{Lines, REQUEST_LINE_BYTES_MAX, reply_to, send};
 use crate::error::WardenError;
 use crate::guest::Guest;
@@ -228,8 +228,7 @@ async fn start(
         Some((agent, _)) => agent.backend,
         None => return Err(WardenError::ours(&"agent is not in the lock").into()),
     };
-    let (child, released) =
-        backend(kind).visit(&running.compartment, visit, streams).map_err(explain_launch)?;
+    let (child, released) = backend(kind).visit(&running.compartment, visit, streams).map_err(explain)?;
     let guest = Guest::new(child);
     match blocking(move || released.executed()).await? {
         Ok(()) => Ok(Begun { guest, ends, _place: place }),

@@ -32,7 +32,7 @@ const NO: Option<bool> = Some(false);
 const YES: Option<bool> = Some(true);
 
 /// For either platform.
-const COMMON: [Row; 8] = [
+const COMMON: [Row; 9] = [
     row("development-roots = ", OTHER_ROOT, NO),
     row("digest = ", OTHER_DIGEST, NO),
     row("measurement = \"", OTHER_DIGEST, NO),

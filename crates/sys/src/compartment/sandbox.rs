@@ -25,7 +25,7 @@ use rustix::thread::{
 use super::first_process::{FORWARDED, c_strings, exit_status, wait_for_go};
 use super::{Failure, Named, Step, inside, report, unless_weaker};
 use crate::seccomp;
-use crate::spec::{Sandbox, Spec};
+use crate::spec::{STREAMS_ALL, Sandbox, Spec};
 use crate::syscall::{self, Forked};
 
 /// Where the agent's tree is below the root that the sandbox's program sees.
@@ -70,7 +70,9 @@ pub(super) fn live(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed
 fn build(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed: Handed) -> Step<i32> {
     let Handed { user_namespace, root, volumes, mut not_applied } = handed;
     inside::mounts(spec, root, volumes)?;
-    inside::own_null(&[rustix::stdio::dup2_stdin])?;
+    if spec.streams != STREAMS_ALL {
+        inside::own_null(&[rustix::stdio::dup2_stdin])?;
+    }
     inside::network(spec, control, &mut not_applied)?;
     own_root(spec, runtime.sandbox)?;
     enter(spec, &user_namespace, &mut not_applied)?;
