@@ -165,9 +165,8 @@ pub fn release_box(box_name: &str) -> Result<(), CgroupError> {
         .unwrap_or_default();
     for group in groups {
         let freezer = Freezer { directory: group, version, own };
-        match freezer.release() {
-            Err(FreezeError::Group(error)) => return Err(error),
-            Ok(()) | Err(_) => {}
+        if let Err(FreezeError::Group(error)) = freezer.release() {
+            return Err(error);
         }
     }
     if !own && directory.exists() {

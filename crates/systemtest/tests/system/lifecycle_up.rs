@@ -88,7 +88,7 @@ fn down_names_the_volumes_that_it_removes() {
     let output = project.run(&["down", "-v", "--remove-orphans"]);
     output.assert_ok();
     assert_eq!(output.stdout, "removed volume kept\nproject down-v does not run\n");
-    assert_eq!(project.run(&["--json", "down", "-v"]).stdout.contains("\"removed_volumes\":[]"), true);
+    assert!(project.run(&["--json", "down", "-v"]).stdout.contains("\"removed_volumes\":[]"));
     // An agent that the composition does not have any more leaves its log, until it is asked for.
     project.write_compose(&agent("two", &["wait"], ""), &[]);
     project.write_policy(&[]);
