@@ -56,6 +56,10 @@ impl Visits {
         by: &str,
     ) -> Result<(Place, Rc<Running>), WardenError> {
         let (agent, record, running) = running(world, name)?;
+        if record.pause.is_on() {
+            // The log says that nothing of it moves.
+            return Err(Refusal::new("agent.running", format!("{name} runs"), "it is paused").into());
+        }
         if agent.exec == Exec::Deny {
             let expected = format!("`exec: allow` in `x-casemate` of {name}, or no `exec` there");
             return Err(Refusal::new("agent.exec", expected, format!("`exec: deny`, asked for {by}")).into());
