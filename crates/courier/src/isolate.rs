@@ -35,5 +35,5 @@ pub(crate) fn confine() -> Result<(), CourierError> {
     let program =
         seccomp::compile(NETWORK_SECCOMP_RULES).map_err(|error| CourierError::Rules(error.to_string()))?;
     let step = |error| CourierError::Isolation { what: "system call filter", error };
-    seccomp::load(&program).map_err(step)
+    seccomp::load_for_process(&program).map_err(step)
 }

@@ -43,7 +43,7 @@ pub fn confine() -> Result<(), GatewayError> {
         doing: "compile the system call filter",
         source: std::io::Error::other(error),
     })?;
-    seccomp::load(&program).map_err(GatewayError::kernel("load the system call filter"))
+    seccomp::load_for_process(&program).map_err(GatewayError::kernel("load the system call filter"))
 }
 
 /// The inherited control socket, closed on exec.

@@ -8,7 +8,7 @@ mod rules;
 
 pub use rules::SeccompError;
 
-use crate::syscall;
+use crate::syscall::{self, Threads};
 
 /// Compiles rule text (see `rules/native.seccomp`) to `struct sock_filter` records in machine byte order.
 ///
@@ -40,6 +40,18 @@ const RECORD_BYTES: usize = 8;
 /// # Errors
 /// The system's error; `EINVAL` for bytes that are no program.
 pub fn load(program: &[u8]) -> Result<(), rustix::io::Errno> {
+    load_on(program, Threads::This)
+}
+
+/// Likewise, on all threads of the process.
+///
+/// # Errors
+/// As [`load`]; `ESRCH` where a thread has a filter of its own.
+pub fn load_for_process(program: &[u8]) -> Result<(), rustix::io::Errno> {
+    load_on(program, Threads::All)
+}
+
+fn load_on(program: &[u8], threads: Threads) -> Result<(), rustix::io::Errno> {
     let mut instructions = Vec::with_capacity(program.len() / RECORD_BYTES);
     for record in program.chunks(RECORD_BYTES) {
         let [c0, c1, jt, jf, k0, k1, k2, k3] = *record else { return Err(rustix::io::Errno::INVAL) };
@@ -50,5 +62,5 @@ pub fn load(program: &[u8]) -> Result<(), rustix::io::Errno> {
             k: u32::from_ne_bytes([k0, k1, k2, k3]),
         });
     }
-    syscall::seccomp_set_filter(&instructions)
+    syscall::seccomp_set_filter(&instructions, threads)
 }

@@ -645,18 +645,30 @@ pub(crate) fn maps_writable_and_executable() -> bool {
     true
 }
 
-/// Puts a system call filter on this thread.
-pub(crate) fn seccomp_set_filter(instructions: &[libc::sock_filter]) -> Result<(), Errno> {
+/// Which threads a system call filter is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// The calling one.
+    This,
+    /// All of the process.
+    All,
+}
+
+/// Puts a system call filter on threads.
+pub(crate) fn seccomp_set_filter(instructions: &[libc::sock_filter], threads: Threads) -> Result<(), Errno> {
     const SECCOMP_SET_MODE_FILTER: i64 = 1;
+    const SECCOMP_FILTER_FLAG_TSYNC: i64 = 1;
+    let flags = if threads == Threads::All { SECCOMP_FILTER_FLAG_TSYNC } else { 0 };
     let program = libc::sock_fprog {
         len: u16::try_from(instructions.len()).map_err(|_| Errno::INVAL)?,
         filter: instructions.as_ptr().cast_mut(),
     };
     // SAFETY: the kernel copies `program` and the instructions it points to, both of which outlive the call.
-    result(unsafe {
-        libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0_i64, std::ptr::from_ref(&program))
-    })
-    .map(drop)
+    let answer = result(unsafe {
+        libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, std::ptr::from_ref(&program))
+    })?;
+    // The number of a thread that could not take the filter; then no thread has it.
+    if answer == 0 { Ok(()) } else { Err(Errno::SRCH) }
 }
 
 /// `execve`. Returns only on failure.

@@ -71,7 +71,7 @@ fn agents_of_both_backends_call_each_other_and_are_attested() {
         "call outside:9 failed",
         "call nobody:1 failed",
         "call exfil.example:443 failed",
-        "\"name\":\"inside\"",
+        "\"agent\":\"inside\"",
     ] {
         assert!(log.contains(text), "{text}: {log}");
     }
@@ -85,7 +85,11 @@ fn agents_of_both_backends_call_each_other_and_are_attested() {
         (&inside["health"], &inside["secrets"]),
         (&"healthy".into(), &serde_json::json!(["api_token"]))
     );
-    let gaps = [("landlock", "not-enforced"), ("no-privileges", "enforced-with-gaps")];
+    let gaps = [
+        ("landlock", "not-enforced"),
+        ("no-privileges", "enforced-with-gaps"),
+        ("proc", "enforced-with-gaps"),
+    ];
     let gaps = gaps.map(|(name, status)| (name.to_owned(), status.to_owned()));
     assert_eq!(controls_not_enforced(inside), gaps);
     assert_eq!(controls_not_enforced(outside), []);

@@ -158,7 +158,13 @@ fn a_paused_agent_stands_still_and_is_not_attested() {
     assert!(project.run(&["ps"]).stdout.contains("paused"));
     assert_eq!(project.run(&["ps", "-q", "--status", "paused"]).stdout, "ticking\n");
     project.attest("ticking", "nonce-one", "e.json").assert_refused("agent.running");
-    project.run(&["exec", "ticking", "/agent", "exit 0"]).assert_refused("agent.running");
+    let refused = project.run(&["exec", "ticking", "/agent", "exit 0"]);
+    assert_eq!(refused.status.code(), Some(125), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("agent.running") && refused.stderr.contains("it is paused"),
+        "{}",
+        refused.stderr
+    );
     assert_eq!(project.run(&["pause"]).stdout, "ticking is paused already\n");
 
     let on = project.run(&["unpause"]);

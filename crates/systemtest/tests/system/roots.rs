@@ -22,7 +22,7 @@ fn root_of(project: &Project, name: &str) -> Root {
     let pid = project.ps()["agents"][name]["pid"].as_u64().unwrap();
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
     let line = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
-    let program = fs::metadata(format!("/proc/{pid}/root/bin")).unwrap();
+    let program = fs::metadata(format!("/proc/{pid}/root/etc")).unwrap();
     Root {
         device: line.split(' ').nth(2).unwrap().to_owned(),
         options: line.rsplit(' ').next().unwrap().to_owned(),
