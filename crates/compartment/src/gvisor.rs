@@ -265,7 +265,8 @@ mod tests {
 
     #[test]
     fn one_process_that_lacks_a_control_is_a_sandbox_that_lacks_it() {
-        let weak: [(Control, fn(&mut Seen)); 4] = [
+        type Weaken = fn(&mut Seen);
+        let weak: [(Control, Weaken); 4] = [
             (Control::UserNamespace, |one| one.rest.ids_mapped = false),
             (Control::Namespaces, |one| one.rest.namespaces_own = false),
             (Control::NoPrivileges, |one| one.no_new_privileges = false),

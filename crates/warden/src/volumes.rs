@@ -88,7 +88,7 @@ impl Volumes {
                 loop {
                     match unmount(&at, UnmountFlags::empty()) {
                         Err(rustix::io::Errno::BUSY) if Instant::now() < end => std::thread::sleep(POLL),
-                        other => break other.and_then(|()| Ok(rustix::fs::rmdir(&at)?)),
+                        other => break other.and_then(|()| rustix::fs::rmdir(&at)),
                     }
                 }
             });

@@ -17,7 +17,7 @@ use rustix::fs::inotify;
 /// Most things that are taken: a limit that is not reached by then is no limit.
 const THINGS_MAX: usize = 1 << 17;
 /// Bytes written at once.
-const PIECE: [u8; 64 << 10] = [7; 64 << 10];
+static PIECE: [u8; 64 << 10] = [7; 64 << 10];
 /// Capacity that each pipe is given.
 const PIPE_BYTES: usize = 1 << 20;
 /// Time between two beats.

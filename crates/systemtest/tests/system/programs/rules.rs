@@ -63,7 +63,7 @@ fn attempts() -> Vec<Attempt> {
         let conditions: Vec<Condition> =
             conditions.split(" and ").filter(|text| !text.is_empty()).map(Condition::read).collect();
         for name in words {
-            let before = earlier.entry(name.to_owned()).or_insert_with(Vec::new);
+            let before = earlier.entry(name.to_owned()).or_default();
             let arguments = arguments_for(name, &conditions, before);
             before.push(conditions.clone());
             all.push(Attempt { verb: verb.into(), code, name: name.into(), arguments });
