@@ -33,17 +33,19 @@ pub fn drop_privileges(uid: Option<u32>) -> Result<(), GatewayError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(GatewayError::kernel("PR_SET_DUMPABLE"))
 }
 
-/// Puts the gateway's system call filter on this thread, and so on every thread that it starts. The last step before it
-/// serves.
+/// Puts the gateway's system call filter on all threads of this process. The last step before it serves.
 ///
 /// # Errors
 /// [`GatewayError::System`] where the kernel takes no filter: the gateway does not start without.
 pub fn confine() -> Result<(), GatewayError> {
-    let program = seccomp::compile(NETWORK_SECCOMP_RULES).map_err(|error| GatewayError::System {
+    seccomp::load_for_process(&filter()?).map_err(GatewayError::kernel("load the system call filter"))
+}
+
+fn filter() -> Result<Vec<u8>, GatewayError> {
+    seccomp::compile(NETWORK_SECCOMP_RULES).map_err(|error| GatewayError::System {
         doing: "compile the system call filter",
         source: std::io::Error::other(error),
-    })?;
-    seccomp::load_for_process(&program).map_err(GatewayError::kernel("load the system call filter"))
+    })
 }
 
 /// The inherited control socket, closed on exec.
@@ -85,7 +87,7 @@ mod tests {
     fn confined<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
         let inside = || {
             set_no_new_privs(true).unwrap();
-            confine().unwrap();
+            seccomp::load(&filter().unwrap()).unwrap();
             act()
         };
         std::thread::spawn(inside).join().unwrap()

@@ -156,10 +156,10 @@ mod tests {
     fn files_are_put_aside_at_their_size_and_the_oldest_goes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.log");
-        for (files, left) in [(1, vec!["f\n"]), (3, vec!["f\n", "d\ne\n", "b\nc\n"])] {
+        for (files, left) in [(1, vec!["g\nh\n"]), (3, vec!["g\nh\n", "e\nf\n", "c\nd\n"])] {
             let _ = std::fs::remove_file(&path);
             let mut log = Log::open(path.clone(), LogLimits { file_bytes: 4, files });
-            for line in ["a\n", "b\nc\n", "d\ne\nf\n"] {
+            for line in ["a\n", "b\nc\n", "d\ne\nf\n", "g\nh\n"] {
                 log.take(line.as_bytes(), String::new());
             }
             let all: Vec<String> = std::iter::once(path.clone())

@@ -21,7 +21,7 @@ use crate::supervisor::Lease;
 /// What `attach` takes.
 #[derive(Args, Debug)]
 #[command(
-    before_help = "Example: echo question | casemate attach planner",
+    before_help = "Example: casemate attach planner",
     after_help = "Output is the agent's log, line by line, of all its starts. Where the Compose file says `stdin_open: \
         true`, standard input is passed on, which taints the agent as `exec` does; with --no-stdin nothing is, and nothing \
         is tainted. Ctrl-C ends `attach` and not the agent; so does the end of standard input, and the agent's own input \

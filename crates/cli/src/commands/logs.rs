@@ -97,8 +97,9 @@ mod tests {
     #[test]
     fn a_moment_is_a_time_or_how_long_ago() {
         assert_eq!(moment("2026-11-28T07:00:00Z").unwrap().to_string(), "2026-11-28T07:00:00Z");
-        let ago = Timestamp::now().duration_since(moment("1h30m").unwrap());
-        assert!((5400..5410).contains(&ago.as_secs()), "{ago:?}");
+        let then = moment("1h30m").unwrap();
+        let ago = Timestamp::now().duration_since(then);
+        assert!((5400..5460).contains(&ago.as_secs()), "{ago:?}");
         for bad in ["", "yesterday", "2026-11-28", "m10"] {
             assert!(moment(bad).is_err(), "{bad}");
         }
