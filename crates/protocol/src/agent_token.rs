@@ -138,7 +138,15 @@ impl Control {
     /// Whether a compartment can be built without it. Without the others there is none, whatever is allowed.
     #[must_use]
     pub const fn may_be_missing(self) -> bool {
-        !matches!(self, Self::UserNamespace | Self::Namespaces | Self::PrivateRoot | Self::NoPrivileges)
+        !matches!(
+            self,
+            Self::UserNamespace
+                | Self::Namespaces
+                | Self::PrivateRoot
+                | Self::NoPrivileges
+                | Self::CgroupLimits
+                | Self::CgroupCpu
+        )
     }
 
     /// The status that a backend of this kind gives the control at least. Who accepts the backend accepts that: a policy
@@ -162,6 +170,11 @@ impl Control {
         match Self::from_name(name) {
             Some(Self::PrivateRoot) => {
                 "use Linux 6.16 or later with EROFS, and keep the image store on ext4 or XFS; nothing else will do".into()
+            }
+            Some(Self::CgroupLimits | Self::CgroupCpu) => {
+                "mount the control group controllers memory, pids and cpu below /sys/fs/cgroup, writable; there is no \
+                 compartment without them"
+                    .into()
             }
             Some(Self::Cores) => {
                 "name processors of this box, or leave `cpuset` out; where the kernel has no cpuset controller, accept the \

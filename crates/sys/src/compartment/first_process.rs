@@ -60,6 +60,7 @@ pub(super) fn confine(
 ) -> Step<Vec<String>> {
     const CONTROL: &str = "no-privileges";
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    usual_limits(spec).named(CONTROL, || "set the usual process limits".into())?;
     for limit in &spec.rlimits {
         let resource = resource(limit.resource)
             .named(CONTROL, || format!("know the process limit with number {}", limit.resource))?;
@@ -143,6 +144,33 @@ fn harden(spec: &Spec, not_applied: &mut Vec<String>, tried: &mut Vec<String>) -
 fn writing_is_refused() -> bool {
     let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
     rustix::fs::open("/dev/random", flags, rustix::fs::Mode::empty()).err() == Some(rustix::io::Errno::ACCESS)
+}
+
+/// Process limits that a specification does not name: the kernel's usual ones, so that they are not whatever the box was
+/// started with; never above what the box itself has.
+fn usual_limits(spec: &Spec) -> Result<(), rustix::io::Errno> {
+    const USUAL: [(u8, Option<u64>, Option<u64>); 8] = [
+        (0, None, None),
+        (1, None, None),
+        (2, None, None),
+        (3, Some(8 << 20), None),
+        (6, None, None),
+        (8, Some(8 << 20), Some(8 << 20)),
+        (11, Some(4096), Some(4096)),
+        (12, Some(819_200), Some(819_200)),
+    ];
+    let named = |number: u8| spec.rlimits.iter().any(|limit| limit.resource == number);
+    for (number, soft, hard) in USUAL.into_iter().filter(|(number, ..)| !named(*number)) {
+        let resource = resource(number)?;
+        let most = rustix::process::getrlimit(resource).maximum;
+        let at_most = |value: Option<u64>| match (value, most) {
+            (Some(value), Some(most)) => Some(value.min(most)),
+            (value, most) => value.or(most),
+        };
+        let values = Rlimit { current: at_most(soft), maximum: at_most(hard) };
+        rustix::process::setrlimit(resource, values)?;
+    }
+    Ok(())
 }
 
 /// The process limits that a specification may set, by Linux's numbers. Core dumps and priorities are not among them.
