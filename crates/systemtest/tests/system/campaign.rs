@@ -137,7 +137,9 @@ fn restarts_of_an_agent_leave_not_one_descriptor_behind() {
             agent["instance"] == instance && agent["phase"] == "healthy"
         });
         let end = Instant::now() + SETTLE_BOUND;
-        while !campaign.baseline.is_empty() && campaign.descriptors() != campaign.baseline {
+        // Fewer than then are none that leaked: the first look may have met one on its way out.
+        let more = |now: &[usize], then: &[usize]| now.iter().zip(then).any(|(now, then)| now > then);
+        while more(&campaign.descriptors(), &campaign.baseline) {
             let now = campaign.descriptors();
             assert!(Instant::now() < end, "{now:?}, after the first restart {:?}", campaign.baseline);
         }

@@ -147,7 +147,7 @@ fn a_broken_or_missing_policy_is_named_with_its_place() {
         ("an unknown key", whole.replace("allow-tainted", "allow-everything")),
         ("a short digest", whole.replace("digest = \"sha384:", "digest = \"sha384:0")),
         ("no digest", whole.replace("[composition]\ndigest", "[composition]\n#digest")),
-        ("an unknown control", whole.replace("allow-weaker = [\"cores\"]", "allow-weaker = [\"all\"]")),
+        ("an unknown control", whole.replace("allow-weaker = []", "allow-weaker = [\"all\"]")),
         ("roots of no kind", whole.replace("roots = \"development\"", "roots = \"any\"")),
         ("empty", String::new()),
     ];
