@@ -1,6 +1,7 @@
 //! The cores of each agent: placed when the box starts, set before the agent joins its group, seen from outside after.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use casemate_composition::cores::{NoSuchProcessor, Placement};
 use casemate_composition::lock::{AgentName, Lock};
@@ -19,6 +20,19 @@ pub struct Cores {
     /// Agents for which the file names processors.
     asked: BTreeSet<AgentName>,
     weaker: bool,
+    /// The trust group of each agent.
+    trust: BTreeMap<AgentName, AgentName>,
+    known: Mutex<Known>,
+}
+
+/// What came of the placement so far.
+#[derive(Debug, Default)]
+struct Known {
+    /// Agents that the kernel did not confine to their place, or that were seen elsewhere: nobody is known to be apart
+    /// from them.
+    loose: BTreeSet<AgentName>,
+    /// Agents of which it was said that they share no core with another trust group. It stays said, in the log.
+    apart: BTreeSet<AgentName>,
 }
 
 impl Cores {
@@ -37,18 +51,22 @@ impl Cores {
             Err(error) => (None, Some(not_applied(error))),
         };
         let refused = refused.filter(|_| !weaker);
-        Self { placement, refused, asked, weaker }
+        let trust = lock.agents.iter().map(|(name, agent)| (name.clone(), agent.trust.clone())).collect();
+        Self { placement, refused, asked, weaker, trust, known: Mutex::default() }
     }
 
     /// Confines the group of an agent that has a place of its own. Where the kernel cannot, an agent of which the file
-    /// says where it runs does not start; for another, its status says so.
+    /// says where it runs does not start, nor one that would make untrue what was said of another; for the rest, their
+    /// status says so.
     pub(crate) fn confine(&self, name: &AgentName, group: &mut Group) -> Result<(), Refusal> {
         if let Some(refusal) = &self.refused {
             return Err(refusal.clone());
         }
         let Some(processors) = self.processors(name) else { return Ok(()) };
-        match group.set_processors(processors) {
-            Err(error) if self.must(name) => Err(not_applied(error)),
+        let set = group.set_processors(processors);
+        self.note(name, set.is_ok());
+        match set {
+            Err(error) if self.must(name) || self.spoils(name) => Err(not_applied(error)),
             _ => Ok(()),
         }
     }
@@ -62,17 +80,21 @@ impl Cores {
             group.processors_in_force(processors)
                 && cores::allowed(&pid.to_string()).is_some_and(|seen| seen == *processors)
         });
-        told(in_force, place.shares_with.is_empty())
+        if in_force == Some(false) {
+            self.note(name, false);
+        }
+        self.say(name, told(in_force, place.shares_with.is_empty()))
     }
 
-    /// Refuses an agent of which the file says where it runs, and that is seen to run elsewhere.
+    /// Refuses an agent that is seen to run elsewhere than placed, where the file says where it runs, or where of an agent
+    /// of another trust group it was said that nobody shares its cores.
     ///
     /// # Errors
     /// The refusal `control.cores`.
     pub fn require(&self, name: &AgentName, status: Option<ControlStatus>) -> Result<(), Refusal> {
         match status {
             Some(ControlStatus::Enforced | ControlStatus::EnforcedWithGaps) => Ok(()),
-            _ if self.must(name) => Err(not_applied("it may run on other processors")),
+            _ if self.must(name) || self.spoils(name) => Err(not_applied("it may run on other processors")),
             _ => Ok(()),
         }
     }
@@ -90,6 +112,45 @@ impl Cores {
 
     fn must(&self, name: &AgentName) -> bool {
         self.asked.contains(name) && !self.weaker
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers whether an agent is kept to its place.
+    fn note(&self, name: &AgentName, kept: bool) {
+        let mut known = self.known();
+        if kept {
+            known.loose.remove(name);
+        } else {
+            known.loose.insert(name.clone());
+        }
+    }
+
+    /// What may be said of an agent: that it is apart from others only where no other may have left its place, and where
+    /// nobody who does is let in.
+    fn say(&self, name: &AgentName, status: ControlStatus) -> ControlStatus {
+        if status != ControlStatus::Enforced {
+            return status;
+        }
+        let mut known = self.known();
+        let may_be_near = |other: &AgentName| self.is_foreign(name, other) && self.weaker;
+        if known.loose.iter().any(|other| self.is_foreign(name, other)) || self.trust.keys().any(may_be_near) {
+            return ControlStatus::EnforcedWithGaps;
+        }
+        known.apart.insert(name.clone());
+        ControlStatus::Enforced
+    }
+
+    /// Whether an agent is out of its place while it was said of one of another trust group that nobody shares its cores.
+    fn spoils(&self, name: &AgentName) -> bool {
+        let known = self.known();
+        known.loose.contains(name) && known.apart.iter().any(|other| self.is_foreign(name, other))
+    }
+
+    fn is_foreign(&self, one: &AgentName, other: &AgentName) -> bool {
+        self.trust.get(one) != self.trust.get(other)
     }
 }
 
@@ -115,6 +176,54 @@ fn not_applied(found: impl std::fmt::Display) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Two of one trust group, and one of another.
+    fn cores(weaker: bool) -> Cores {
+        let name = |text: &str| text.parse::<AgentName>().unwrap();
+        let trust = [("a", "one"), ("b", "one"), ("c", "two")];
+        Cores {
+            placement: None,
+            refused: None,
+            asked: BTreeSet::new(),
+            weaker,
+            trust: trust.map(|(agent, group)| (name(agent), name(group))).into(),
+            known: Mutex::default(),
+        }
+    }
+
+    #[test]
+    fn nobody_is_apart_from_an_agent_of_another_group_that_may_be_anywhere() {
+        let [a, b, c]: [AgentName; 3] = ["a", "b", "c"].map(|name| name.parse().unwrap());
+        let cores = cores(false);
+        cores.note(&c, false);
+        assert_eq!(cores.say(&a, ControlStatus::Enforced), ControlStatus::EnforcedWithGaps);
+        assert_eq!(cores.say(&c, ControlStatus::NotEnforced), ControlStatus::NotEnforced);
+        assert!(!cores.spoils(&c), "nothing was said that it makes untrue");
+        cores.note(&c, true);
+        assert_eq!(cores.say(&a, ControlStatus::Enforced), ControlStatus::Enforced);
+        cores.note(&b, false);
+        assert_eq!(cores.say(&a, ControlStatus::Enforced), ControlStatus::Enforced, "one of its own group");
+    }
+
+    #[test]
+    fn an_agent_that_would_make_untrue_what_was_said_of_another_is_refused() {
+        let [a, b, c]: [AgentName; 3] = ["a", "b", "c"].map(|name| name.parse().unwrap());
+        let cores = cores(false);
+        assert_eq!(cores.say(&a, ControlStatus::Enforced), ControlStatus::Enforced);
+        cores.note(&c, false);
+        assert!(cores.require(&c, Some(ControlStatus::NotEnforced)).is_err());
+        cores.note(&b, false);
+        assert_eq!(cores.require(&b, Some(ControlStatus::NotEnforced)), Ok(()));
+    }
+
+    #[test]
+    fn where_the_operator_accepts_the_gap_nobody_is_said_to_be_apart() {
+        let [a, c]: [AgentName; 2] = ["a", "c"].map(|name| name.parse().unwrap());
+        let cores = cores(true);
+        assert_eq!(cores.say(&a, ControlStatus::Enforced), ControlStatus::EnforcedWithGaps);
+        cores.note(&c, false);
+        assert_eq!(cores.require(&c, Some(ControlStatus::NotEnforced)), Ok(()));
+    }
 
     #[test]
     fn a_core_of_its_own_a_core_in_common_and_all_cores_are_three_things() {

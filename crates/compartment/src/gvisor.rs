@@ -42,8 +42,10 @@ pub(crate) struct Gvisor;
 impl Backend for Gvisor {
     fn start(&self, plan: &Plan<'_>, root: Root<'_>, output: Output) -> Result<Starting, CompartmentError> {
         let program = plan.programs.gvisor().ok_or(LaunchError::Protocol { reason: MISSING.into() })?;
-        let group = Group::create(plan.box_name, plan.name.as_str(), group_limits(plan.agent))?;
-        let (starting, spec) = match begin(plan, root, output, &group, &program) {
+        let mut group = Group::create(plan.box_name, plan.name.as_str(), group_limits(plan.agent))?;
+        let confined = plan.cores.confine(plan.name, &mut group).map_err(CompartmentError::from);
+        let begun = confined.and_then(|()| begin(plan, root, output, &group, &program));
+        let (starting, spec) = match begun {
             Ok(begun) => begun,
             Err(error) => {
                 let _ = group.remove();
