@@ -3,15 +3,18 @@
 //! What it is: numbers for people. What it is not: a control; nothing is decided by them. Names and command lines are the
 //! agent's own words.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read as _;
 use std::time::Duration;
 
 use crate::cgroup::Group;
 
 /// Most processes that are looked at.
 pub const PROCESSES_MAX: usize = 1000;
-/// Most bytes of a command line.
-const COMMAND_BYTES_MAX: usize = 4096;
+/// Most bytes of a command line. It is the agent's own memory, and may be as large as that.
+const COMMAND_BYTES_MAX: u64 = 4096;
+/// Most bytes of what the kernel says of a process; a process in many groups has a long list of them.
+const STATUS_BYTES_MAX: u64 = 256 << 10;
 
 /// What a group uses now. What the kernel does not tell is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -97,16 +100,15 @@ pub fn processes(group: &Group) -> Vec<Process> {
 }
 
 fn process(pid: i32) -> Option<Process> {
-    let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).ok();
-    let status = String::from_utf8_lossy(&read("status")?).into_owned();
+    let read = |file: &str, bytes_max| head(&format!("/proc/{pid}/{file}"), bytes_max);
+    let status = String::from_utf8_lossy(&read("status", STATUS_BYTES_MAX)?).into_owned();
     let field = |name: &str| {
         let found = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         found.map(str::trim).unwrap_or_default()
     };
     let first = |name: &str| field(name).split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
-    let mut command: String = String::from_utf8_lossy(&read("cmdline").unwrap_or_default())
-        .trim_end_matches('\0')
-        .replace('\0', " ");
+    let line = read("cmdline", COMMAND_BYTES_MAX).unwrap_or_default();
+    let mut command: String = String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ");
     if command.is_empty() {
         command = format!("[{}]", field("Name"));
     }
@@ -116,11 +118,18 @@ fn process(pid: i32) -> Option<Process> {
         parent: first("PPid").and_then(|value| value.try_into().ok()).unwrap_or(0),
         uid: first("Uid").and_then(|value| value.try_into().ok()).unwrap_or(u32::MAX),
         threads: first("Threads").and_then(|value| value.try_into().ok()).unwrap_or(0),
-        cpu: cpu_time(&String::from_utf8_lossy(&read("stat")?)).unwrap_or_default(),
+        cpu: cpu_time(&String::from_utf8_lossy(&read("stat", STATUS_BYTES_MAX)?)).unwrap_or_default(),
         memory_bytes: first("VmRSS").unwrap_or(0).saturating_mul(1024),
         state: field("State").chars().next().unwrap_or('?'),
-        command: command.chars().take(COMMAND_BYTES_MAX).collect(),
+        command,
     })
+}
+
+/// The first bytes of a file, at most so many.
+fn head(path: &str, bytes_max: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(bytes_max).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// `utime` and `stime`, the 14th and 15th field: the name before them may hold anything but ends at the last `)`.
@@ -142,6 +151,12 @@ mod tests {
         assert_eq!(cpu_time("7 (x"), None);
         let io = "8:0 rbytes=1 wbytes=2 rios=9 wios=9\n8:16 rbytes=10 wbytes=20 rios=9 wios=9";
         assert_eq!((io_sum(io, "rbytes"), io_sum(io, "wbytes")), (11, 22));
+    }
+
+    #[test]
+    fn a_file_without_end_is_read_no_further_than_its_bound() {
+        assert_eq!(head("/dev/zero", 5000).map(|bytes| bytes.len()), Some(5000));
+        assert_eq!(head("/proc/none", 5000), None);
     }
 
     #[test]
