@@ -448,7 +448,7 @@ async fn watch_over(
             }
         }
     }
-    let _ = running.compartment.first.signal(9);
+    crate::pause::kill(record, running).await;
     ended(&running.compartment.first).await
 }
 

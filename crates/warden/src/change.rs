@@ -10,9 +10,10 @@ use casemate_protocol::Refusal;
 use casemate_protocol::control::{Phase, Progress, Reply, StepState};
 use casemate_protocol::lifecycle::{Action, Agents, Dependencies, Done, Standing, Until};
 use tokio::net::unix::WriteHalf;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::agent::{Record, Running, Stage};
-use crate::control::send;
+use crate::control::{reply_to, send};
 use crate::error::WardenError;
 use crate::order::Order;
 use crate::pause;
@@ -25,37 +26,30 @@ const INTERNAL: [i32; 2] = [32, 33];
 
 type Outcomes = BTreeMap<AgentName, Done>;
 
-/// Carries out a change and answers.
-pub(crate) async fn change(
-    world: &World,
-    writer: &mut WriteHalf<'_>,
-    agents: &Agents,
-    action: Action,
-) -> std::io::Result<()> {
-    let reply = match carry_out(world, writer, agents, action).await {
-        Ok(Ok(agents)) => Reply::Changed { agents },
-        Ok(Err(WardenError::Refused(refusal))) => Reply::Refused { refusal },
-        Ok(Err(error)) => Reply::Failed { what: error.to_string(), todo: error.todo() },
-        Err(error) => return Err(error),
+/// Where the answers go. Nobody may be there to take them any more.
+type Replies = UnboundedSender<Reply>;
+
+/// Carries out a change to its end, whether or not the asker is still there, and answers.
+pub(crate) async fn change(world: &World, replies: &Replies, agents: &Agents, action: Action) {
+    let reply = match carry_out(world, replies, agents, action).await {
+        Ok(agents) => Reply::Changed { agents },
+        Err(error) => reply_to(&error),
     };
-    send(writer, &reply).await
+    let _ = replies.send(reply);
 }
 
 async fn carry_out(
     world: &World,
-    writer: &mut WriteHalf<'_>,
+    replies: &Replies,
     agents: &Agents,
     action: Action,
-) -> std::io::Result<Result<Outcomes, WardenError>> {
+) -> Result<Outcomes, WardenError> {
     let named = !agents.is_empty();
-    let agents = match chosen(world, agents) {
-        Ok(agents) => agents,
-        Err(error) => return Ok(Err(error)),
-    };
-    Ok(match action {
+    let agents = chosen(world, agents)?;
+    match action {
         Action::Start { dependencies, until } => {
             let all = to_start(world, &agents, dependencies);
-            Ok(start(world, writer, &all, until).await?)
+            Ok(start(world, replies, &all, until).await)
         }
         Action::Stop { grace_ms } => Ok(stop(world, &agents, grace_ms).await),
         Action::Restart { grace_ms, dependencies, until } => {
@@ -70,7 +64,7 @@ async fn carry_out(
                 .collect();
             stop(world, &ending, grace_ms).await;
             let all = to_start(world, &ending, dependencies);
-            let started = start(world, writer, &all, until).await?;
+            let started = start(world, replies, &all, until).await;
             // A dependency that ran all along is no part of the answer.
             let is_part = |(name, done): &(AgentName, Done)| ending.contains(name) || *done != Done::Already;
             Ok(started.into_iter().filter(is_part).collect())
@@ -80,7 +74,7 @@ async fn carry_out(
         }
         Action::Pause => each(world, &agents, named, async |name| pause::pause(world, name).await).await,
         Action::Unpause => each(world, &agents, named, async |name| pause::unpause(world, name).await).await,
-    })
+    }
 }
 
 /// Waits until these agents have ended for good.
@@ -159,13 +153,8 @@ fn to_start(world: &World, agents: &Agents, dependencies: Dependencies) -> Agent
     all.into_iter().filter(|name| agents.contains(name) || !has_done(name)).collect()
 }
 
-/// Asks agents to run and tells how each comes up.
-async fn start(
-    world: &World,
-    writer: &mut WriteHalf<'_>,
-    agents: &Agents,
-    until: Until,
-) -> std::io::Result<Outcomes> {
+/// Asks agents to run and tells how each comes up, for as long as somebody listens.
+async fn start(world: &World, replies: &Replies, agents: &Agents, until: Until) -> Outcomes {
     for name in agents {
         // Who is asked to end ends first.
         if let Some((_, record)) = world.agent(name)
@@ -176,7 +165,7 @@ async fn start(
     }
     let mut outcomes = Outcomes::new();
     if world.is_shutting_down() {
-        return Ok(agents.iter().map(|name| (name.clone(), Done::Failed)).collect());
+        return agents.iter().map(|name| (name.clone(), Done::Failed)).collect();
     }
     // All orders before the first step of any: an agent looks whether those that it depends on are asked for.
     let mut position = world.journal.end();
@@ -198,16 +187,20 @@ async fn start(
         }
     }
     while !open.is_empty() {
-        for step in world.journal.from(&mut position).await {
+        let steps = tokio::select! {
+            steps = world.journal.from(&mut position) => steps,
+            () = replies.closed() => break,
+        };
+        for step in steps {
             let Some(outcome) = open.get(&step.agent).copied() else { continue };
             if let Some(came_up) = end_of_start(&step, until) {
                 open.remove(&step.agent);
                 outcomes.insert(step.agent.clone(), if came_up { outcome } else { Done::Failed });
             }
-            send(writer, &Reply::Progress(step)).await?;
+            let _ = replies.send(Reply::Progress(step));
         }
     }
-    Ok(outcomes)
+    outcomes
 }
 
 fn has_come_up(record: &Record, until: Until) -> bool {

@@ -10,6 +10,7 @@ use casemate_protocol::{Nonce, Refusal};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Take};
 use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
 
 use crate::change;
 use crate::edges;
@@ -50,7 +51,7 @@ pub(crate) async fn serve(world: Rc<World>, listener: UnixListener) {
     }
 }
 
-async fn converse(world: &World, mut stream: UnixStream) -> std::io::Result<()> {
+async fn converse(world: &Rc<World>, mut stream: UnixStream) -> std::io::Result<()> {
     let (reader, mut writer) = stream.split();
     let mut line = Vec::new();
     let mut reader = BufReader::new(reader.take(REQUEST_LINE_BYTES_MAX));
@@ -83,8 +84,19 @@ async fn converse(world: &World, mut stream: UnixStream) -> std::io::Result<()> 
             send(&mut writer, &judged.unwrap_or_else(|error| reply_to(&error))).await
         }
         ControlRequest::Change { agents, action } => {
-            unless_gone(reader.into_inner().into_inner(), change::change(world, &mut writer, &agents, action))
-                .await
+            let (replies, mut told) = mpsc::unbounded_channel();
+            let world = Rc::clone(world);
+            // A task of its own: an order that was begun is carried out to its end.
+            tokio::task::spawn_local(async move {
+                change::change(&world, &replies, &agents, action).await;
+            });
+            let tell = async {
+                while let Some(reply) = told.recv().await {
+                    send(&mut writer, &reply).await?;
+                }
+                Ok(())
+            };
+            unless_gone(reader.into_inner().into_inner(), tell).await
         }
         ControlRequest::Wait { agents } => {
             unless_gone(reader.into_inner().into_inner(), change::wait(world, &mut writer, &agents)).await
@@ -97,7 +109,7 @@ async fn converse(world: &World, mut stream: UnixStream) -> std::io::Result<()> 
     }
 }
 
-/// Does something for as long as the asker is there. What it has ordered goes on without it.
+/// Tells something for as long as the asker is there. What it has ordered goes on without it.
 async fn unless_gone(
     mut reader: ReadHalf<'_>,
     work: impl Future<Output = std::io::Result<()>>,

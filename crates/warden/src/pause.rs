@@ -110,11 +110,18 @@ pub(crate) async fn go_on_to_end(world: &World, record: &Record, running: &Rc<Ru
     }
 }
 
-/// Lets an agent go on that has its SIGKILL: none of its instructions runs any more.
+/// Ends an agent by force. It may have been paused since it was asked to end.
+pub(crate) async fn kill(record: &Record, running: &Running) {
+    let _ = running.compartment.first.signal(9);
+    go_on_to_die(record).await;
+}
+
+/// Lets an agent go on that has its SIGKILL: none of its instructions runs any more. Whatever was said of a pause: one
+/// that stands still may be unable to end.
 pub(crate) async fn go_on_to_die(record: &Record) {
     let freezer = {
         let _turn = record.pause.turn.lock().await;
-        record.pause.freezer.borrow().clone().filter(|_| record.pause.is_on())
+        record.pause.freezer.borrow().clone()
     };
     if let Some(Err(error)) = freezer.map(|freezer| freezer.thaw()) {
         tracing::error!("{error}");
