@@ -847,6 +847,29 @@ fn a_control_that_not_every_machine_has_is_told_and_in_force_where_the_policy_as
 }
 
 #[test]
+fn a_control_that_the_policy_asks_for_is_without_gaps_whatever_the_backend_promises() {
+    for (control, promised) in [
+        (Control::Landlock, ControlStatus::NotEnforced),
+        (Control::Proc, ControlStatus::EnforcedWithGaps),
+        (Control::NoPrivileges, ControlStatus::EnforcedWithGaps),
+    ] {
+        let mut world = World::new(Tee::Tdx);
+        world.token.backend = Backend::Gvisor { runsc: Sha256::ZERO };
+        world.token.controls.insert(control, promised);
+        let Event::AgentLaunched { controls, .. } = &mut world.events[1] else { panic!() };
+        *controls = world.token.controls.clone();
+        world.seal();
+        let researcher = world.composition().agents.get_mut(&name("researcher")).unwrap();
+        researcher.backends.insert(BackendKind::Gvisor);
+        // The configuration is the one of a native agent.
+        assert_eq!(world.failed(), ["agent.config"], "{control:?}");
+        let researcher = world.composition().agents.get_mut(&name("researcher")).unwrap();
+        researcher.require_controls.insert(control);
+        assert_eq!(world.failed(), ["agent.config", "agent.controls"], "{control:?}");
+    }
+}
+
+#[test]
 fn an_agent_must_belong_to_the_composition_and_be_the_one_it_shows() {
     let mut world = World::new(Tee::Tdx);
     world.token.proof.path[0] = Sha384::ZERO;

@@ -7,7 +7,9 @@ use casemate_canon::to_canonical_json;
 use casemate_composition::lock::{Agent, Backend};
 use casemate_composition::merkle::agent_leaf;
 use casemate_protocol::Nonce;
-use casemate_protocol::agent_token::{AGENT_TOKEN_PROFILE, AGENT_TOKEN_TYP, AgentToken, Control};
+use casemate_protocol::agent_token::{
+    AGENT_TOKEN_PROFILE, AGENT_TOKEN_TYP, AgentToken, Control, ControlStatus,
+};
 use casemate_protocol::box_claims::BoxClaims;
 use casemate_protocol::controls::Need;
 use casemate_protocol::jwk::ALG_ECDH;
@@ -221,7 +223,8 @@ fn require_key(ledger: &mut Ledger, token: &AgentToken) -> Result<(), Failed> {
 
 /// Every control is told, and in force as far as the token's backend promises it (without gaps, but for the controls
 /// that [`Control::promised_by`] names), unless the policy lets this one be weaker. Those that not every
-/// machine has, or not every agent asks for, must be in force where policy or lock entry asks for them.
+/// machine has, or not every agent asks for, must be in force where policy or lock entry asks for them. One that the
+/// policy asks for by name is without gaps, whatever the backend promises.
 fn require_controls(
     ledger: &mut Ledger,
     token: &AgentToken,
@@ -233,11 +236,15 @@ fn require_controls(
             || expected.require_controls.contains(&control)
             || asks.is_some_and(|agent| control.is_required_of(agent))
     };
+    let least = |control: Control| match control.promised_by(token.backend.kind()) {
+        _ if expected.require_controls.contains(&control) => ControlStatus::Enforced,
+        promised => promised,
+    };
     let mut weaker = Vec::new();
     let mut accepted = Vec::new();
     for control in Control::ALL {
         let found = match token.controls.get(&control) {
-            Some(status) if status.meets(control.promised_by(token.backend.kind())) => continue,
+            Some(status) if status.meets(least(control)) => continue,
             Some(_) if !required(control) => continue,
             Some(status) => name_of(status),
             None => "missing".to_owned(),
@@ -247,7 +254,7 @@ fn require_controls(
     }
     let promised = match token.backend {
         Backend::Native => "enforced".to_owned(),
-        other => format!("enforced as far as {} promises", other.kind()),
+        other => format!("enforced as far as {} promises or `require-controls` asks", other.kind()),
     };
     let allowed: Vec<&str> = expected.allow_weaker.iter().map(|control| control.name()).collect();
     let text = if allowed.is_empty() {
