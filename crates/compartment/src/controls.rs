@@ -132,7 +132,7 @@ pub fn require(
 ) -> Result<(), Refusal> {
     let backend = agent.backend.kind();
     let lacks = |(control, status): &(&Control, &ControlStatus)| {
-        !status.meets(control.promised_by(backend))
+        !status.meets(control.least_of(agent, backend))
             && control.is_required_of(agent)
             && !weaker.contains(control)
     };
@@ -202,6 +202,24 @@ mod tests {
                 assert_eq!(require(&status, &asking(""), &BTreeSet::new()), Ok(()));
             }
         }
+    }
+
+    #[test]
+    fn an_agent_that_the_lock_puts_on_processors_is_on_them_and_perhaps_not_alone() {
+        let none = BTreeSet::new();
+        let status = |status| BTreeMap::from([(Control::Cores, status)]);
+        let (put, free) = (asking("    cpuset: '0'\n"), asking(""));
+        for (found, in_order) in [
+            (ControlStatus::Enforced, true),
+            (ControlStatus::EnforcedWithGaps, true),
+            (ControlStatus::NotEnforced, false),
+            (ControlStatus::Unknown, false),
+        ] {
+            assert_eq!(require(&status(found), &put, &none).is_ok(), in_order, "{found:?}");
+            assert_eq!(require(&status(found), &free, &none), Ok(()), "{found:?}");
+        }
+        let weaker = BTreeSet::from([Control::Cores]);
+        assert_eq!(require(&status(ControlStatus::Unknown), &put, &weaker), Ok(()));
     }
 
     #[test]

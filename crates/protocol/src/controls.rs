@@ -2,7 +2,7 @@
 //!
 //! `docs/controls.md` has the same table with what each stops and where its gaps are; a test compares the names.
 
-use casemate_composition::lock::{Agent, Memory};
+use casemate_composition::lock::{Agent, BackendKind, Memory};
 
 use crate::agent_token::{Control, ControlStatus};
 
@@ -34,7 +34,17 @@ impl Control {
         match self.need() {
             Need::Always => true,
             Need::WhenAsked => agent.memory == Some(Memory::DenyWriteExecute),
-            Need::WhereThereIs => false,
+            Need::WhereThereIs => self == Self::Cores && agent.limits.cpuset.is_some(),
+        }
+    }
+
+    /// The least status that is in order for this agent in a compartment of `backend`: what the backend promises. An agent
+    /// that its lock entry puts on processors is there; with whom is the lock's matter.
+    #[must_use]
+    pub const fn least_of(self, agent: &Agent, backend: BackendKind) -> ControlStatus {
+        match self {
+            Self::Cores if agent.limits.cpuset.is_some() => ControlStatus::EnforcedWithGaps,
+            _ => self.promised_by(backend),
         }
     }
 

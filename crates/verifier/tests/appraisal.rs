@@ -7,7 +7,8 @@ mod world;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use casemate_canon::Sha384;
+use casemate_canon::{Sha256, Sha384};
+use casemate_composition::lock::{Backend, BackendKind};
 use casemate_protocol::agent_token::{AGENT_TOKEN_TYP, Control, ControlStatus};
 use casemate_protocol::cmw::Platform;
 use casemate_protocol::ear::{Ear, Tier};
@@ -866,6 +867,29 @@ fn a_control_that_the_policy_asks_for_is_without_gaps_whatever_the_backend_promi
         let researcher = world.composition().agents.get_mut(&name("researcher")).unwrap();
         researcher.require_controls.insert(control);
         assert_eq!(world.failed(), ["agent.config", "agent.controls"], "{control:?}");
+    }
+}
+
+#[test]
+fn an_agent_that_its_lock_entry_puts_on_processors_is_there() {
+    for (status, in_order) in [
+        (ControlStatus::EnforcedWithGaps, true),
+        (ControlStatus::NotEnforced, false),
+        (ControlStatus::Unknown, false),
+    ] {
+        let mut world = World::new(Tee::Tdx);
+        world.token.controls.insert(Control::Cores, status);
+        let Event::AgentLaunched { controls, .. } = &mut world.events[1] else { panic!() };
+        *controls = world.token.controls.clone();
+        world.seal();
+        assert_eq!(world.failed(), none(), "{status:?}");
+        let mut entry: casemate_composition::lock::Agent = serde_json::from_slice(&world.config).unwrap();
+        entry.limits.cpuset = Some([0].into());
+        world.config = casemate_canon::to_canonical_json(&entry).unwrap();
+        // The configuration is not the measured one any more.
+        let expected: &[&str] =
+            if in_order { &["agent.config"] } else { &["agent.config", "agent.controls"] };
+        assert_eq!(world.failed(), expected, "{status:?}");
     }
 }
 

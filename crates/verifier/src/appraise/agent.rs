@@ -236,9 +236,11 @@ fn require_controls(
             || expected.require_controls.contains(&control)
             || asks.is_some_and(|agent| control.is_required_of(agent))
     };
-    let least = |control: Control| match control.promised_by(token.backend.kind()) {
+    let kind = token.backend.kind();
+    let least = |control: Control| match asks {
         _ if expected.require_controls.contains(&control) => ControlStatus::Enforced,
-        promised => promised,
+        Some(agent) => control.least_of(agent, kind),
+        None => control.promised_by(kind),
     };
     let mut weaker = Vec::new();
     let mut accepted = Vec::new();
