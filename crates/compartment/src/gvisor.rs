@@ -77,20 +77,24 @@ impl Backend for Gvisor {
         spawn::join_sandbox(&compartment.launcher, &spec, &compartment.first, program.file())
     }
 
+    fn can(&self, work: &Work, terminal: bool) -> Result<(), Refusal> {
+        match work {
+            Work::CopyIn(_) | Work::CopyOut(_) => Err(no_copying()),
+            Work::Command(_) if terminal => {
+                Err(cannot("a command without a terminal (`exec` without `-t`)", "a terminal"))
+            }
+            Work::Command(_) => Ok(()),
+        }
+    }
+
     fn visit(
         &self,
         compartment: &Compartment,
         visit: &Visit,
         streams: Streams,
     ) -> Result<(Child, Released), CompartmentError> {
-        let Work::Command(command) = &visit.work else {
-            return Err(
-                cannot("an agent of the native backend", "copying files into or out of a sandbox").into()
-            );
-        };
-        if matches!(streams, Streams::Terminal(_)) {
-            return Err(cannot("a command without a terminal (`exec` without `-t`)", "a terminal").into());
-        }
+        self.can(&visit.work, matches!(streams, Streams::Terminal(_)))?;
+        let Work::Command(command) = &visit.work else { return Err(no_copying().into()) };
         let program = compartment.program.as_ref().ok_or(LaunchError::Protocol { reason: MISSING.into() })?;
         let asked = visit.specification(&compartment.spec);
         let process = config::process(&asked, command).to_string();
@@ -140,6 +144,10 @@ impl Backend for Gvisor {
 /// What this backend has no way to do.
 fn cannot(expected: &str, found: &str) -> Refusal {
     Refusal::new("backend.visit", expected, found)
+}
+
+fn no_copying() -> Refusal {
+    cannot("an agent of the native backend", "copying files into or out of a sandbox")
 }
 
 const MISSING: &str = "the box has no gVisor";
@@ -298,6 +306,21 @@ mod tests {
             Control::AgentSocket,
         ] {
             assert_eq!(status.get(&control), Some(&ControlStatus::NotEnforced), "{control:?}");
+        }
+    }
+
+    #[test]
+    fn copies_and_terminals_are_refused_before_anything_happens() {
+        let command = Work::Command(vec!["/bin/sh".into()]);
+        for (work, terminal, can) in [
+            (command.clone(), false, true),
+            (command, true, false),
+            (Work::CopyIn("/a".into()), false, false),
+            (Work::CopyOut("/a".into()), false, false),
+        ] {
+            let found = Gvisor.can(&work, terminal).map_err(|refusal| refusal.rule);
+            assert_eq!(found, if can { Ok(()) } else { Err("backend.visit".into()) }, "{work:?} {terminal}");
+            assert_eq!(crate::native::Native.can(&work, terminal), Ok(()));
         }
     }
 

@@ -50,6 +50,15 @@ pub trait Backend: Sync {
     /// [`LaunchError::Start`].
     fn command(&self, compartment: &Compartment, command: &[String]) -> Result<Child, LaunchError>;
 
+    /// Refuses, before anything happens, what this backend has no way to do in a standing compartment.
+    ///
+    /// # Errors
+    /// The refusal `backend.visit`.
+    fn can(&self, work: &Work, terminal: bool) -> Result<(), Refusal> {
+        let _ = (work, terminal);
+        Ok(())
+    }
+
     /// Starts what an operator asked for in a standing compartment, confined as its agent is, with these streams. The
     /// child ends with the status of what was started, and passes signals on to it; [`Released::executed`] tells
     /// whether it could be.

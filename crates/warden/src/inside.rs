@@ -153,7 +153,8 @@ async fn exec(world: &World, request: ExecRequest) -> Result<Begun, NotBegun> {
         );
         return Err(WardenError::from(Refusal::new("agent.command", expected, "another request")).into());
     }
-    let (place, running) = begin(world, &agent, "exec").await?;
+    let work = Work::Command(command);
+    let (place, running) = begin_work(world, &agent, "exec", &work, terminal.is_some()).await?;
     let (streams, ends) = match terminal {
         Some((rows, columns)) => {
             let (own_uid, own_gid) =
@@ -177,13 +178,14 @@ async fn exec(world: &World, request: ExecRequest) -> Result<Begun, NotBegun> {
             }
         }
     };
-    let visit = Visit { work: Work::Command(command), user, working_dir, environment };
+    let visit = Visit { work, user, working_dir, environment };
     start(world, &agent, &running, &visit, streams, ends, place).await
 }
 
 async fn copy(world: &World, agent: &AgentName, work: Work) -> Result<Begun, NotBegun> {
     let inward = matches!(work, Work::CopyIn(_));
-    let (place, running) = begin(world, agent, if inward { "copy-in" } else { "copy-out" }).await?;
+    let by = if inward { "copy-in" } else { "copy-out" };
+    let (place, running) = begin_work(world, agent, by, &work, false).await?;
     let (output, stdout) = pipe()?;
     let (_, stderr) = pipe()?;
     let mut ends = vec![(Stream::Output, output)];
@@ -213,6 +215,19 @@ async fn attach(world: &World, name: &AgentName) -> Result<(Place, Ends), Warden
 async fn begin(world: &World, name: &AgentName, by: &str) -> Result<(Place, Rc<Running>), WardenError> {
     let (_, record, _) = running(world, name)?;
     record.visits.begin(world, name, by).await
+}
+
+/// As [`begin`], for work of which the backend says that it can do it: nobody is tainted by what cannot be.
+async fn begin_work(
+    world: &World,
+    name: &AgentName,
+    by: &str,
+    work: &Work,
+    terminal: bool,
+) -> Result<(Place, Rc<Running>), WardenError> {
+    let (agent, _, _) = running(world, name)?;
+    backend(agent.backend).can(work, terminal)?;
+    begin(world, name, by).await
 }
 
 async fn start(
