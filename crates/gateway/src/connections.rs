@@ -78,7 +78,7 @@ async fn dial(gateway: &Gateway, target: &Target) -> Result<TcpStream, Rule> {
         Target::Host { host, port, address } => {
             let dialled = egress::dial(host, *port, *address, &gateway.limits).await;
             dialled.map_err(|error| match error {
-                EgressError::AddressRefused { .. } => Rule::Address,
+                EgressError::AddressRefused { .. } | EgressError::Own { .. } => Rule::Address,
                 EgressError::Unresolved => Rule::Resolves,
                 EgressError::Unreachable => Rule::Answers,
             })

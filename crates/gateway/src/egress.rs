@@ -31,6 +31,12 @@ pub(crate) enum EgressError {
     /// The name has no address, or none in time.
     #[error("name does not resolve")]
     Unresolved,
+    /// The name stands for an address of the box itself.
+    #[error("name stands for {found}, which is the box's own")]
+    Own {
+        /// Which.
+        found: IpAddr,
+    },
     /// No address took the connection in time.
     #[error("no address answers")]
     Unreachable,
@@ -55,10 +61,18 @@ pub(crate) async fn dial(
     address: Option<IpAddr>,
     limits: &Limits,
 ) -> Result<TcpStream, EgressError> {
-    let addresses = match address {
-        Some(address) => vec![SocketAddr::new(address, port)],
-        None => resolve(host, port, limits).await?,
-    };
+    match address {
+        Some(address) => connect(&[SocketAddr::new(address, port)], limits).await,
+        None => {
+            let stream = connect(&resolve(host, port, limits).await?, limits).await?;
+            let ends = stream.local_addr().and_then(|local| Ok((local.ip(), stream.peer_addr()?.ip())));
+            let (local, peer) = ends.map_err(|_| EgressError::Unreachable)?;
+            if is_own(local, peer) { Err(EgressError::Own { found: peer }) } else { Ok(stream) }
+        }
+    }
+}
+
+async fn connect(addresses: &[SocketAddr], limits: &Limits) -> Result<TcpStream, EgressError> {
     let deadline = Instant::now() + limits.connect_max;
     for address in addresses {
         if let Ok(Ok(stream)) = timeout_at(deadline, TcpStream::connect(address)).await {
@@ -66,6 +80,12 @@ pub(crate) async fn dial(
         }
     }
     Err(EgressError::Unreachable)
+}
+
+/// Whether a connection with these ends leads to the box that it comes from: a public address may be the box's own. One
+/// that is a second address of an interface is called from the first one, and does not show so.
+fn is_own(local: IpAddr, peer: IpAddr) -> bool {
+    local.to_canonical() == peer.to_canonical()
 }
 
 async fn resolve(host: &str, port: u16, limits: &Limits) -> Result<Vec<SocketAddr>, EgressError> {
@@ -203,6 +223,15 @@ mod tests {
             let found = at(address).ip();
             assert_eq!(choose(&[at(address)]), Err(EgressError::AddressRefused { found }), "{address}");
         }
+    }
+
+    #[test]
+    fn a_connection_from_an_address_to_itself_leads_to_the_box() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(is_own(ip("8.8.8.8"), ip("8.8.8.8")));
+        assert!(is_own(ip("8.8.8.8"), ip("::ffff:8.8.8.8")));
+        assert!(is_own(ip("2606:4700::1111"), ip("2606:4700::1111")));
+        assert!(!is_own(ip("192.168.1.2"), ip("8.8.8.8")));
     }
 
     #[test]
