@@ -24,7 +24,7 @@ use rustix::thread::{
 
 use super::first_process::{FORWARDED, c_strings, exit_status, wait_for_go};
 use super::{Failure, Named, Step, inside, report, unless_weaker};
-use crate::seccomp;
+use crate::{hardening, seccomp};
 use crate::spec::{STREAMS_ALL, Sandbox, Spec};
 use crate::syscall::{self, Forked};
 
@@ -74,6 +74,7 @@ fn build(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed: Handed) 
         inside::own_null(&[rustix::stdio::dup2_stdin])?;
     }
     inside::network(spec, control, &mut not_applied)?;
+    hardening::own_core_cookie();
     own_root(spec, runtime.sandbox)?;
     enter(spec, &user_namespace, &mut not_applied)?;
     unless_weaker(spec, &mut not_applied, load_filter(spec))?;
@@ -140,6 +141,7 @@ fn enter(spec: &Spec, user_namespace: &OwnedFd, not_applied: &mut Vec<String>) -
     let keyring =
         syscall::join_session_keyring().map(drop).named("keyring", || "join a session keyring".into());
     unless_weaker(spec, not_applied, keyring)?;
+    unless_weaker(spec, not_applied, no_speculation())?;
     syscall::unshare_mount_namespace()
         .and_then(|()| mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE))
         .named("namespaces", || "make a mount namespace of the agent's user namespace".into())?;
@@ -162,6 +164,12 @@ fn become_inner_root(user_namespace: &OwnedFd) -> Step<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .and_then(|()| rustix::thread::set_no_new_privs(true))
         .named(CONTROL, || "set no_new_privs".into())
+}
+
+/// What all that the sandbox's program starts inherits.
+fn no_speculation() -> Step<()> {
+    hardening::force_disable_speculation()
+        .named("speculation", || "switch off speculation that the kernel can switch".into())
 }
 
 /// The filter of all the sandbox's processes; the sandbox puts narrower ones on top.
@@ -290,6 +298,7 @@ pub(super) fn execute(
 ) -> Step<()> {
     become_inner_root(user_namespace)?;
     drop_capabilities()?;
+    unless_weaker(spec, not_applied, no_speculation())?;
     unless_weaker(spec, not_applied, load_filter(spec))?;
     let step = || "hand over the command".to_owned();
     let process = rustix::fs::memfd_create("process", MemfdFlags::empty()).named("", step)?;
