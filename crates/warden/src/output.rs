@@ -37,8 +37,8 @@ pub(crate) fn copy(pipe: OwnedFd, path: PathBuf, limits: LogLimits) {
             match pipe.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => {
-                    log.take(buffer.get(..count).unwrap_or_default(), now());
-                    std::thread::sleep(pace.pause_after(count as u64, Instant::now()));
+                    let written = log.take(buffer.get(..count).unwrap_or_default(), now());
+                    std::thread::sleep(pace.pause_after(written, Instant::now()));
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(_) => break,
@@ -73,12 +73,14 @@ impl Log {
         file.seek(SeekFrom::End(-1)).and_then(|_| file.read_exact(&mut last)).is_ok() && last == *b"\n"
     }
 
-    /// Adds these bytes, each line behind its time.
-    fn take(&mut self, bytes: &[u8], stamp: String) {
+    /// Adds these bytes, each line behind its time. How many bytes that makes: of empty lines, many times as many.
+    fn take(&mut self, bytes: &[u8], stamp: String) -> u64 {
+        let mut written = 0_u64;
         let mut out = Vec::with_capacity(bytes.len().saturating_add(64));
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             if self.size.saturating_add(out.len() as u64) >= self.limits.file_bytes {
                 self.write(&out);
+                written = written.saturating_add(out.len() as u64);
                 out.clear();
                 self.put_aside();
             }
@@ -89,6 +91,7 @@ impl Log {
             self.at_line_start = piece.ends_with(b"\n");
         }
         self.write(&out);
+        written.saturating_add(out.len() as u64)
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -150,6 +153,17 @@ mod tests {
         assert_eq!(read(&path), "1.5 one\n1.5 two\n2.5 \n2.5 thr\n3.5 four\n");
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_times_of_lines_are_counted_with_what_was_printed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        let mut log = Log::open(path.clone(), LogLimits { file_bytes: 1 << 20, files: 1 });
+        assert_eq!(log.take(b"\n\n\n", "1.5 ".into()), 15);
+        assert_eq!(read(&path).len(), 15);
+        let mut log = Log::open(path, LogLimits { file_bytes: 16, files: 2 });
+        assert_eq!(log.take(b"a\nb\n", "1.5 ".into()), 12, "over two files");
     }
 
     #[test]
