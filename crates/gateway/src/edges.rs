@@ -12,13 +12,11 @@ use std::time::Duration;
 
 use casemate_composition::lock::{AgentName, TrafficLimits};
 use casemate_protocol::edges::{EdgeTraffic, Origin, Traffic};
-use casemate_protocol::gateway::{TRAFFIC_EDGES_MAX, Target, Verdict};
+use casemate_protocol::gateway::{EDGES_MAX, TRAFFIC_EDGES_MAX, Target, Verdict};
 use tokio::time::Instant;
 
 use crate::error::GatewayError;
 
-/// Most edges that are remembered.
-const EDGES_MAX: usize = 1 << 16;
 /// How far ahead of its rate an edge may be.
 const BURST: Duration = Duration::from_millis(100);
 /// Parts of a second's bytes that one read takes at most, so that a slow edge is slow and not stuttering.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use casemate_protocol::gateway::{LISTENERS_MAX, NAMES_MAX};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that are kept back for everything that is no connection: listeners, pools, lookups.
@@ -61,9 +62,8 @@ impl Limits {
             connections_per_agent_max: CONNECTIONS_PER_AGENT_MAX.min(connections_max / SHARES),
             connections_max,
             agents_max: 1024,
-            // All that a composition can declare, ports of the box, and what may be added.
-            listeners_per_agent_max: 1024,
-            names_per_agent_max: 1024,
+            listeners_per_agent_max: LISTENERS_MAX,
+            names_per_agent_max: NAMES_MAX,
             pool_low: 16,
             pool_full: 64,
             pool_max: 256,

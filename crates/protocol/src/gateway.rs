@@ -17,6 +17,13 @@ pub const PACKET_BYTES_MAX: usize = 64 << 10;
 pub const DESCRIPTORS_MAX: usize = 64;
 /// Most edges in one [`FromGateway::Traffic`].
 pub const TRAFFIC_EDGES_MAX: usize = 64;
+/// Most listening sockets of one agent at the gateway, its resolver's two among them: all that a composition can declare,
+/// ports of the box, and what may be added.
+pub const LISTENERS_MAX: usize = 1024;
+/// Most names that one agent's resolver answers.
+pub const NAMES_MAX: usize = 1024;
+/// Most edges that the gateway remembers.
+pub const EDGES_MAX: usize = 1 << 16;
 /// Resolver address inside every compartment.
 pub const RESOLVER: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 0, 0, 53), 53);
 

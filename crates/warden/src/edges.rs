@@ -27,6 +27,7 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::agent::{Running, blocking};
 use crate::error::WardenError;
+use crate::room;
 use crate::world::World;
 
 /// How long the gateway may take to tell what passed.
@@ -324,6 +325,7 @@ async fn add(
         let expected = format!("at most {ADDED_ALIASES_MAX} added edges of one agent");
         return Err(Refusal::new("edge.count", expected, found).into());
     };
+    require_room(world, name, &target, address)?;
     let mut socket = match &running {
         Some(running) => bind_inside(name, agent, running, vec![address]).await?.pop(),
         None => None,
@@ -336,6 +338,21 @@ async fn add(
         world.gateway.send(&ToGateway::Names { agent: name.clone(), names }, &[]).await?;
     }
     Ok(())
+}
+
+/// Refuses one more edge than the gateway takes.
+fn require_room(
+    world: &World,
+    name: &AgentName,
+    target: &Target,
+    address: SocketAddrV4,
+) -> Result<(), Refusal> {
+    let mut names = world.live.names(&world.lock, name);
+    names.insert(name_of(target).to_owned(), *address.ip());
+    let one_more = |count: usize, added: usize| count.saturating_add(added).saturating_add(1);
+    room::require(name, &names, one_more(room::listeners(&world.lock, name), world.live.added(name).len()))?;
+    let added: usize = world.live.changed.borrow().values().map(|changed| changed.added.len()).sum();
+    room::require_edges(one_more(room::declared(&world.lock), added))
 }
 
 async fn log(

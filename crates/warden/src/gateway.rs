@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use casemate_protocol::gateway::{FromGateway, PACKET_BYTES_MAX, ToGateway};
+use casemate_protocol::gateway::{DESCRIPTORS_MAX, FromGateway, PACKET_BYTES_MAX, ToGateway};
 use casemate_sys::descriptors::{packet_pair, receive_packet, send_packet};
 use casemate_sys::process;
 use tokio::io::Interest;
@@ -66,6 +66,10 @@ impl Gateway {
     /// Sends a message with descriptors.
     pub(crate) async fn send(&self, message: &ToGateway, descriptors: &[OwnedFd]) -> Result<(), WardenError> {
         let packet = serde_json::to_vec(message).map_err(|e| WardenError::ours(&e))?;
+        if packet.len() > PACKET_BYTES_MAX || descriptors.len() > DESCRIPTORS_MAX {
+            // It would end the gateway.
+            return Err(WardenError::ours(&"a message that the gateway does not take"));
+        }
         let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
         let _turn = self.sending.lock().await;
         let send = || send_packet(&self.socket, &packet, &borrowed).map_err(std::io::Error::from);

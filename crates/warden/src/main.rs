@@ -26,6 +26,7 @@ mod pace;
 mod pause;
 mod progress;
 mod restart;
+mod room;
 mod roots;
 mod secrets;
 mod visits;

@@ -34,6 +34,7 @@ use crate::gateway::Gateway;
 use crate::log::EventLog;
 use crate::order::Order;
 use crate::progress::Journal;
+use crate::room;
 use crate::roots::Roots;
 use crate::volumes::Volumes;
 
@@ -129,6 +130,7 @@ impl World {
             Lock::from_json(&bytes).map_err(|e| input(format!("{}: {e}", arguments.lock.display())))?;
         let composition = lock.digest().map_err(|e| input(format!("{}: {e}", arguments.lock.display())))?;
         same_rules(&lock)?;
+        room::require_for(&lock)?;
         edges::require_free_ports(&lock)?;
         let programs = Programs::open(&lock, &arguments.backend_program).map_err(agent::explain)?;
         let weaker = arguments
