@@ -291,6 +291,18 @@ fn names_the_step_that_failed() {
     assert!(
         matches!(launch(&root, &no_directory).0, Err(LaunchError::Step { step, .. }) if step.contains("/nowhere"))
     );
+    // `/etc/hosts` is there, and no folder.
+    for target in ["/nowhere", "/etc/hosts"] {
+        let mut no_target = spec(&root, &["true"]);
+        no_target.tmpfs = vec![Tmpfs { target: target.into(), size_bytes: 1 << 20, mode: 0o1777 }];
+        let launched = launch(&root, &no_target).0;
+        assert!(
+            matches!(&launched, Err(LaunchError::Step { control, step, .. })
+                if control == "mount-target" && step.contains(target)),
+            "{:?}",
+            launched.err()
+        );
+    }
 }
 
 #[test]

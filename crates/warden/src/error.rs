@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use casemate_protocol::Refusal;
 use casemate_protocol::agent_token::Control;
+use casemate_sys::compartment::inside::MOUNT_TARGET;
 
 /// Why the warden, or one agent's start, cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,10 @@ impl WardenError {
             Self::Refused(refusal) if refusal.rule.starts_with("control.") => {
                 Control::remedy(refusal.rule.trim_start_matches("control."))
             }
+            Self::Refused(refusal) if refusal.rule == "mount.target" => {
+                "add it to the image, or mount at a folder that the image has; a config can also lie below /run or a tmpfs"
+                    .into()
+            }
             Self::Refused(_) => {
                 "if the change is meant, write the policy again; else restore what was approved".into()
             }
@@ -88,8 +93,12 @@ impl WardenError {
         })
     }
 
-    /// A control that could not be applied.
+    /// A control that could not be applied, or a mount that the image has no place for.
     pub(crate) fn control(name: &str, found: impl std::fmt::Display) -> Self {
+        if name == MOUNT_TARGET {
+            let expected = "in the image, of the kind that is mounted there, and no symbolic link on the way";
+            return Refusal::new("mount.target", expected, found).into();
+        }
         let expected = match Control::from_name(name) {
             Some(Control::PrivateRoot) => {
                 "the verified image mounted as erofs: a copy of its metadata for this agent, its data read past the page cache"
@@ -115,5 +124,18 @@ impl WardenError {
     /// What cannot happen with the values that the warden makes itself.
     pub(crate) fn ours(error: &dyn std::fmt::Display) -> Self {
         Self::Environment { what: error.to_string(), todo: "this is a defect of casemate: please report it" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_without_a_place_is_the_matter_of_no_control() {
+        let error = WardenError::control(MOUNT_TARGET, "look at mount target /work: No such file");
+        assert_eq!(error.refusal().unwrap().rule, "mount.target");
+        assert!(error.todo().contains("add it to the image"), "{}", error.todo());
+        assert!(Control::from_name(MOUNT_TARGET).is_none());
     }
 }

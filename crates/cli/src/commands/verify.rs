@@ -373,6 +373,12 @@ pub(crate) fn now(given: Option<jiff::Timestamp>) -> Outcome<UnixTime> {
 pub(crate) fn todo(rule: &str) -> &'static str {
     if rule.starts_with("image.") {
         "import the image again; where the change is meant, lock and write the policy again"
+    } else if rule == "mount.target" {
+        "add it to the image, or mount at a folder that the image has; a config can also lie below /run or a tmpfs"
+    } else if rule == "agent.taint" {
+        "`casemate up --force-recreate` starts a clean box; a policy accepts a tainted agent with `allow-tainted = true`"
+    } else if rule == "agent.edges" {
+        "close the edge with `casemate deny AGENT HOST:PORT`; a policy accepts it with `allow-added-edges = true`"
     } else if rule == "secret.stored" {
         "store it with `casemate secret put NAME`, then start again"
     } else if rule.ends_with("report-data") || rule.ends_with("extra-data") {

@@ -26,6 +26,9 @@ const RUN_OPTIONS: &core::ffi::CStr = c"size=16m,nr_inodes=4096,mode=755";
 const SECRETS_OPTIONS: &core::ffi::CStr = c"size=4m,nr_inodes=256,mode=755,noswap";
 const SECRETS_OPTIONS_OLD: &core::ffi::CStr = c"size=4m,nr_inodes=256,mode=755";
 
+/// What a step is about that needs a file or folder of the image: the Compose file's matter, and no control's.
+pub const MOUNT_TARGET: &str = "mount-target";
+
 const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 
 /// Attaches the root, leaves everything else behind, and mounts what belongs inside.
@@ -63,7 +66,7 @@ pub(super) fn mounts(spec: &Spec, root: OwnedFd, volumes: Vec<OwnedFd>) -> Step<
         .named(CONTROL, || "mount memory for secrets".into())?;
     let targets = spec.tmpfs.iter().map(|t| &t.target).chain(spec.volumes.iter().map(|v| &v.target));
     for target in targets {
-        require_plain(target)?;
+        require_plain(target, OFlags::DIRECTORY)?;
     }
     for tmpfs in &spec.tmpfs {
         let options = format!("size={},mode={:o}", tmpfs.size_bytes, tmpfs.mode);
@@ -77,9 +80,8 @@ pub(super) fn mounts(spec: &Spec, root: OwnedFd, volumes: Vec<OwnedFd>) -> Step<
     }
     for (volume, tree) in spec.volumes.iter().zip(volumes) {
         // Again: it may lie inside a volume that was mounted since.
-        require_plain(&volume.target)?;
-        attach(&tree, &volume.target)
-            .named(CONTROL, || format!("mount the volume at {} (does the image have it?)", volume.target))?;
+        require_plain(&volume.target, OFlags::DIRECTORY)?;
+        attach(&tree, &volume.target).named(CONTROL, || format!("mount the volume at {}", volume.target))?;
     }
     for (number, config) in spec.configs.iter().enumerate() {
         config_file(spec, number, config)?;
@@ -128,7 +130,6 @@ fn config_file(spec: &Spec, number: usize, config: &Config) -> Step<()> {
 /// Makes sure that a file can be mounted at `target`: it is there, or lies in memory of the compartment, where it and
 /// the folders above it are created. No step goes through a symbolic link.
 fn place_for(target: &str) -> Step<()> {
-    const CONTROL: &str = "private-root";
     let missing = |path: &str| {
         openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS).err()
             == Some(rustix::io::Errno::NOENT)
@@ -138,24 +139,23 @@ fn place_for(target: &str) -> Step<()> {
     let ends = target.char_indices().filter(|(at, c)| *c == '/' && *at > 0).map(|(at, _)| at);
     for folder in ends.filter_map(|end| target.get(..end)) {
         if missing(folder) {
-            rustix::fs::mkdir(folder, Mode::from_raw_mode(0o755)).named(CONTROL, step)?;
+            rustix::fs::mkdir(folder, Mode::from_raw_mode(0o755)).named(MOUNT_TARGET, step)?;
         }
-        require_plain(folder)?;
+        require_plain(folder, OFlags::DIRECTORY)?;
     }
     if missing(target) {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        open(target, flags, Mode::from_raw_mode(0o444)).map(drop).named(CONTROL, step)?;
+        open(target, flags, Mode::from_raw_mode(0o444)).map(drop).named(MOUNT_TARGET, step)?;
     }
-    require_plain(target)
+    require_plain(target, OFlags::empty())
 }
 
 /// A mount target that goes through a symbolic link of the image could lie over anything, the secrets among it.
-fn require_plain(target: &str) -> Step<()> {
-    openat2(CWD, target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+/// `kind` is what it must be: a folder, or anything.
+fn require_plain(target: &str, kind: OFlags) -> Step<()> {
+    openat2(CWD, target, kind | OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS)
         .map(drop)
-        .named("private-root", || {
-            format!("look at mount target {target} (the image must have it, and no symbolic link on the way)")
-        })
+        .named(MOUNT_TARGET, || format!("look at mount target {target}"))
 }
 
 fn attach(mount: &OwnedFd, target: &str) -> Result<(), rustix::io::Errno> {
