@@ -151,6 +151,20 @@ fn policy(named: Option<&Path>, file: &ComposeFile) -> Outcome<Option<(PathBuf, 
     Ok(Some((path, policy)))
 }
 
+/// Refuses where this policy would refuse a box of this lock: asked before one that runs is ended for it.
+pub(crate) fn require_admitted(path: &Path, lock: &Lock) -> Outcome<()> {
+    let policy = inputs::read_policy(path)?;
+    let plan = Plan::new(None, lock, &BTreeMap::new()).map_err(|error| inputs::too_large(&error))?;
+    match Foresight::new(path, policy.values(), lock, &plan).into_refusal() {
+        None => Ok(()),
+        Some((whom, refusal)) => Err(Failure::refused(
+            format!("{}: the policy would refuse {whom}; the box that runs goes on", path.display()),
+            refusal,
+            "where the change is meant, write the policy again with `casemate policy write --force`, then try again",
+        )),
+    }
+}
+
 /// Sizes of the root file systems that the store has.
 fn sizes(lock: &Lock, project: &Project) -> Outcome<BTreeMap<Sha256, u64>> {
     let store = inputs::open_store(&project.home)?;

@@ -98,6 +98,16 @@ impl Foresight {
             not_judged: NOT_JUDGED,
         }
     }
+
+    /// The first refusal, and whom it concerns.
+    pub(super) fn into_refusal(self) -> Option<(String, Refusal)> {
+        let Refused { agent, refusal } = self.refusals.into_iter().next()?;
+        Some((whom(agent.as_ref()), refusal))
+    }
+}
+
+fn whom(agent: Option<&AgentName>) -> String {
+    agent.map_or_else(|| "the composition".to_owned(), |name| format!("agent {name}"))
 }
 
 impl Display for Foresight {
@@ -105,8 +115,7 @@ impl Display for Foresight {
         let word = if self.admits { "admits, as far as a lock can tell" } else { "would refuse" };
         writeln!(f, "policy {} {word}", self.file)?;
         for Refused { agent, refusal } in &self.refusals {
-            let whom =
-                agent.as_ref().map_or_else(|| "the composition".to_owned(), |name| format!("agent {name}"));
+            let whom = whom(agent.as_ref());
             writeln!(f, "  refused  {whom} by rule {}", refusal.rule)?;
             writeln!(f, "    expected  {}", refusal.expected)?;
             writeln!(f, "    found     {}", refusal.found)?;
@@ -266,5 +275,7 @@ mod tests {
         let foresight = foresee(&policy(None), &lock(""));
         assert_eq!(rules(&foresight), [pair("", "composition.digest")]);
         assert!(!foresight.admits);
+        let (whom, refusal) = foresight.into_refusal().unwrap();
+        assert_eq!((whom.as_str(), refusal.rule.as_str()), ("the composition", "composition.digest"));
     }
 }

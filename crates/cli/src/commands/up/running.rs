@@ -14,6 +14,7 @@ use serde_json::json;
 use super::UpArgs;
 use crate::cli::Global;
 use crate::commands::down;
+use crate::commands::plan::require_admitted;
 use crate::control;
 use crate::failure::{Failure, Outcome};
 use crate::inputs::{self, LockChange};
@@ -48,6 +49,13 @@ pub(super) fn join(
     };
     let same = inputs::digest(lock)? == composition;
     if args.force_recreate && args.agents.is_empty() {
+        // Nothing is ended for a box that could not start.
+        if args.locked {
+            inputs::write_lock(file, lock, LockChange::Refuse)?;
+        }
+        if args.broker.is_none() {
+            require_admitted(&super::usable_policy(file)?, lock)?;
+        }
         lines::note(format!("project {} is stopped, and starts anew", project.name));
         let lease = down::stop(project, StopRequest::default())?;
         clean(project)?;
@@ -84,14 +92,14 @@ fn start(global: &Global, args: &UpArgs, project: &Project, lock: &Lock, composi
     let ordered = order(project, &args.agents, action, Some(&mut display));
     let changed = until_interrupted(within(args.wait_timeout, ordered))
         .inspect_err(|failure| display.failed(failure))?;
-    tell(global, project, &changed, composition);
+    tell(global, project, &changed, composition, args.force_recreate);
     if !args.detaches() {
         lines::note("the box goes on in the background: `casemate logs -f` shows what agents write");
     }
     Ok(())
 }
 
-fn tell(global: &Global, project: &Project, changed: &Changed, composition: Sha384) {
+fn tell(global: &Global, project: &Project, changed: &Changed, composition: Sha384, restarted: bool) {
     let started: Vec<String> =
         changed.iter().filter(|(_, done)| **done == Done::Done).map(|(name, _)| name.to_string()).collect();
     if global.json {
@@ -105,7 +113,8 @@ fn tell(global: &Global, project: &Project, changed: &Changed, composition: Sha3
     lines::print(if started.is_empty() {
         format!("project {} runs already, and nothing changes; composition {composition}", project.name)
     } else {
-        format!("{} started in the box that runs; composition {composition}", started.join(", "))
+        let word = if restarted { "started anew" } else { "started" };
+        format!("{} {word} in the box that runs; composition {composition}", started.join(", "))
     });
 }
 
