@@ -20,10 +20,10 @@ pub(crate) async fn wait(world: &World, agent: &Agent, steps: &Steps) -> Result<
             answer(dependency.condition, stage).or_else(|| rests.then_some(Answer::Not))
         };
         let mut order = other.order.subscribe();
-        let met = loop {
+        let (met, last) = loop {
             let now = *stage.borrow_and_update();
             if let Some(answer) = comes(now) {
-                break answer == Answer::Met;
+                break (answer == Answer::Met, now);
             }
             // Both senders live as long as the world.
             tokio::select! {
@@ -36,8 +36,12 @@ pub(crate) async fn wait(world: &World, agent: &Agent, steps: &Steps) -> Result<
             steps.note(Phase::Waiting, StepState::Started, &what);
         } else if !met {
             return Err(WardenError::Environment {
-                what: format!("dependency `{name}` did not become what `depends_on` asks for"),
-                todo: "look at the other agent's own message and at `casemate logs`, or start it with `casemate start`",
+                what: format!(
+                    "dependency `{name}` {}, and `depends_on` asks for `{}`",
+                    how(last),
+                    asked_for(dependency.condition)
+                ),
+                todo: "see what it wrote with `casemate logs NAME`, or start it with `casemate start NAME`",
             });
         }
     }
@@ -48,6 +52,26 @@ pub(crate) async fn wait(world: &World, agent: &Agent, steps: &Steps) -> Result<
 enum Answer {
     Met,
     Not,
+}
+
+/// How a dependency stands that will not become what is asked for, in words.
+fn how(stage: Stage) -> String {
+    match stage {
+        Stage::Before => "was not started".to_owned(),
+        Stage::Running => "runs, is not healthy, and is about to end".to_owned(),
+        Stage::Healthy => "is healthy, and is about to end".to_owned(),
+        Stage::Ended(status) => format!("ended with status {status}"),
+        Stage::Failed => "did not start".to_owned(),
+    }
+}
+
+/// The condition as a Compose file has it.
+const fn asked_for(condition: Condition) -> &'static str {
+    match condition {
+        Condition::ServiceStarted => "service_started",
+        Condition::ServiceHealthy => "service_healthy",
+        Condition::ServiceCompletedSuccessfully => "service_completed_successfully",
+    }
 }
 
 /// Whether a dependency at this stage is what the condition asks for; none where it may still become that.

@@ -388,15 +388,23 @@ fn target(
         }
         if !called.expose.contains(&port) {
             let ports: Vec<String> = called.expose.iter().map(ToString::to_string).collect();
-            let expected = format!("a port that {to} exposes: {}", ports.join(", "));
+            let expected = match ports.as_slice() {
+                [] => format!("a port that {to} exposes: it exposes none"),
+                ports => format!("a port that {to} exposes: {}", ports.join(", ")),
+            };
             return Err(Refusal::new("edge.exposed", expected, port).into());
         }
         return Ok(Target::Agent { agent: to.clone(), port });
     }
-    let refused = |found: String| Refusal::new("egress.host", "a host name in lower case", found);
+    let expected = "a host name with a dot, in lower case, or an agent of this composition";
+    let refused = |found: String| Refusal::new("egress.host", expected, found);
     let host: HostName = host.parse().map_err(|error| refused(format!("`{host}`: {error}")))?;
     if host.is_localhost() {
         return Err(refused(format!("`{host}`, which means the box itself")).into());
+    }
+    // Most likely the name of an agent, misspelt.
+    if !host.as_str().contains('.') {
+        return Err(refused(format!("`{host}`, which has no dot and is no agent")).into());
     }
     Ok(Target::Host { host: host.to_string(), port, address: None })
 }

@@ -98,10 +98,10 @@ impl Gateway {
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let allowed = getrlimit(Resource::Nofile);
-    if allowed.maximum.is_some_and(|most| most < GATEWAY_DESCRIPTORS) {
+    if let Some(most) = allowed.maximum.filter(|most| *most < GATEWAY_DESCRIPTORS) {
         let raised = Rlimit { current: allowed.current, maximum: Some(GATEWAY_DESCRIPTORS) };
         if let Err(errno) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!("the gateway may have {:?} descriptors only: {errno}", allowed.maximum);
+            tracing::warn!("the gateway may have {most} descriptors only: {errno}");
         }
     }
 }

@@ -97,6 +97,8 @@ fn edges_are_closed_and_opened_while_the_box_runs_and_evidence_says_so() {
     project.run(&["allow", "caller", "server:1"]).assert_refused("edge.exposed");
     project.run(&["deny", "caller", "server:9090"]).assert_refused("edge.known");
     project.run(&["allow", "caller", "localhost:80"]).assert_refused("egress.host");
+    let (_, found) = project.run(&["allow", "caller", "nobody:80"]).assert_refused("egress.host");
+    assert_eq!(found, "`nobody`, which has no dot and is no agent");
     project.run(&["allow", "caller", "server:9090"]).assert_ok();
     project.logs_with("caller", "call server:9090 answered more");
     assert_eq!(edge(&edges(&project), "caller", 9090)["state"], "added");

@@ -15,7 +15,11 @@ fn up_of_some_agents_starts_them_and_what_they_depend_on() {
     let project = Project::ready("subset", &format!("{base}{top}{other}"), &[]);
     project.run(&["up", "-d", "nobody"]).assert_fails(2, "no agent `nobody`", "other");
     // What `depends_on` asks is never left out.
-    project.try_up(&["--no-deps", "top"]).assert_fails(3, "dependency `base` did not become", "");
+    project.try_up(&["--no-deps", "top"]).assert_fails(
+        3,
+        "dependency `base` was not started",
+        "casemate logs",
+    );
     project.assert_nothing_left();
     let up = project.try_up(&["top"]);
     up.assert_ok();
@@ -68,6 +72,9 @@ fn up_of_an_unchanged_box_changes_nothing_and_of_a_changed_one_says_what() {
     assert_eq!(fs::read(project.file("compose.lock")).unwrap(), before, "a refused `up` writes nothing");
     assert_eq!(project.ps()["agents"]["one"]["pid"], pid);
     project.try_up(&["--force-recreate", "one"]).assert_refused("composition.running");
+    // Nothing is ended for a box that the policy would refuse.
+    project.try_up(&["--force-recreate"]).assert_refused("composition.digest");
+    assert_eq!(project.ps()["agents"]["one"]["pid"], pid);
     project.write_policy(&[]);
     project.try_up(&["--force-recreate"]).assert_ok();
     project.logs_with("one", "second");
