@@ -149,14 +149,19 @@ pub(crate) fn explain(project: &Project, progress: &Progress, what: String) -> F
     match &progress.refusal {
         // The remark repeats the refusal, which is shown in its parts.
         Some(refusal) => start_refused(what, refusal),
-        None => Failure::environment(
-            if progress.detail.is_empty() { what } else { format!("{what}: {}", progress.detail) },
-            format!(
+        None => {
+            let logs = format!(
                 "read {} and {}",
                 project.agent_log(&progress.agent).display(),
                 project.program_log("warden").display()
-            ),
-        ),
+            );
+            // Of a failed step: what happened, and what to do about it.
+            let (detail, todo) = match progress.detail.split_once('\n') {
+                Some((detail, todo)) => (detail, format!("{todo}; {logs}")),
+                None => (progress.detail.as_str(), logs),
+            };
+            Failure::environment(if detail.is_empty() { what } else { format!("{what}: {detail}") }, todo)
+        }
     }
 }
 
@@ -172,6 +177,19 @@ pub(crate) fn start_refused(what: String, refusal: &Refusal) -> Failure {
 /// An order that a rule refused.
 pub(crate) fn refused(project: &Project, refusal: Refusal) -> Failure {
     let todo = match refusal.rule.as_str() {
+        "agent.running" if refusal.found == "it is paused" => {
+            // The rule expects `NAME runs`.
+            let name = refusal.expected.strip_suffix(" runs").unwrap_or("AGENT");
+            format!("`casemate -p {} unpause {name}` lets it go on", project.name)
+        }
+        "agent.exec" => {
+            "the Compose file says `exec: deny` for it: change that and start anew, or use `casemate logs`"
+                .to_owned()
+        }
+        "backend.visit" => {
+            "leave out `-t`; an agent with gVisor has no `cp`: `casemate exec AGENT cat FILE` shows a file"
+                .to_owned()
+        }
         "agent.running" | "agent.started" => {
             format!("look with `casemate -p {0} ps`; `casemate -p {0} start` starts agents", project.name)
         }
@@ -198,5 +216,27 @@ pub(crate) fn tell(global: &Global, changed: &Changed, (done, already): (&str, &
     }
     for (name, outcome) in changed {
         lines::print(format!("{name} {}", if *outcome == Done::Already { already } else { done }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::Home;
+
+    #[test]
+    fn a_refused_order_says_what_to_do_about_it() {
+        let dir = std::path::PathBuf::from("/nowhere");
+        let project = Project { name: "p".parse().unwrap(), dir: dir.clone(), home: Home(dir) };
+        for (rule, expected, found, todo) in [
+            ("agent.running", "a runs", "it is paused", "casemate -p p unpause a"),
+            ("agent.running", "a runs", "it does not run", "casemate -p p start"),
+            ("agent.exec", "x", "y", "exec: deny"),
+            ("backend.visit", "x", "y", "exec AGENT cat FILE"),
+            ("other", "x", "y", "change what was asked for"),
+        ] {
+            let failure = refused(&project, Refusal::new(rule, expected, found));
+            assert!(failure.todo.contains(todo), "{}", failure.todo);
+        }
     }
 }

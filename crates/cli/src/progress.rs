@@ -1,6 +1,6 @@
 //! Shows how a start goes: one line per part of the box and per agent, on a terminal, as plain lines, or as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use casemate_composition::lock::AgentName;
@@ -26,6 +26,9 @@ pub(crate) enum Style {
     Json,
 }
 
+/// What the warden says of an agent that ended and did what it had to.
+const ENDED_WELL: &str = "status 0";
+
 /// What is known of one agent's start.
 #[derive(Debug, Clone, Default)]
 struct AgentTrack {
@@ -40,6 +43,8 @@ pub(crate) struct Display {
     kind: DisplayKind,
     width: usize,
     agents: BTreeMap<AgentName, AgentTrack>,
+    /// Those whose program has ended, and that have not begun to start again.
+    ended: BTreeSet<AgentName>,
 }
 
 enum DisplayKind {
@@ -65,6 +70,7 @@ impl Display {
             kind,
             width,
             agents: agents.iter().map(|name| (name.clone(), AgentTrack::default())).collect(),
+            ended: BTreeSet::new(),
         }
     }
 
@@ -91,6 +97,11 @@ impl Display {
 
     /// A step of an agent's start.
     pub(crate) fn progress(&mut self, progress: &Progress) {
+        if (progress.state, progress.phase) == (StepState::Done, Phase::Exited) {
+            self.ended.insert(progress.agent.clone());
+        } else {
+            self.ended.remove(&progress.agent);
+        }
         if matches!(self.kind, DisplayKind::Json) {
             let mut value = serde_json::to_value(progress).unwrap_or_default();
             if let Some(object) = value.as_object_mut() {
@@ -107,7 +118,12 @@ impl Display {
             (StepState::Failed, phase) => {
                 self.set(&name, &format!("{text}  failed at {}", phase_name(phase)), Mark::Bad);
             }
-            (StepState::Done, Phase::Healthy | Phase::Exited) => self.set(&name, &text, Mark::Good),
+            (StepState::Done, Phase::Exited) => {
+                // `status 0`: it did what it had to.
+                let mark = if progress.detail == ENDED_WELL { Mark::Good } else { Mark::Bad };
+                self.set(&name, &format!("{text}  ended, {}", one_line(&progress.detail)), mark);
+            }
+            (StepState::Done, Phase::Healthy) => self.set(&name, &text, Mark::Good),
             _ if matches!(self.kind, DisplayKind::Tty { .. }) => self.set(&name, &text, Mark::Busy),
             _ => {}
         }
@@ -117,13 +133,14 @@ impl Display {
     pub(crate) fn summary(&mut self, agents: usize, elapsed: Duration, composition: &str) {
         self.finish();
         let elapsed_ms = elapsed.as_millis().try_into().unwrap_or(u64::MAX);
+        let ended = self.ended.len();
         match self.kind {
             DisplayKind::Json => lines::print(
-                json!({"type": "summary", "agents": agents, "elapsed_ms": elapsed_ms, "composition": composition, "simulated": true}),
+                json!({"type": "summary", "agents": agents, "ended": ended, "elapsed_ms": elapsed_ms, "composition": composition, "simulated": true}),
             ),
             _ => lines::print(format!(
                 "{}, each attested as itself on simulated hardware, after {}; composition {}",
-                if agents == 1 { "1 agent runs".to_owned() } else { format!("{agents} agents run") },
+                how_many(agents.saturating_sub(ended), ended),
                 seconds(elapsed_ms).trim_start(),
                 shortened(composition),
             )),
@@ -181,6 +198,12 @@ impl Display {
             DisplayKind::Json => {}
         }
     }
+}
+
+/// How many agents run, and how many have ended already.
+fn how_many(running: usize, ended: usize) -> String {
+    let running = if running == 1 { "1 agent runs".to_owned() } else { format!("{running} agents run") };
+    if ended == 0 { running } else { format!("{running}, {ended} ended") }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -276,6 +299,16 @@ mod tests {
         assert_eq!(track.text(), " 0.025 s  measure \u{2026} \u{b7} rootfs 5 ms \u{b7} compartment 20 ms");
         track.note(&progress(Phase::Measure, StepState::Done, 25));
         assert_eq!(track.text(), " 0.025 s  rootfs 5 ms \u{b7} compartment 20 ms");
+    }
+
+    #[test]
+    fn an_agent_that_ended_does_not_count_as_one_that_runs() {
+        let mut display = Display::new(Style::Json, &[]);
+        display.progress(&progress(Phase::Exited, StepState::Done, 1));
+        assert_eq!(display.ended.len(), 1);
+        display.progress(&progress(Phase::Rootfs, StepState::Started, 2));
+        assert!(display.ended.is_empty());
+        assert_eq!((how_many(1, 0), how_many(0, 2)), ("1 agent runs".into(), "0 agents run, 2 ended".into()));
     }
 
     #[test]

@@ -231,7 +231,10 @@ fn what_is_asked_of_an_agent_that_cannot_take_it_is_refused_in_words() {
     }
     let mut up = project.spawn(&["up", "-d", "--progress", "plain"]);
     let end = Instant::now() + COMMAND_BOUND;
-    while !up.stdout().contains("ok   ended") || !up.stdout().contains("ok   crashing") {
+    // An agent that had ended before it was looked at is told as failed.
+    let told =
+        |all: &str, name: &str| ["ok  ", "FAIL"].iter().any(|mark| all.contains(&format!("{mark} {name}")));
+    while !told(&up.stdout(), "ended") || !told(&up.stdout(), "crashing") {
         assert!(up.runs() && Instant::now() < end, "{}", up.stdout());
         std::thread::sleep(Duration::from_millis(20));
     }
