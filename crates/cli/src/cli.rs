@@ -170,7 +170,7 @@ pub(crate) fn run() -> Outcome {
         Command::Port(args) => port::run(&global, &args),
         Command::Logs(args) => logs::run(&global, &args),
         Command::Exec(args) => exec::run(&global, &args),
-        Command::Run(args) => run::run(&global, &args),
+        Command::Run(args) => run::run(&args),
         Command::Attach(args) => attach::run(&global, &args),
         Command::Cp(args) => cp::run(&global, &args),
         Command::Stats(args) => stats::run(&global, &args),

@@ -52,7 +52,8 @@ Exit codes:
   2    unusable input, or `up --locked` found that the lock would change
   3    the machine or another program did not do its part; of `lock --check` and `plan` alone: something
        changes (where the machine fails these, they end with 2)
-  130  interrupted; what `up` started is stopped, and orders to a running box are carried out all the same
+  130  interrupted with Ctrl-C before it was done: what `up` started is stopped, and orders to a running box are
+       carried out all the same. `up` that shows what agents write ends with 0: Ctrl-C is how it is stopped
   `exec` ends with the status of the command that it runs; with 125 where that was not begun, with 126 where it
   cannot be executed, with 127 where the agent has no such program";
 

@@ -53,18 +53,20 @@ pub(crate) fn run(global: &Global, args: &CpArgs) -> Outcome {
     let copied = match direction(&args.from, &args.to)? {
         Direction::Out { agent, path, to } => {
             chosen_agents(&project, std::slice::from_ref(&agent))?;
+            let name = agent.clone();
             let (visit, streams) = inside::begin(&project, InsideRequest::CopyOut { agent, path })?;
             let output = streams.output.ok_or_else(crate::control::unexpected_reply)?;
             let limits = Limits { bytes: args.max_mib.saturating_mul(1 << 20), entries: ENTRIES_MAX };
             let copied = transfer::receive(&mut BufReader::new(File::from(output)), &to, limits);
             drop(visit);
-            copied.map_err(failed)?
+            copied.map_err(|error| failed(of_agent(&name, error)))?
         }
         Direction::Into { from, agent, path } => {
             chosen_agents(&project, std::slice::from_ref(&agent))?;
             // Nothing is tainted by a name that does not exist.
             std::fs::metadata(&from)
                 .map_err(|error| Failure::input(format!("{from}: {error}"), "name a file or folder"))?;
+            let name = agent.clone();
             let (visit, streams) = inside::begin(&project, InsideRequest::CopyIn { agent, path })?;
             let (Some(input), Some(output)) = (streams.input, streams.output) else {
                 return Err(crate::control::unexpected_reply());
@@ -73,7 +75,9 @@ pub(crate) fn run(global: &Global, args: &CpArgs) -> Outcome {
             let answer = Item::read(&mut File::from(output)).map_err(failed)?;
             drop(visit);
             match answer {
-                Item::Failed { reason } => return Err(failed(TransferError::Other { reason })),
+                Item::Failed { reason } => {
+                    return Err(failed(of_agent(&name, TransferError::Other { reason })));
+                }
                 Item::End => sent.map_err(|error| failed(error.into()))?,
                 _ => return Err(crate::control::unexpected_reply()),
             }
@@ -91,7 +95,19 @@ fn report(global: &Global, copied: &Copied) {
     if global.json {
         lines::print(json!({"files": files, "folders": folders, "bytes": bytes, "skipped": skipped}));
     } else {
-        lines::print(format!("copied {files} files and {folders} folders, {bytes} bytes"));
+        let many = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let (files, folders, bytes) = (many(*files, "file"), many(*folders, "folder"), many(*bytes, "byte"));
+        lines::print(format!("copied {files} and {folders}, {bytes}"));
+    }
+}
+
+/// What the agent's side says, as a path of the agent.
+fn of_agent(agent: &AgentName, error: TransferError) -> TransferError {
+    match error {
+        TransferError::Other { reason } if reason.starts_with('/') => {
+            TransferError::Other { reason: format!("{agent}:{reason}") }
+        }
+        error => error,
     }
 }
 
@@ -99,13 +115,24 @@ fn failed(error: TransferError) -> Failure {
     let todo = match &error {
         TransferError::TooMuch { .. } => "name less, or give a larger --max-mib",
         TransferError::File { .. } => "check that the folder exists and can be written",
-        TransferError::Other { .. } => "name a path that the agent itself can use: its root is read-only",
+        TransferError::Other { reason } if reason.contains("Read-only") => {
+            "name a path that the agent itself can write: its root is read-only"
+        }
+        TransferError::Other { .. } => {
+            "name a path that the agent itself can use: `casemate exec AGENT ls` shows some"
+        }
         _ => "try again; where it stays, `casemate logs` and the warden's log say more",
     };
     Failure::environment(error, todo)
 }
 
 fn direction(from: &str, to: &str) -> Outcome<Direction> {
+    if from == "-" || to == "-" {
+        return Err(Failure::input(
+            "`-` is no file: copies are files and folders, not streams",
+            "name a local path; `casemate exec AGENT cat FILE` writes a file to standard output",
+        ));
+    }
     let inside = |text: &str| {
         let (agent, path) = text.split_once(':')?;
         Some((
@@ -136,5 +163,6 @@ mod tests {
         let into = Direction::Into { from: "./b:c".into(), agent: a, path: ".".into() };
         assert_eq!(direction("./b:c", "a:"), Ok(into));
         assert!(direction("a:/x", "b:/y").is_err() && direction("x", "/y:z").is_err());
+        assert!(direction("a:/x", "-").is_err() && direction("-", "a:/x").is_err());
     }
 }

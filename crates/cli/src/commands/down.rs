@@ -1,5 +1,6 @@
 //! `casemate down`: stops everything of a project, and removes what a crash left behind.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::Args;
@@ -63,11 +64,15 @@ fn remove_volumes(project: &Project) -> Outcome<Vec<String>> {
             ));
         }
     };
-    let mut names: Vec<String> =
-        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
+    let names: BTreeSet<String> =
+        entries.flatten().map(|entry| volume_of(&entry.file_name().to_string_lossy()).to_owned()).collect();
     Project::remove(&project.volumes())?;
-    Ok(names)
+    Ok(names.into_iter().collect())
+}
+
+/// The volume that this folder or file is: one with a size is a file, and one that is being made another.
+fn volume_of(file: &str) -> &str {
+    file.strip_suffix(".new").unwrap_or(file).strip_suffix(".ext4").unwrap_or(file)
 }
 
 fn answer(global: &Global, project: &Project, ran: bool, volumes: &[String]) {
@@ -104,4 +109,16 @@ pub(crate) fn stop(project: &Project, request: StopRequest) -> Outcome<Lease> {
             format!("read {}", project.program_log("supervisor").display()),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_named_as_in_the_compose_file() {
+        for file in ["kept", "kept.ext4", "kept.ext4.new"] {
+            assert_eq!(volume_of(file), "kept");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! `casemate ps`: the agents, their state and their controls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use casemate_composition::lock::AgentName;
 use casemate_protocol::agent_token::{Control, ControlStatus};
@@ -94,6 +94,7 @@ pub(crate) fn run(global: &Global, args: &PsArgs) -> Outcome {
     let Reply::Status { composition, mut agents } = control::ask(&project, &ControlRequest::Status)? else {
         return Err(control::unexpected_reply());
     };
+    let shared_cores = sharing_cores(&agents);
     agents.retain(|name, agent| {
         (args.agents.is_empty() || args.agents.contains(name))
             && (args.status.is_empty() || args.status.contains(&State::of(agent)))
@@ -118,10 +119,8 @@ pub(crate) fn run(global: &Global, args: &PsArgs) -> Outcome {
         for line in sharing(name, &agent.shares_root_with) {
             lines::print(line);
         }
-        if let Some(line) = contending(name, &agent.shares_cores_with) {
-            lines::print(line);
-        }
     }
+    shared_cores.into_iter().for_each(lines::print);
     for (name, agent) in agents.iter().filter(|(_, agent)| !agent.edges_changed.is_empty()) {
         lines::print(format!("{name}: edges changed by hand: {}", agent.edges_changed.join(", ")));
     }
@@ -139,12 +138,27 @@ fn sharing(name: &AgentName, with: &[AgentName]) -> Vec<String> {
         .collect()
 }
 
-/// Likewise for cores. One line an agent: where cores do not suffice, all share them with all.
-fn contending(name: &AgentName, with: &[AgentName]) -> Option<String> {
-    let later: Vec<&str> = with.iter().filter(|other| *other > name).map(AgentName::as_str).collect();
-    let others = later.join(", ");
-    (!later.is_empty())
-        .then(|| format!("{name} shares cores with {others}: each can tell when the other is busy"))
+/// Likewise for cores, of the agents whose program runs, in one line: where cores do not suffice, all share them with all.
+fn sharing_cores(agents: &BTreeMap<AgentName, AgentStatus>) -> Option<String> {
+    let runs = |name: &AgentName| agents.get(name).is_some_and(|agent| State::of(agent) == State::Running);
+    let mut groups: Vec<BTreeSet<&AgentName>> = Vec::new();
+    for (name, agent) in agents.iter().filter(|(name, _)| runs(name)) {
+        let mut group: BTreeSet<&AgentName> =
+            agent.shares_cores_with.iter().filter(|other| runs(other)).collect();
+        group.insert(name);
+        if group.len() > 1 && !groups.iter().any(|other| group.is_subset(other)) {
+            groups.retain(|other| !other.is_subset(&group));
+            groups.push(group);
+        }
+    }
+    let named = |group: BTreeSet<&AgentName>| {
+        let mut names: Vec<&str> = group.into_iter().map(AgentName::as_str).collect();
+        let last = names.pop().unwrap_or_default();
+        format!("{} and {last}", names.join(", "))
+    };
+    let groups: Vec<String> = groups.into_iter().map(named).collect();
+    (!groups.is_empty())
+        .then(|| format!("{} share cores: each can tell when another of them is busy", groups.join("; ")))
 }
 
 fn print_table(agents: &BTreeMap<AgentName, AgentStatus>) {
@@ -160,7 +174,7 @@ fn print_table(agents: &BTreeMap<AgentName, AgentStatus>) {
             agent.backend.to_string(),
             shortened(&agent.measurement.to_string()),
             if agent.secrets.is_empty() { "-".into() } else { agent.secrets.join(",") },
-            summary(&agent.controls),
+            count(&agent.controls),
         ]);
     }
     let mut widths = [0; 8];
@@ -213,14 +227,18 @@ fn up(agent: &AgentStatus) -> String {
     }
 }
 
-/// How many of the controls that every agent has are in force, and the names of those that are not; and the others that
-/// this agent is without.
+/// How many of the controls that every agent has are in force.
+fn count(controls: &BTreeMap<Control, ControlStatus>) -> String {
+    let always = || Control::ALL.into_iter().filter(|control| control.need() == Need::Always);
+    let enforced = always().filter(|control| controls.get(control) == Some(&ControlStatus::Enforced)).count();
+    format!("{enforced}/{}", always().count())
+}
+
+/// The count, the names of those that are not in force, and the others that this agent is without.
 fn summary(controls: &BTreeMap<Control, ControlStatus>) -> String {
-    let all = Control::ALL.into_iter().filter(|control| control.need() == Need::Always).count();
     let (always, others): (Vec<_>, Vec<_>) =
         controls.iter().partition(|(control, _)| control.need() == Need::Always);
-    let enforced = always.iter().filter(|(_, status)| **status == ControlStatus::Enforced).count();
-    let mut text = format!("{enforced}/{all}");
+    let mut text = count(controls);
     for (control, status) in always.iter().filter(|(_, status)| **status != ControlStatus::Enforced) {
         text.push_str(&format!("; {} {}", control.name(), status_name(**status)));
     }
@@ -240,7 +258,7 @@ const fn status_name(status: ControlStatus) -> &'static str {
 
 fn print_controls(agents: &BTreeMap<AgentName, AgentStatus>) {
     for (name, agent) in agents {
-        lines::print(format!("\n{name}"));
+        lines::print(format!("\n{name}  {}", summary(&agent.controls)));
         lines::print(format!("  {:18}  {:18}  {:41}  CHECKED", "CONTROL", "STATUS", "APPLIED"));
         for control in Control::ALL {
             let status = agent.controls.get(&control).copied().unwrap_or(ControlStatus::Unknown);
@@ -269,15 +287,21 @@ mod tests {
         controls.insert(Control::CoreScheduling, ControlStatus::Unknown);
         let expected = "10/11; cgroup-cpu NOT ENFORCED; without speculation, core-scheduling";
         assert_eq!(summary(&controls), expected);
+        assert_eq!(count(&controls), "10/11");
     }
-    #[test]
-    fn an_agent_without_a_health_check_is_running_until_it_ended() {
-        let mut agent: AgentStatus = serde_json::from_value(serde_json::json!({
+
+    fn agent() -> AgentStatus {
+        serde_json::from_value(serde_json::json!({
             "phase": "healthy", "state": "done", "instance": 1, "pid": 7, "uptime_s": 3, "exit_status": null,
             "health": null, "measurement": casemate_canon::Sha384::of(b"").to_string(), "backend": "native", "controls": {}, "secrets": [], "shares_root_with": [], "shares_cores_with": [],
             "tainted": false, "edges_changed": [], "standing": "up", "paused": false,
         }))
-        .unwrap();
+        .unwrap()
+    }
+
+    #[test]
+    fn an_agent_without_a_health_check_is_running_until_it_ended() {
+        let mut agent = agent();
         assert_eq!(state(&agent), "running");
         agent.health = Some("healthy".into());
         assert_eq!(state(&agent), "healthy");
@@ -305,8 +329,29 @@ mod tests {
         let line = "a and b share a root: each can tell what the other reads of it";
         assert_eq!(sharing(&a, std::slice::from_ref(&b)), [line]);
         assert!(sharing(&b, std::slice::from_ref(&a)).is_empty());
-        let line = "a shares cores with b: each can tell when the other is busy";
-        assert_eq!(contending(&a, std::slice::from_ref(&b)).as_deref(), Some(line));
-        assert_eq!(contending(&b, &[a]), None);
+    }
+
+    #[test]
+    fn one_line_tells_which_running_agents_share_cores() {
+        let sharing = |with: &[&str]| AgentStatus {
+            shares_cores_with: with.iter().map(|name| name.parse().unwrap()).collect(),
+            ..agent()
+        };
+        let mut all: BTreeMap<AgentName, AgentStatus> = [
+            ("a", sharing(&["b", "c"])),
+            ("b", sharing(&["a", "c"])),
+            ("c", sharing(&["a", "b"])),
+            ("d", sharing(&[])),
+        ]
+        .into_iter()
+        .map(|(name, agent)| (name.parse().unwrap(), agent))
+        .collect();
+        let told =
+            |names: &str| Some(format!("{names} share cores: each can tell when another of them is busy"));
+        assert_eq!(sharing_cores(&all), told("a, b and c"));
+        all.values_mut().nth(1).unwrap().standing = Standing::Stopped;
+        assert_eq!(sharing_cores(&all), told("a and c"));
+        all.values_mut().next().unwrap().standing = Standing::Ended;
+        assert_eq!(sharing_cores(&all), None);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use casemate_composition::lock::AgentName;
@@ -45,7 +46,14 @@ pub(crate) fn run(global: &Global, args: &StatsArgs) -> Outcome {
     let mut before = sample(&project, &args.agents)?;
     loop {
         std::thread::sleep(INTERVAL);
-        let now = sample(&project, &args.agents)?;
+        let now = match sample(&project, &args.agents) {
+            // The box ended while somebody watched: nothing more comes.
+            Err(_) if !args.no_stream && UnixStream::connect(project.control_socket()).is_err() => {
+                lines::note(format!("project {} ended", project.name));
+                return Ok(0);
+            }
+            now => now?,
+        };
         if global.json {
             lines::print(serde_json::Value::Array(
                 now.iter().map(|(name, usage)| as_json(name, usage, before.get(name))).collect(),

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -124,12 +124,14 @@ impl Running {
 
     /// The failure that its end is.
     pub(super) fn ended(&self, status: ExitStatus) -> Failure {
-        let last = last_line(&self.log);
-        let said = if last.is_empty() { String::new() } else { format!(": {last}") };
-        Failure::environment(
-            format!("{} ended ({status}){said}", self.program.name()),
-            format!("read {}", self.log.display()),
-        )
+        // Who was killed had no last word: what it wrote before says nothing of its end.
+        let last = if status.signal().is_some() { String::new() } else { last_line(&self.log) };
+        let (said, todo) = match report(&last) {
+            Some((what, todo)) => (what, todo.to_owned()),
+            None => (last.as_str(), format!("read {}", self.log.display())),
+        };
+        let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+        Failure::environment(format!("{} ended ({status}){said}", self.program.name()), todo)
     }
 
     /// Asks it to end, and kills it when it has not ended within the bound.
@@ -164,6 +166,11 @@ fn ready_line(text: &str) -> Option<String> {
     })
 }
 
+/// What happened and what to do, where the last words are a report of our programs.
+fn report(last: &str) -> Option<(&str, &str)> {
+    last.strip_prefix("error: ")?.split_once("; to do: ")
+}
+
 fn last_line(log: &Path) -> String {
     let text = head(log).unwrap_or_default();
     let lines: Vec<&str> = text
@@ -185,6 +192,15 @@ fn head(log: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_words_of_our_programs_are_told_as_they_mean_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        std::fs::write(&log, "ready\nsomething\nerror: no disk\nto do: add one\n").unwrap();
+        assert_eq!(report(&last_line(&log)), Some(("no disk", "add one")));
+        assert_eq!(report("something; error: no disk"), None);
+    }
 
     #[test]
     fn only_a_whole_line_that_says_ready_counts() {

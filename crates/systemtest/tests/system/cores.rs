@@ -50,7 +50,7 @@ fn trust_groups_run_on_cores_of_their_own_where_there_are_enough_and_else_it_is_
     project.up();
     assert_eq!(status_of(&project, "a"), "not-enforced");
     let told = project.run(&["ps"]).stdout;
-    assert!(told.contains("a shares cores with b: each can tell when the other is busy"), "{told}");
+    assert!(told.contains("a and b share cores: each can tell when another of them is busy"), "{told}");
     project.down();
 }
 

@@ -291,7 +291,7 @@ fn files_go_in_and_out_as_the_agent_sees_them_and_taint_it() {
     project.run(&["cp", "one:/proc/self/root/etc/hostname", "again"]).assert_ok();
     assert_eq!(fs::read_to_string(project.file("again")).unwrap(), "one\n");
 
-    project.run(&["cp", "one:/none", "x"]).assert_fails(3, "/none: No such file", "path");
+    project.run(&["cp", "one:/none", "x"]).assert_fails(3, "one:/none: No such file", "path");
     project.run(&["cp", "tree", "one:/etc/new"]).assert_fails(3, "Read-only", "read-only");
     project.run(&["cp", "one:/dev/zero", "x"]).assert_fails(3, "neither a file nor a folder", "");
     project.run(&["cp", "--max-mib", "0", "one:/tmp/tree", "less"]).assert_fails(
@@ -439,6 +439,8 @@ fn ports_of_the_box_are_told() {
 #[test]
 fn another_command_is_no_agent_of_the_composition() {
     let project = Project::ready("run", &one(""), &[]);
+    // Whatever runs.
+    project.run(&["run", "one"]).assert_refused("composition.membership");
     project.up();
     let (expected, _) =
         project.run(&["run", "--rm", "one", "/agent", "say x"]).assert_refused("composition.membership");
