@@ -152,7 +152,7 @@ pub const SERVICE: Table = Table {
         honoured("stop_signal"),
         refused("storage_opt", "the root is read-only", "limit each `tmpfs` by `size`"),
         refused("sysctls", NOT_YET, "remove it; ports below 1024 are open to every agent"),
-        limited("tmpfs", "options `size` and `mode`"),
+        limited("tmpfs", "options `size` and `mode`; the image has the folder"),
         unless(
             refused(
                 "tty",
@@ -169,7 +169,7 @@ pub const SERVICE: Table = Table {
         limited("user", "numeric"),
         refused("userns_mode", "each agent has a user namespace of its own", "remove it"),
         refused("uts", "each agent has a host name of its own", "use `hostname`"),
-        limited("volumes", "named volumes and tmpfs"),
+        limited("volumes", "named volumes and tmpfs; the image has the folder"),
         refused(
             "volumes_from",
             "it shares all files of another agent",

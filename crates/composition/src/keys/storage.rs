@@ -93,7 +93,10 @@ pub const VOLUME_OPTIONS: Table = Table {
     path: "volumes.NAME.driver_opts",
     extensions: Extensions::Unknown,
     keys: &[
-        limited("size", "at least 16m; set aside on the box's disk, and never exceeded"),
+        limited(
+            "size",
+            "at least 16m, what the file system itself takes included; set aside on the box's disk, and never exceeded",
+        ),
         refused("type", MOUNTS_ANYTHING, "remove it"),
         refused("device", MOUNTS_ANYTHING, "remove it"),
         refused("o", MOUNTS_ANYTHING, "write `size` by itself"),
