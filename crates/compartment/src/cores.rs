@@ -136,7 +136,8 @@ impl Cores {
         }
         let mut known = self.known();
         let may_be_near = |other: &AgentName| self.is_foreign(name, other) && self.weaker;
-        if known.loose.iter().any(|other| self.is_foreign(name, other)) || self.trust.keys().any(may_be_near) {
+        if known.loose.iter().any(|other| self.is_foreign(name, other)) || self.trust.keys().any(may_be_near)
+        {
             return ControlStatus::EnforcedWithGaps;
         }
         known.apart.insert(name.clone());

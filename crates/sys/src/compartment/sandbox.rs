@@ -24,9 +24,9 @@ use rustix::thread::{
 
 use super::first_process::{FORWARDED, c_strings, exit_status, wait_for_go};
 use super::{Failure, Named, Step, inside, report, unless_weaker};
-use crate::{hardening, seccomp};
 use crate::spec::{STREAMS_ALL, Sandbox, Spec};
 use crate::syscall::{self, Forked};
+use crate::{hardening, seccomp};
 
 /// Where the agent's tree is below the root that the sandbox's program sees.
 pub const ROOT: &str = "/rootfs";
