@@ -18,6 +18,8 @@ use crate::warden::{PATIENCE, Warden, connect, fresh, is_reset, resets};
 const PORT: u16 = 4000;
 const ONE: Ipv4Addr = Ipv4Addr::new(1, 1, 1, 1);
 const TWO: Ipv4Addr = Ipv4Addr::new(8, 8, 4, 4);
+/// The box's own: called from itself. The two above are called from another address, as hosts outside are.
+const OWN: Ipv4Addr = Ipv4Addr::new(9, 9, 9, 9);
 const PRIVATE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
@@ -41,7 +43,9 @@ impl Outside {
         std::fs::write(folder.path().join("hosts"), "127.0.0.1 localhost\n").unwrap();
         std::fs::write(folder.path().join("nsswitch.conf"), "hosts: files dns\n").unwrap();
         let script = "ip link set lo up \
-            && for a in 1.1.1.1 8.8.4.4 10.0.0.1 169.254.169.254; do ip address add $a/32 dev lo || exit 1; done \
+            && for a in 1.1.1.1 8.8.4.4 9.9.9.9 10.0.0.1 169.254.169.254; do ip address add $a/32 dev lo || exit 1; done \
+            && for a in 1.1.1.1 8.8.4.4; do ip route replace local $a dev lo proto kernel scope host table local \
+            src 10.0.0.1 || exit 1; done \
             && for f in resolv.conf hosts nsswitch.conf; do mount --bind \"$1/$f\" /etc/$f || exit 1; done \
             && gateway=$2 && shift 2 && exec \"$gateway\" \"$@\"";
         let mut command = Command::new("unshare");
@@ -154,6 +158,17 @@ fn a_name_that_stands_for_an_inside_address_is_refused_and_the_rule_is_told() {
     assert!(resets(edge));
     let traffic = &outside.warden.traffic()[0].traffic;
     assert_eq!((traffic.refused, traffic.last_refusal.as_deref()), (4, Some("egress.resolves")));
+}
+
+#[test]
+fn a_name_that_stands_for_a_public_address_of_the_box_is_refused() {
+    let outside = Outside::new();
+    outside.serve(OWN, "own");
+    outside.answer(&[&[OWN]]);
+    let edge = outside.edge(None);
+    assert!(resets(edge));
+    let denied = outside.warden.denied();
+    assert_eq!(denied, Some((format!("api.test:{PORT}"), String::from("egress.address"))));
 }
 
 #[test]
