@@ -10,7 +10,7 @@ use std::time::Duration;
 use casemate_composition::rules::{LANDLOCK_RULES, SECCOMP_RULES};
 use casemate_sys::cgroup::{Group, GroupLimits, remove_box};
 use casemate_sys::root::{ImageFiles, RootObject};
-use casemate_sys::spawn::{FirstProcess, Released};
+use casemate_sys::spawn::{FirstProcess, Released, Streams};
 use casemate_sys::spec::{Rlimit, Spec, Tmpfs};
 use casemate_sys::{seccomp, spawn};
 
@@ -62,6 +62,7 @@ impl Native {
 
     /// Starts one.
     pub(crate) fn start(&self, name: &str, command: &[&str]) -> Outcome<Standing> {
+        let prepared = spawn::prepare(&self.launcher)?;
         let (output, writer) = std::io::pipe()?;
         let errors = OwnedFd::from(std::fs::File::options().write(true).open("/dev/null")?);
         let limits = GroupLimits {
@@ -75,7 +76,10 @@ impl Native {
         let spec = self.spec(&group, command);
         let image = ImageFiles { metadata: self.metadata.as_fd(), data: self.data.as_fd() };
         let root = RootObject::Image(image);
-        let starting = spawn::start(&self.launcher, &spec, root, OwnedFd::from(writer), errors)?;
+        let starting = {
+            let streams = Streams::Output { stdout: OwnedFd::from(writer), stderr: errors };
+            prepared.start(&spec, root, None, &streams)?
+        };
         let launched = starting.collect()?;
         let released = launched.gate.release()?;
         Ok(Standing { output, first: launched.first, group, _released: released })

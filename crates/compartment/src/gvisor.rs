@@ -22,7 +22,7 @@ use casemate_sys::compartment::sandbox::ROOT;
 use casemate_sys::netns;
 use casemate_sys::observe::{self, Observed, observe};
 use casemate_sys::root::RootObject;
-use casemate_sys::spawn::{self, LaunchError, Launched, Released, Streams};
+use casemate_sys::spawn::{self, LaunchError, Launched, Prepared, Released, Streams};
 use casemate_sys::spec::{Sandbox, Spec};
 use rustix::io::Errno;
 
@@ -42,9 +42,10 @@ pub(crate) struct Gvisor;
 impl Backend for Gvisor {
     fn start(&self, plan: &Plan<'_>, root: Root<'_>, output: Output) -> Result<Starting, CompartmentError> {
         let program = plan.programs.gvisor().ok_or(LaunchError::Protocol { reason: MISSING.into() })?;
+        let prepared = spawn::prepare(plan.launcher)?;
         let mut group = Group::create(plan.box_name, plan.name.as_str(), group_limits(plan.agent))?;
         let confined = plan.cores.confine(plan.name, &mut group).map_err(CompartmentError::from);
-        let begun = confined.and_then(|()| begin(plan, root, output, &group, &program));
+        let begun = confined.and_then(|()| begin(plan, prepared, root, output, &group, &program));
         let (starting, spec) = match begun {
             Ok(begun) => begun,
             Err(error) => {
@@ -105,7 +106,7 @@ impl Backend for Gvisor {
             &spec,
             &compartment.first,
             Some(program.file()),
-            streams,
+            &streams,
         )?;
         Ok(joined)
     }
@@ -154,6 +155,7 @@ const MISSING: &str = "the box has no gVisor";
 
 fn begin(
     plan: &Plan<'_>,
+    prepared: Prepared,
     root: Root<'_>,
     output: Output,
     group: &Group,
@@ -168,7 +170,7 @@ fn begin(
         Root::Image(image, number) => (RootObject::Image(image), number),
         Root::Shared(mount, number) => (RootObject::Shared(mount), number),
     };
-    let starting = spawn::start_with(plan.launcher, &spec, object, Some(program.file()), output.into())?;
+    let starting = prepared.start(&spec, object, Some(program.file()), &output.into())?;
     Ok((starting, spec))
 }
 

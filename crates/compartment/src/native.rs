@@ -10,7 +10,7 @@ use casemate_sys::cgroup::Group;
 use casemate_sys::netns;
 use casemate_sys::observe::{self, observe};
 use casemate_sys::root::RootObject;
-use casemate_sys::spawn::{self, LaunchError, Launched, Released, Streams};
+use casemate_sys::spawn::{self, LaunchError, Launched, Prepared, Released, Streams};
 use casemate_sys::spec::{JOIN_COPY_IN, JOIN_COPY_OUT, Spec};
 use rustix::io::Errno;
 
@@ -23,9 +23,11 @@ pub(crate) struct Native;
 
 impl Backend for Native {
     fn start(&self, plan: &Plan<'_>, root: Root<'_>, output: Output) -> Result<Starting, CompartmentError> {
+        // It gets ready while the group is made.
+        let prepared = spawn::prepare(plan.launcher)?;
         let mut group = Group::create(plan.box_name, plan.name.as_str(), plan::group_limits(plan.agent))?;
         let confined = plan.cores.confine(plan.name, &mut group).map_err(CompartmentError::from);
-        let begun = confined.and_then(|()| begin(plan, root, output, &group));
+        let begun = confined.and_then(|()| begin(plan, prepared, root, output, &group));
         let (starting, spec) = match begun {
             Ok(begun) => begun,
             Err(error) => {
@@ -66,7 +68,7 @@ impl Backend for Native {
             Work::CopyOut(path) => (JOIN_COPY_OUT, vec![path.clone()]),
             Work::CopyIn(path) => (JOIN_COPY_IN, vec![path.clone()]),
         };
-        Ok(spawn::join_with(&compartment.launcher, &spec, &compartment.first, None, streams)?)
+        Ok(spawn::join_with(&compartment.launcher, &spec, &compartment.first, None, &streams)?)
     }
 
     fn sockets(&self, compartment: &Compartment, count: u32) -> Result<Vec<OwnedFd>, Errno> {
@@ -91,6 +93,7 @@ impl Backend for Native {
 
 fn begin(
     plan: &Plan<'_>,
+    prepared: Prepared,
     root: Root<'_>,
     output: Output,
     group: &Group,
@@ -101,6 +104,6 @@ fn begin(
         Root::Image(image, number) => (RootObject::Image(image), number),
         Root::Shared(mount, number) => (RootObject::Shared(mount), number),
     };
-    let starting = spawn::start_with(plan.launcher, &spec, object, None, output.into())?;
+    let starting = prepared.start(&spec, object, None, &output.into())?;
     Ok((starting, spec))
 }

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use casemate_sys::observe::{Observed, observe};
 use casemate_sys::root::{ImageFiles, RootObject};
 use casemate_sys::seccomp;
-use casemate_sys::spawn::{LaunchError, Launched, start};
+use casemate_sys::spawn::{LaunchError, Launched, Streams, prepare};
 use casemate_sys::spec::{Config, Rlimit, Spec, Tmpfs, Volume};
 
 const UID_BASE: u32 = 0x4000_0000;
@@ -90,7 +90,10 @@ fn launch(root: &Root, spec: &Spec) -> (Result<Launched, LaunchError>, std::io::
     let open = |path| std::fs::File::open(path).unwrap();
     let (metadata, data) = (open(&root.metadata), open(&root.data));
     let image = RootObject::Image(ImageFiles { metadata: metadata.as_fd(), data: data.as_fd() });
-    let launched = start(launcher, spec, image, OwnedFd::from(writer), error).unwrap().collect();
+    let launched = {
+        let streams = Streams::Output { stdout: OwnedFd::from(writer), stderr: error };
+        prepare(launcher).unwrap().start(spec, image, None, &streams).unwrap().collect()
+    };
     (launched, reader)
 }
 

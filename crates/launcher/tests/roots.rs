@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use casemate_sys::observe::{Root, observe};
 use casemate_sys::root::{self, ImageFiles, RootError, RootObject};
-use casemate_sys::spawn::{LaunchError, Launched, start};
+use casemate_sys::spawn::{LaunchError, Launched, Streams, prepare};
 use casemate_sys::spec::{Spec, Tmpfs};
 
 const UID_BASE: u32 = 0x4000_0000;
@@ -82,7 +82,10 @@ fn launch(dir: &Path, place: u32, object: RootObject<'_>) -> Result<(Standing, u
     };
     let null = || OwnedFd::from(File::options().write(true).open("/dev/null").unwrap());
     let launcher = Path::new(env!("CARGO_BIN_EXE_casemate-launcher"));
-    let Launched { first, gate, .. } = start(launcher, &spec, object, null(), null())?.collect()?;
+    let Launched { first, gate, .. } = {
+        let streams = Streams::Output { stdout: null(), stderr: null() };
+        prepare(launcher)?.start(&spec, object, None, &streams)?.collect()?
+    };
     gate.release()?.executed()?;
     Ok((Standing { first }, uid_base))
 }

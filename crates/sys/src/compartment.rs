@@ -25,8 +25,9 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 
 use crate::descriptors::send_packet;
-use crate::spec::{Answer, CONTROL_FD, METADATA_FD, OBJECT_FD, PROGRAM_FD, SPEC_BYTES_MAX, SPEC_FD, Spec};
-use crate::syscall;
+use crate::handover;
+use crate::spec::{Answer, SPEC_BYTES_MAX, Spec};
+use crate::{proc_view, syscall};
 
 /// A step that failed, and the control that hangs on it.
 #[derive(Debug)]
@@ -59,9 +60,9 @@ impl<T> Named<T> for std::io::Result<T> {
     }
 }
 
-/// The launcher's whole life: reads its specification from descriptor 4, answers on descriptor 3, ends.
+/// The launcher's whole life: takes what it is handed from the socket that is its standard input, answers there, ends.
 pub fn launch() -> ! {
-    let status = match syscall::inherited(CONTROL_FD) {
+    let status = match handover::control_socket() {
         Err(_) => 2,
         Ok(control) => match run(&control) {
             Ok(()) => 0,
@@ -75,47 +76,55 @@ pub fn launch() -> ! {
 }
 
 fn run(control: &OwnedFd) -> Step<()> {
-    let spec = read_spec()?;
-    let object = syscall::inherited(OBJECT_FD).named("", || "find the image or the compartment".into())?;
+    let handed = handover::receive(control).named("", || "take what is handed over".into())?;
+    let given = |descriptor: Option<OwnedFd>, step: &'static str| {
+        descriptor.ok_or(Errno::BADF).named("", || step.to_owned())
+    };
+    let spec = read_spec(given(handed.spec, "find the specification")?)?;
+    let object = given(handed.object, "find the image or the compartment")?;
     let metadata = match (spec.join, spec.shared_root) {
-        (0, 0) => Some(syscall::inherited(METADATA_FD).named("", || "find the image's metadata".into())?),
+        (0, 0) => Some(given(handed.metadata, "find the image's metadata")?),
         _ => None,
     };
     let runtime = match &spec.sandbox {
         None => None,
         Some(sandbox) => {
-            let program = syscall::inherited(PROGRAM_FD).named("", || "find the sandbox's program".into())?;
+            let program = given(handed.program, "find the sandbox's program")?;
             Some(sandbox::Runtime { sandbox, program })
         }
     };
-    if metadata.is_none() {
-        // Nothing was handed over there; what is, is not for a compartment.
-        drop(syscall::inherited(METADATA_FD));
-    }
-    let last = if runtime.is_some() { PROGRAM_FD } else { METADATA_FD };
-    syscall::close_from(last.cast_unsigned().saturating_add(1))
-        .named("no-privileges", || "close inherited descriptors".into())?;
     let mut not_applied = Vec::new();
     outside::join_cgroup(&spec, &mut not_applied)?;
     if spec.join != 0 {
         return join::run(control, &spec, &object, runtime.as_ref(), not_applied);
     }
-    let user_namespace = outside::user_namespace(&spec)?;
-    let root = outside::open_root(&spec, &object, metadata.as_ref(), &user_namespace)?;
+    // The kernel makes the user namespace while the root is mounted.
+    let holder = outside::Holder::start(&spec)?;
+    let root = outside::open_root(&spec, &object, metadata.as_ref())?;
+    let (user_namespace, holder) = holder.map(&spec)?;
+    outside::map_root(&root, &user_namespace)?;
     drop((object, metadata));
     let volumes = outside::open_volumes(&spec, &user_namespace)?;
-    if outside::clone_first_process(control)? == outside::Role::FirstProcess {
-        if let Some(runtime) = runtime {
-            let handed = sandbox::Handed { user_namespace, root, volumes, not_applied };
-            sandbox::live(control, &spec, &runtime, handed);
+    match outside::clone_first_process(control)? {
+        outside::Role::Launcher { first, go } => {
+            let narrowed =
+                proc_view::narrow(first).named("proc", || "hide what /proc/self/net tells of the box".into());
+            unless_weaker(&spec, &mut not_applied, narrowed)?;
+            go.say(not_applied.iter().any(|control| control == "proc"))?;
+            let _ = syscall::wait_child(holder);
+            Ok(())
         }
-        first_process::live(control, &spec, &user_namespace, root, volumes, not_applied);
+        outside::Role::FirstProcess(word) => match runtime {
+            Some(runtime) => {
+                let handed = sandbox::Handed { word, user_namespace, root, volumes, not_applied };
+                sandbox::live(control, &spec, &runtime, handed)
+            }
+            None => first_process::live(control, &spec, word, &user_namespace, root, volumes, not_applied),
+        },
     }
-    Ok(())
 }
 
-fn read_spec() -> Step<Spec> {
-    let file = syscall::inherited(SPEC_FD).named("", || "open the specification".into())?;
+fn read_spec(file: OwnedFd) -> Step<Spec> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(SPEC_BYTES_MAX).unwrap_or(u64::MAX);
     std::io::Read::read_to_end(&mut std::io::Read::take(std::fs::File::from(file), limit), &mut bytes)

@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod compartment;
 pub mod cores;
 pub mod descriptors;
+mod handover;
 pub mod hardening;
 pub mod landlock_rules;
 pub mod loop_device;

@@ -11,6 +11,9 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, chmodat, open};
+use rustix::io::Errno;
+
 use crate::hardening::Seen;
 
 /// Options of the mount.
@@ -19,12 +22,17 @@ pub(crate) const OPTIONS: &core::ffi::CStr = c"hidepid=invisible,subset=pid";
 /// Files of `/proc/self/net` that stay readable: they list what is in the own network namespace and nothing else.
 const READABLE: [&str; 8] = ["dev", "if_inet6", "route", "tcp", "tcp6", "udp", "udp6", "unix"];
 
-/// Takes the mode bits of all other files of the current network namespace. `/proc` must be the compartment's own.
-pub(crate) fn narrow() -> io::Result<()> {
-    for entry in fs::read_dir("/proc/self/net")? {
+/// Takes the mode bits of all other files of the network namespace that process `pid` is in.
+pub(crate) fn narrow(pid: i32) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = open(format!("/proc/{pid}/net"), flags, Mode::empty())?;
+    for entry in Dir::read_from(&folder)? {
         let entry = entry?;
-        if !READABLE.iter().any(|name| entry.file_name() == *name) {
-            fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o0))?;
+        let name = entry.file_name();
+        let kept =
+            [c".", c".."].contains(&name) || READABLE.iter().any(|known| known.as_bytes() == name.to_bytes());
+        if !kept {
+            chmodat(&folder, name, Mode::empty(), AtFlags::empty())?;
         }
     }
     Ok(())

@@ -1,23 +1,17 @@
 //! The warden's side of a launch: starts the launcher, collects what it hands out, lets the agent go.
 
-use std::fs::File;
-use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::descriptors::{packet_pair, receive_packet, send_packet};
-use crate::process;
+use crate::handover::Handed;
 use crate::root::RootObject;
-use crate::spec::{
-    Answer, CONTROL_FD, METADATA_FD, OBJECT_FD, PROGRAM_FD, SPEC_FD, STREAMS_ALL, STREAMS_OUTPUT,
-    STREAMS_TERMINAL, Spec,
-};
+use crate::spec::{Answer, STREAMS_ALL, STREAMS_OUTPUT, STREAMS_TERMINAL, Spec};
 
 /// How long the launcher may take from one answer to the next.
 pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -104,52 +98,97 @@ pub struct Released {
     control: OwnedFd,
 }
 
-/// Starts `launcher` with this specification and this root, whose kind decides over [`Spec::shared_root`]. The agent's
-/// output goes to `stdout` and `stderr`. Call it on a thread that lives as long as the compartment shall: the kernel ends the compartment with that thread.
+/// A launcher that runs and waits for what it shall build. Dropping it ends it.
+#[derive(Debug)]
+pub struct Prepared {
+    control: OwnedFd,
+    launcher: Option<std::process::Child>,
+}
+
+impl Prepared {
+    /// Builds a compartment with this root, whose kind decides over [`Spec::shared_root`], with these streams for the
+    /// agent, and with the program of the sandbox that the specification asks for.
+    ///
+    /// # Errors
+    /// [`LaunchError::Start`].
+    pub fn start(
+        self,
+        spec: &Spec,
+        root: RootObject<'_>,
+        program: Option<BorrowedFd<'_>>,
+        streams: &Streams,
+    ) -> Result<Starting, LaunchError> {
+        let (object, metadata) = match root {
+            RootObject::Image(image) => (image.data, Some(image.metadata)),
+            RootObject::Shared(mount) => (mount, None),
+        };
+        let spec = &Spec { shared_root: u8::from(metadata.is_none()), ..spec.clone() };
+        let (launcher, control) = self.hand_over(spec, object, metadata, program, Some(streams))?;
+        let sockets = spec
+            .listeners
+            .len()
+            .saturating_add(if spec.resolver == 0 { 0 } else { 2 })
+            .saturating_add(spec.pool.try_into().unwrap_or(usize::MAX));
+        Ok(Starting { control, launcher, sockets })
+    }
+
+    fn hand_over(
+        mut self,
+        spec: &Spec,
+        object: BorrowedFd<'_>,
+        metadata: Option<BorrowedFd<'_>>,
+        program: Option<BorrowedFd<'_>>,
+        streams: Option<&Streams>,
+    ) -> Result<(std::process::Child, OwnedFd), LaunchError> {
+        let (number, streams) = match streams {
+            None => (spec.streams, [None, None, None]),
+            Some(Streams::Output { stdout, stderr }) => {
+                (STREAMS_OUTPUT, [None, Some(stdout.as_fd()), Some(stderr.as_fd())])
+            }
+            Some(Streams::All { stdin, stdout, stderr }) => {
+                (STREAMS_ALL, [Some(stdin.as_fd()), Some(stdout.as_fd()), Some(stderr.as_fd())])
+            }
+            Some(Streams::Terminal(slave)) => (STREAMS_TERMINAL, [Some(slave.as_fd()); 3]),
+        };
+        let spec = Spec { streams: number, ..spec.clone() };
+        Handed { object, metadata, program, streams }.send(&self.control, &spec.encode())?;
+        let control = self.control.try_clone()?;
+        match self.launcher.take() {
+            Some(launcher) => Ok((launcher, control)),
+            None => Err(protocol("a launcher builds once")),
+        }
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if let Some(launcher) = &mut self.launcher {
+            let _ = launcher.kill();
+            let _ = launcher.wait();
+        }
+    }
+}
+
+/// Starts `launcher`, which then waits. Call it on a thread that lives as long as the compartment shall: the kernel ends
+/// the compartment with that thread.
 ///
 /// # Errors
 /// [`LaunchError::Start`].
-pub fn start(
-    launcher: &Path,
-    spec: &Spec,
-    root: RootObject<'_>,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
-) -> Result<Starting, LaunchError> {
-    start_with(launcher, spec, root, None, Streams::Output { stdout, stderr })
-}
-
-/// What a launcher gets besides its specification.
-struct Handed<'a> {
-    object: BorrowedFd<'a>,
-    metadata: Option<BorrowedFd<'a>>,
-    program: Option<BorrowedFd<'a>>,
-}
-
-/// As [`start`], with these streams for the agent, and with the program of the sandbox that the specification asks for.
-///
-/// # Errors
-/// [`LaunchError::Start`].
-pub fn start_with(
-    launcher: &Path,
-    spec: &Spec,
-    root: RootObject<'_>,
-    program: Option<BorrowedFd<'_>>,
-    streams: Streams,
-) -> Result<Starting, LaunchError> {
-    let (object, metadata) = match root {
-        RootObject::Image(image) => (image.data, Some(image.metadata)),
-        RootObject::Shared(mount) => (mount, None),
-    };
-    let spec = &Spec { shared_root: u8::from(metadata.is_none()), ..spec.clone() };
-    let handed = Handed { object, metadata, program };
-    let (launcher, control) = run_with(launcher, spec, &handed, streams)?;
-    let sockets = spec
-        .listeners
-        .len()
-        .saturating_add(if spec.resolver == 0 { 0 } else { 2 })
-        .saturating_add(spec.pool.try_into().unwrap_or(usize::MAX));
-    Ok(Starting { control, launcher, sockets })
+pub fn prepare(launcher: &Path) -> Result<Prepared, LaunchError> {
+    let errno = |e: Errno| LaunchError::Start { source: e.into() };
+    let (control, theirs) = packet_pair().map_err(errno)?;
+    rustix::net::sockopt::set_socket_timeout(
+        &control,
+        rustix::net::sockopt::Timeout::Recv,
+        Some(ANSWER_WAIT_MAX),
+    )
+    .map_err(errno)?;
+    // Nothing may have to run between `fork` and `exec`, so that the C library starts it without a copy of this
+    // process.
+    let mut command = Command::new(launcher);
+    command.env_clear().stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null());
+    let launcher = Some(command.spawn()?);
+    Ok(Prepared { control, launcher })
 }
 
 /// Runs one command in the compartment of `first`, confined as its agent is. The child ends with the command's status;
@@ -158,8 +197,7 @@ pub fn start_with(
 /// # Errors
 /// [`LaunchError::Start`].
 pub fn join(launcher: &Path, spec: &Spec, first: &FirstProcess) -> Result<std::process::Child, LaunchError> {
-    let handed = Handed { object: first.pidfd.as_fd(), metadata: None, program: None };
-    join_quietly(launcher, spec, &handed)
+    prepare(launcher)?.hand_over(spec, first.pidfd.as_fd(), None, None, None).map(|(child, _)| child)
 }
 
 /// Likewise, in the compartment's sandbox, with the program of that sandbox.
@@ -172,17 +210,7 @@ pub fn join_sandbox(
     first: &FirstProcess,
     program: BorrowedFd<'_>,
 ) -> Result<std::process::Child, LaunchError> {
-    let handed = Handed { object: first.pidfd.as_fd(), metadata: None, program: Some(program) };
-    join_quietly(launcher, spec, &handed)
-}
-
-fn join_quietly(
-    launcher: &Path,
-    spec: &Spec,
-    handed: &Handed<'_>,
-) -> Result<std::process::Child, LaunchError> {
-    let streams = [Stdio::null(), Stdio::null(), Stdio::null()];
-    run_launcher(launcher, spec, handed, streams).map(|(child, _)| child)
+    prepare(launcher)?.hand_over(spec, first.pidfd.as_fd(), None, Some(program), None).map(|(child, _)| child)
 }
 
 /// What an agent, or a command that joins it, has as its streams.
@@ -217,62 +245,11 @@ pub fn join_with(
     spec: &Spec,
     first: &FirstProcess,
     program: Option<BorrowedFd<'_>>,
-    streams: Streams,
+    streams: &Streams,
 ) -> Result<(std::process::Child, Released), LaunchError> {
-    let handed = Handed { object: first.pidfd.as_fd(), metadata: None, program };
-    let (child, control) = run_with(launcher, spec, &handed, streams)?;
+    let prepared = prepare(launcher)?;
+    let (child, control) = prepared.hand_over(spec, first.pidfd.as_fd(), None, program, Some(streams))?;
     Ok((child, Released { control }))
-}
-
-fn run_with(
-    launcher: &Path,
-    spec: &Spec,
-    handed: &Handed<'_>,
-    streams: Streams,
-) -> Result<(std::process::Child, OwnedFd), LaunchError> {
-    let (number, streams) = match streams {
-        Streams::Output { stdout, stderr } => {
-            (STREAMS_OUTPUT, [Stdio::null(), Stdio::from(stdout), Stdio::from(stderr)])
-        }
-        Streams::All { stdin, stdout, stderr } => {
-            (STREAMS_ALL, [Stdio::from(stdin), Stdio::from(stdout), Stdio::from(stderr)])
-        }
-        Streams::Terminal(slave) => {
-            let [stdin, stdout] = [slave.try_clone()?, slave.try_clone()?];
-            (STREAMS_TERMINAL, [Stdio::from(stdin), Stdio::from(stdout), Stdio::from(slave)])
-        }
-    };
-    run_launcher(launcher, &Spec { streams: number, ..spec.clone() }, handed, streams)
-}
-
-fn run_launcher(
-    launcher: &Path,
-    spec: &Spec,
-    handed: &Handed<'_>,
-    [stdin, stdout, stderr]: [Stdio; 3],
-) -> Result<(std::process::Child, OwnedFd), LaunchError> {
-    let errno = |e: Errno| LaunchError::Start { source: e.into() };
-    let memory = memfd_create("spec", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(errno)?;
-    let mut file = File::from(memory);
-    file.write_all(&spec.encode())?;
-    std::io::Seek::rewind(&mut file)?;
-    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
-        .map_err(errno)?;
-    let (ours, theirs) = packet_pair().map_err(errno)?;
-    rustix::net::sockopt::set_socket_timeout(
-        &ours,
-        rustix::net::sockopt::Timeout::Recv,
-        Some(ANSWER_WAIT_MAX),
-    )
-    .map_err(errno)?;
-    let mut command = Command::new(launcher);
-    command.env_clear().stdin(stdin).stdout(stdout).stderr(stderr);
-    let mut inherit = vec![(theirs.as_fd(), CONTROL_FD), (file.as_fd(), SPEC_FD), (handed.object, OBJECT_FD)];
-    inherit.extend(handed.metadata.map(|metadata| (metadata, METADATA_FD)));
-    inherit.extend(handed.program.map(|program| (program, PROGRAM_FD)));
-    process::prepare(&mut command, &inherit);
-    let launcher = command.spawn()?;
-    Ok((launcher, ours))
 }
 
 impl Starting {

@@ -7,15 +7,6 @@ use casemate_frame::{FrameError, Reader, Writer};
 
 /// Largest specification in bytes.
 pub const SPEC_BYTES_MAX: usize = 8 << 20;
-/// Descriptor number at which the launcher finds its control socket.
-pub const CONTROL_FD: i32 = 3;
-/// Descriptor number at which the launcher finds its specification.
-pub const SPEC_FD: i32 = 4;
-/// Descriptor number of the root image's data or of a shared mount, or, to join, of the pidfd of the compartment's first
-/// process.
-pub const OBJECT_FD: i32 = 5;
-/// Descriptor number of the root image's metadata, where [`OBJECT_FD`] is its data.
-pub const METADATA_FD: i32 = 6;
 /// [`Spec::join`]: writes the files at the path `command` to standard output, as [`crate::transfer`] has them.
 pub const JOIN_COPY_OUT: u8 = 2;
 /// [`Spec::join`]: writes the files that arrive on standard input to the path `command`.
@@ -28,8 +19,6 @@ pub const STREAMS_OUTPUT: u8 = 1;
 pub const STREAMS_ALL: u8 = 2;
 /// [`Spec::streams`]: all three are one terminal, which becomes the command's own.
 pub const STREAMS_TERMINAL: u8 = 3;
-/// Descriptor number of the sandbox's program, where the specification has a sandbox.
-pub const PROGRAM_FD: i32 = 7;
 /// Ids of one compartment: inner ids 0 to 65535 stand for `uid_base` and up outside.
 pub const ID_RANGE: u32 = 65_536;
 /// Most items of a list.
@@ -52,13 +41,13 @@ pub struct Spec {
     pub gid: u32,
     /// Further inner groups.
     pub groups: Vec<u32>,
-    /// 0 to build a compartment from the image behind [`OBJECT_FD`]; for the standing one behind it, 1 to run a command,
+    /// 0 to build a compartment from the image that is handed over; for the standing one, 1 to run a command,
     /// [`JOIN_COPY_OUT`] and [`JOIN_COPY_IN`] to copy files.
     pub join: u8,
     /// What the agent, or a command that joins it, has as its three streams: [`STREAMS_NONE`] and those after it. To
     /// build, [`STREAMS_OUTPUT`] or [`STREAMS_ALL`].
     pub streams: u8,
-    /// 1 where the object behind [`OBJECT_FD`] is a mount that is shared, 0 where it is the data of an image.
+    /// 1 where what is handed over is a mount that is shared, 0 where it is an image.
     pub shared_root: u8,
     /// Number of the copy of the metadata that the root is mounted from; a shared root has it already.
     pub root_number: u64,
@@ -106,7 +95,7 @@ pub struct Spec {
     pub sandbox: Option<Sandbox>,
 }
 
-/// A sandbox whose program, behind [`PROGRAM_FD`], has the commands of an OCI runtime: `create`, `start`, `kill`, `exec`.
+/// A sandbox whose program has the commands of an OCI runtime: `create`, `start`, `kill`, `exec`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sandbox {
     /// Arguments in front of each command.

@@ -9,7 +9,7 @@ use rustix::thread::{
     move_into_link_name_space, remove_capability_from_bounding_set, set_capabilities,
 };
 
-use super::outside::c_string;
+use super::outside::{Word, c_string};
 use super::{Failure, Named, Step, inside, report, unless_weaker};
 use crate::descriptors::send_packet;
 use crate::spec::{Answer, STREAMS_ALL, Spec};
@@ -22,6 +22,7 @@ const STATUS_EXEC_FAILED: i32 = 127;
 pub(super) fn live(
     control: &OwnedFd,
     spec: &Spec,
+    word: Word,
     user_namespace: &OwnedFd,
     root: OwnedFd,
     volumes: Vec<OwnedFd>,
@@ -32,7 +33,7 @@ pub(super) fn live(
             STREAMS_ALL => Ok(()),
             _ => inside::own_null(&[rustix::stdio::dup2_stdin]),
         })
-        .and_then(|()| inside::network(spec, control, &mut not_applied))
+        .and_then(|()| inside::network(spec, control, word, &mut not_applied))
         .and_then(|()| {
             hardening::own_core_cookie();
             confine(spec, user_namespace, &mut not_applied)

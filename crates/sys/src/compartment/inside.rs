@@ -12,6 +12,7 @@ use rustix::mount::{
 };
 use rustix::net::{SocketType, bind, listen, sockopt};
 
+use super::outside::Word;
 use super::{Named, Step, unless_weaker};
 use crate::descriptors::{PACKET_DESCRIPTORS_MAX, send_packet};
 use crate::spec::{Answer, Config, Spec};
@@ -205,12 +206,9 @@ pub(super) fn own_null(streams: &[Redirect]) -> Step<()> {
     Ok(())
 }
 
-/// Loopback up, host name set, sockets created and handed to the warden.
-pub(super) fn network(spec: &Spec, control: &OwnedFd, not_applied: &mut Vec<String>) -> Step<()> {
+/// Loopback up, host name set, sockets created and handed to the warden, once the launcher has given its `word`.
+pub(super) fn network(spec: &Spec, control: &OwnedFd, word: Word, not_applied: &mut Vec<String>) -> Step<()> {
     const CONTROL: &str = "namespaces";
-    let narrowed =
-        crate::proc_view::narrow().named("proc", || "hide what /proc/self/net tells of the box".into());
-    unless_weaker(spec, not_applied, narrowed)?;
     syscall::loopback_up().named(CONTROL, || "bring loopback up".into())?;
     rustix::system::sethostname(spec.hostname.as_bytes()).named(CONTROL, || "set the host name".into())?;
     let agent_socket =
@@ -222,6 +220,7 @@ pub(super) fn network(spec: &Spec, control: &OwnedFd, not_applied: &mut Vec<Stri
     unless_weaker(spec, not_applied, no_descriptors)?;
     let secrets = open("/run/secrets", OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .named(CONTROL, || "open /run/secrets".into())?;
+    word.wait(not_applied)?;
     send_packet(control, &Answer::Inside.encode(), &[agent_socket.as_fd(), secrets.as_fd()])
         .named("", || "hand over the agent socket".into())?;
 

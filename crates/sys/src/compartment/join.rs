@@ -1,6 +1,6 @@
 //! Running one more command in a standing compartment, confined as its agent is.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
@@ -8,9 +8,9 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use super::first_process::{c_strings, confine, execute, exit_status};
 use super::sandbox::{self, Runtime};
 use super::{Named, Step, copy};
+use crate::handover::FIRST_DESCRIPTOR;
 use crate::spec::{
-    CONTROL_FD, JOIN_COPY_IN, JOIN_COPY_OUT, STREAMS_ALL, STREAMS_NONE, STREAMS_OUTPUT, STREAMS_TERMINAL,
-    Spec,
+    JOIN_COPY_IN, JOIN_COPY_OUT, STREAMS_ALL, STREAMS_NONE, STREAMS_OUTPUT, STREAMS_TERMINAL, Spec,
 };
 use crate::syscall::{self, Forked};
 
@@ -40,7 +40,7 @@ pub(super) fn run(
 ) -> Step<()> {
     const CONTROL: &str = "namespaces";
     // By the number that the pidfd itself tells, while it still shows in this process namespace.
-    let information = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", crate::spec::OBJECT_FD))
+    let information = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", first.as_raw_fd()))
         .named(CONTROL, || "read the compartment's pidfd".into())?;
     let pid = information
         .lines()
@@ -81,11 +81,11 @@ pub(super) fn run(
                 }
                 // Closing the control socket says that the work begins, as executing a program does.
                 (Ok(_), JOIN_COPY_OUT) => {
-                    let _ = syscall::close_from(CONTROL_FD.cast_unsigned());
+                    let _ = syscall::close_from(FIRST_DESCRIPTOR.cast_unsigned());
                     syscall::exit_now(copy::out(spec))
                 }
                 (Ok(_), JOIN_COPY_IN) => {
-                    let _ = syscall::close_from(CONTROL_FD.cast_unsigned());
+                    let _ = syscall::close_from(FIRST_DESCRIPTOR.cast_unsigned());
                     syscall::exit_now(copy::into(spec))
                 }
                 (Ok(_), _) => execute(control, spec, &arguments, &environment),

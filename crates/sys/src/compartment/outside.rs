@@ -23,31 +23,41 @@ pub(super) fn join_cgroup(spec: &Spec, not_applied: &mut Vec<String>) -> Step<()
     unless_weaker(spec, not_applied, join())
 }
 
-/// A user namespace with the agent's id range, created by the agent's own outer uid.
-pub(super) fn user_namespace(spec: &Spec) -> Step<OwnedFd> {
-    const CONTROL: &str = "user-namespace";
-    let pipe =
-        || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).named(CONTROL, || "make a pipe".into());
-    let (made_read, made_write) = pipe()?;
-    let (done_read, done_write) = pipe()?;
-    let holder = match syscall::fork_single_threaded().named(CONTROL, || "fork".into())? {
-        Forked::Child => {
-            drop(made_read);
-            drop(done_write);
-            let outcome = hold_user_namespace(spec.uid_base);
-            let errno = outcome.err().map_or(0, rustix::io::Errno::raw_os_error);
-            let _ = rustix::io::write(&made_write, &errno.to_ne_bytes());
-            let _ = rustix::io::read(&done_read, &mut [0; 1]);
-            syscall::exit_now(0)
+/// A process in a user namespace of its own that waits for the namespace to be mapped.
+pub(super) struct Holder {
+    pid: i32,
+    made: OwnedFd,
+    /// Closed when the namespace is held by a descriptor: the process then ends.
+    _done: OwnedFd,
+}
+
+impl Holder {
+    /// Starts it; the namespace is created by the agent's own outer uid.
+    pub(super) fn start(spec: &Spec) -> Step<Self> {
+        const CONTROL: &str = "user-namespace";
+        let pipe = || {
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).named(CONTROL, || "make a pipe".into())
+        };
+        let (made_read, made_write) = pipe()?;
+        let (done_read, done_write) = pipe()?;
+        match syscall::fork_single_threaded().named(CONTROL, || "fork".into())? {
+            Forked::Child => {
+                drop(made_read);
+                drop(done_write);
+                let outcome = hold_user_namespace(spec.uid_base);
+                let errno = outcome.err().map_or(0, rustix::io::Errno::raw_os_error);
+                let _ = rustix::io::write(&made_write, &errno.to_ne_bytes());
+                let _ = rustix::io::read(&done_read, &mut [0; 1]);
+                syscall::exit_now(0)
+            }
+            Forked::Parent(pid) => Ok(Self { pid, made: made_read, _done: done_write }),
         }
-        Forked::Parent(pid) => pid,
-    };
-    drop(made_write);
-    drop(done_read);
-    let outcome = map_ids(spec, holder, &made_read);
-    drop(done_write);
-    let _ = syscall::wait_child(holder);
-    outcome
+    }
+
+    /// Maps the agent's id range into the namespace, and gives it. The process ends; who started it has to take it.
+    pub(super) fn map(self, spec: &Spec) -> Step<(OwnedFd, i32)> {
+        Ok((map_ids(spec, self.pid, &self.made)?, self.pid))
+    }
 }
 
 fn hold_user_namespace(uid: u32) -> Result<(), rustix::io::Errno> {
@@ -76,15 +86,9 @@ fn map_ids(spec: &Spec, holder: i32, made: &OwnedFd) -> Step<OwnedFd> {
         .named(CONTROL, || "open the namespace".into())
 }
 
-/// The root as a mount that is attached nowhere, ids mapped: read-only, and a file system instance of this agent alone,
+/// The root as a mount that is attached nowhere: read-only, and a file system instance of this agent alone,
 /// unless the warden hands over one that is shared.
-pub(super) fn open_root(
-    spec: &Spec,
-    object: &OwnedFd,
-    metadata: Option<&OwnedFd>,
-    user_namespace: &OwnedFd,
-) -> Step<OwnedFd> {
-    const CONTROL: &str = "private-root";
+pub(super) fn open_root(spec: &Spec, object: &OwnedFd, metadata: Option<&OwnedFd>) -> Step<OwnedFd> {
     let mount = match metadata {
         Some(metadata) => {
             let image = ImageFiles { metadata: metadata.as_fd(), data: object.as_fd() };
@@ -92,11 +96,13 @@ pub(super) fn open_root(
         }
         None => root::another(object.as_fd()),
     };
-    let mount =
-        mount.map_err(|error| Failure { control: CONTROL, step: error.to_string(), errno: error.errno() })?;
-    syscall::idmap_mount(mount.as_fd(), 0, user_namespace.as_fd())
-        .named(CONTROL, || "map ids of the root image".into())?;
-    Ok(mount)
+    mount.map_err(|error| Failure { control: "private-root", step: error.to_string(), errno: error.errno() })
+}
+
+/// Makes the ids of the root inner ids of the namespace.
+pub(super) fn map_root(root: &OwnedFd, user_namespace: &OwnedFd) -> Step<()> {
+    syscall::idmap_mount(root.as_fd(), 0, user_namespace.as_fd())
+        .named("private-root", || "map ids of the root image".into())
 }
 
 /// The volumes as mounts that are attached nowhere, in the order of the specification.
@@ -121,12 +127,52 @@ pub(super) fn open_volumes(spec: &Spec, user_namespace: &OwnedFd) -> Step<Vec<Ow
 }
 
 /// Which process one is after the clone.
-#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// The launcher, which is done.
-    Launcher,
+    /// The launcher: the process id of the first process, and how to let it go on.
+    Launcher {
+        /// In the box.
+        first: i32,
+        /// To be said when the launcher has done its part.
+        go: Go,
+    },
     /// The first process of the compartment.
-    FirstProcess,
+    FirstProcess(Word),
+}
+
+/// What the launcher says to the first process when it has done its part: all that the first process reports comes after
+/// the launcher's own report, on the same socket.
+pub(super) struct Go(OwnedFd);
+
+/// Where the first process hears it.
+pub(super) struct Word(OwnedFd);
+
+/// Nothing is missing.
+const COMPLETE: u8 = 1;
+/// The control `proc` is not applied, as the specification allows.
+const PROC_NOT_APPLIED: u8 = 2;
+
+impl Go {
+    pub(super) fn say(self, proc_not_applied: bool) -> Step<()> {
+        let word = if proc_not_applied { PROC_NOT_APPLIED } else { COMPLETE };
+        rustix::io::retry_on_intr(|| rustix::io::write(&self.0, &[word]))
+            .map(drop)
+            .named("", || "let the first process begin".into())
+    }
+}
+
+impl Word {
+    /// Waits for it. Fails where the launcher ended without it, which has then said why.
+    pub(super) fn wait(self, not_applied: &mut Vec<String>) -> Step<()> {
+        let mut word = [0; 1];
+        rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut word))
+            .named("", || "wait for the launcher".into())?;
+        match word {
+            [COMPLETE] => {}
+            [PROC_NOT_APPLIED] => not_applied.push("proc".to_owned()),
+            _ => return Err(rustix::io::Errno::PIPE).named("", || "wait for the launcher".into()),
+        }
+        Ok(())
+    }
 }
 
 /// Clones the first process, as a child of the warden, into namespaces of its own. In the launcher: hands its pidfd
@@ -144,27 +190,20 @@ pub(super) fn clone_first_process(control: &OwnedFd) -> Step<Role> {
     ]
     .into_iter()
     .fold(CLONE_NEWTIME, |all, flag| all | u64::from(flag.cast_unsigned()));
-    // Both write to the same socket: the first process says nothing before the launcher has told who it is.
-    let (told_read, told_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+    let (word, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .named("namespaces", || "make a pipe".into())?;
     let (forked, pidfd) = syscall::clone3_single_threaded(flags)
         .named("namespaces", || "create pid, mount, net, ipc, uts, cgroup and time namespaces".into())?;
     match (forked, pidfd) {
-        (Forked::Parent(pid), Some(pidfd)) => {
-            send_packet(control, &Answer::Spawned { pid }.encode(), &[pidfd.as_fd()])
+        (Forked::Parent(first), Some(pidfd)) => {
+            drop(word);
+            send_packet(control, &Answer::Spawned { pid: first }.encode(), &[pidfd.as_fd()])
                 .named("", || "hand over the first process".into())?;
-            rustix::io::retry_on_intr(|| rustix::io::write(&told_write, &[1]))
-                .named("", || "let the first process begin".into())?;
-            Ok(Role::Launcher)
+            Ok(Role::Launcher { first, go: Go(go) })
         }
         _ => {
-            drop(told_write);
-            let told = rustix::io::retry_on_intr(|| rustix::io::read(&told_read, &mut [0; 1]))
-                .named("", || "wait for the launcher".into())?;
-            if told != 1 {
-                return Err(rustix::io::Errno::PIPE).named("", || "wait for the launcher".into());
-            }
-            Ok(Role::FirstProcess)
+            drop(go);
+            Ok(Role::FirstProcess(Word(word)))
         }
     }
 }

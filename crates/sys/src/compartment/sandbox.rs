@@ -23,6 +23,7 @@ use rustix::thread::{
 };
 
 use super::first_process::{FORWARDED, c_strings, exit_status, wait_for_go};
+use super::outside::Word;
 use super::{Failure, Named, Step, inside, report, unless_weaker};
 use crate::spec::{STREAMS_ALL, Sandbox, Spec};
 use crate::syscall::{self, Forked};
@@ -49,6 +50,7 @@ pub(super) struct Runtime<'a> {
 
 /// What the launcher hands to the first process.
 pub(super) struct Handed {
+    pub(super) word: Word,
     pub(super) user_namespace: OwnedFd,
     pub(super) root: OwnedFd,
     pub(super) volumes: Vec<OwnedFd>,
@@ -68,12 +70,12 @@ pub(super) fn live(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed
 
 /// Everything up to the warden's byte. Gives the process id of the sandbox.
 fn build(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed: Handed) -> Step<i32> {
-    let Handed { user_namespace, root, volumes, mut not_applied } = handed;
+    let Handed { word, user_namespace, root, volumes, mut not_applied } = handed;
     inside::mounts(spec, root, volumes)?;
     if spec.streams != STREAMS_ALL {
         inside::own_null(&[rustix::stdio::dup2_stdin])?;
     }
-    inside::network(spec, control, &mut not_applied)?;
+    inside::network(spec, control, word, &mut not_applied)?;
     hardening::own_core_cookie();
     own_root(spec, runtime.sandbox)?;
     enter(spec, &user_namespace, &mut not_applied)?;
