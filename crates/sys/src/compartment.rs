@@ -60,6 +60,15 @@ impl<T> Named<T> for std::io::Result<T> {
     }
 }
 
+/// What the launcher hands to the first process.
+struct Handed {
+    word: outside::Word,
+    namespaces: outside::Namespaces,
+    root: OwnedFd,
+    volumes: Vec<OwnedFd>,
+    not_applied: Vec<String>,
+}
+
 /// The launcher's whole life: takes what it is handed from the socket that is its standard input, answers there, ends.
 pub fn launch() -> ! {
     let status = match handover::control_socket() {
@@ -98,29 +107,31 @@ fn run(control: &OwnedFd) -> Step<()> {
     if spec.join != 0 {
         return join::run(control, &spec, &object, runtime.as_ref(), not_applied);
     }
-    // The kernel makes the user namespace while the root is mounted.
+    // Namespaces are made while the root is mounted.
     let holder = outside::Holder::start(&spec)?;
-    let root = outside::open_root(&spec, &object, metadata.as_ref())?;
-    let (user_namespace, holder) = holder.map(&spec)?;
-    outside::map_root(&root, &user_namespace)?;
+    let (root, leftover) = outside::open_root(&spec, &object, metadata.as_ref())?;
+    let namespaces = holder.namespaces(&spec)?;
+    outside::map_root(&root, &namespaces.user)?;
     drop((object, metadata));
-    let volumes = outside::open_volumes(&spec, &user_namespace)?;
+    let volumes = outside::open_volumes(&spec, &namespaces.user)?;
     match outside::clone_first_process(control)? {
-        outside::Role::Launcher { first, go } => {
-            let narrowed =
-                proc_view::narrow(first).named("proc", || "hide what /proc/self/net tells of the box".into());
+        outside::Role::Launcher(go) => {
+            let narrowed = proc_view::narrow(holder.pid())
+                .named("proc", || "hide what /proc/self/net tells of the box".into());
             unless_weaker(&spec, &mut not_applied, narrowed)?;
             go.say(not_applied.iter().any(|control| control == "proc"))?;
-            let _ = syscall::wait_child(holder);
+            holder.end();
+            drop(leftover);
             Ok(())
         }
-        outside::Role::FirstProcess(word) => match runtime {
-            Some(runtime) => {
-                let handed = sandbox::Handed { word, user_namespace, root, volumes, not_applied };
-                sandbox::live(control, &spec, &runtime, handed)
+        outside::Role::FirstProcess(word) => {
+            drop((holder, leftover));
+            let handed = Handed { word, namespaces, root, volumes, not_applied };
+            match runtime {
+                Some(runtime) => sandbox::live(control, &spec, &runtime, handed),
+                None => first_process::live(control, &spec, handed),
             }
-            None => first_process::live(control, &spec, word, &user_namespace, root, volumes, not_applied),
-        },
+        }
     }
 }
 

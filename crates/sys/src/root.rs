@@ -12,6 +12,7 @@ mod metadata;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 pub use metadata::METADATA_BYTES_MAX;
+pub(crate) use metadata::memory;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, open, statx};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -105,8 +106,14 @@ pub fn fresh_number() -> Result<u64, RootError> {
 /// # Errors
 /// [`RootError`]: this machine or this image cannot do it.
 pub fn private(image: ImageFiles<'_>, number: u64) -> Result<OwnedFd, RootError> {
+    private_in(&metadata::memory()?, image, number)
+}
+
+/// Likewise, with the copy in this memory. The mount outlives it; to give the memory back takes the kernel longer than
+/// to copy a small image, so the launcher does it when nobody waits for it.
+pub(crate) fn private_in(memory: &OwnedFd, image: ImageFiles<'_>, number: u64) -> Result<OwnedFd, RootError> {
     require_direct_reads(image.data)?;
-    mount(image, number, Reads::PastTheCache)
+    mount(memory, image, number, Reads::PastTheCache)
 }
 
 /// The image as a file system instance that several may use at once ([`another`]): metadata from one copy for all,
@@ -115,7 +122,7 @@ pub fn private(image: ImageFiles<'_>, number: u64) -> Result<OwnedFd, RootError>
 /// # Errors
 /// [`RootError`]: this machine or this image cannot do it.
 pub fn shared(image: ImageFiles<'_>, number: u64) -> Result<OwnedFd, RootError> {
-    mount(image, number, Reads::ThroughTheCache)
+    mount(&metadata::memory()?, image, number, Reads::ThroughTheCache)
 }
 
 /// One more mount of the same file system instance. Needs Linux 6.15.
@@ -135,8 +142,8 @@ enum Reads {
     ThroughTheCache,
 }
 
-fn mount(image: ImageFiles<'_>, number: u64, reads: Reads) -> Result<OwnedFd, RootError> {
-    let metadata = metadata::private_copy(image.metadata, number)?;
+fn mount(memory: &OwnedFd, image: ImageFiles<'_>, number: u64, reads: Reads) -> Result<OwnedFd, RootError> {
+    let metadata = metadata::private_copy(memory, image.metadata, number)?;
     let kernel = |found| move |errno| RootError::Kernel { found, errno };
     let step = |step| move |errno| RootError::Step { step, errno };
     // By descriptor, so that they are the very files.

@@ -411,6 +411,12 @@ pub(crate) fn unshare_user_namespace() -> Result<(), Errno> {
     result(i64::from(unsafe { libc::unshare(libc::CLONE_NEWUSER) })).map(drop)
 }
 
+/// `unshare(CLONE_NEWNET)`.
+pub(crate) fn unshare_network_namespace() -> Result<(), Errno> {
+    // SAFETY: takes no pointer; affects only this process.
+    result(i64::from(unsafe { libc::unshare(libc::CLONE_NEWNET) })).map(drop)
+}
+
 /// `unshare(CLONE_NEWNS)`.
 pub(crate) fn unshare_mount_namespace() -> Result<(), Errno> {
     // SAFETY: takes no pointer; the caller has one thread, so that none is left behind in the old namespace.

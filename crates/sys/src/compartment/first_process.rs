@@ -9,8 +9,8 @@ use rustix::thread::{
     move_into_link_name_space, remove_capability_from_bounding_set, set_capabilities,
 };
 
-use super::outside::{Word, c_string};
-use super::{Failure, Named, Step, inside, report, unless_weaker};
+use super::outside::c_string;
+use super::{Failure, Handed, Named, Step, inside, report, unless_weaker};
 use crate::descriptors::send_packet;
 use crate::spec::{Answer, STREAMS_ALL, Spec};
 use crate::syscall::{self, Forked};
@@ -19,16 +19,10 @@ use crate::{hardening, landlock_rules, seccomp};
 /// Exit status where the program could not be executed, as shells use it.
 const STATUS_EXEC_FAILED: i32 = 127;
 
-pub(super) fn live(
-    control: &OwnedFd,
-    spec: &Spec,
-    word: Word,
-    user_namespace: &OwnedFd,
-    root: OwnedFd,
-    volumes: Vec<OwnedFd>,
-    mut not_applied: Vec<String>,
-) -> ! {
-    let built = inside::mounts(spec, root, volumes)
+pub(super) fn live(control: &OwnedFd, spec: &Spec, handed: Handed) -> ! {
+    let Handed { word, namespaces, root, volumes, mut not_applied } = handed;
+    let built = inside::enter_network(&namespaces.network)
+        .and_then(|()| inside::mounts(spec, root, volumes))
         .and_then(|()| match spec.streams {
             STREAMS_ALL => Ok(()),
             _ => inside::own_null(&[rustix::stdio::dup2_stdin]),
@@ -36,7 +30,7 @@ pub(super) fn live(
         .and_then(|()| inside::network(spec, control, word, &mut not_applied))
         .and_then(|()| {
             hardening::own_core_cookie();
-            confine(spec, user_namespace, &mut not_applied)
+            confine(spec, &namespaces.user, &mut not_applied)
         })
         .and_then(|tried| wait_for_go(control, not_applied, tried));
     if let Err(failure) = built {

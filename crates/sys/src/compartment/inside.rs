@@ -11,6 +11,7 @@ use rustix::mount::{
     mount_remount, move_mount, unmount,
 };
 use rustix::net::{SocketType, bind, listen, sockopt};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::outside::Word;
 use super::{Named, Step, unless_weaker};
@@ -31,6 +32,12 @@ const SECRETS_OPTIONS_OLD: &core::ffi::CStr = c"size=4m,nr_inodes=256,mode=755";
 pub const MOUNT_TARGET: &str = "mount-target";
 
 const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+
+/// Enters the compartment's network namespace.
+pub(super) fn enter_network(namespace: &OwnedFd) -> Step<()> {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .named("namespaces", || "enter the network namespace".into())
+}
 
 /// Attaches the root, leaves everything else behind, and mounts what belongs inside.
 pub(super) fn mounts(spec: &Spec, root: OwnedFd, volumes: Vec<OwnedFd>) -> Step<()> {

@@ -23,16 +23,17 @@ pub(super) fn join_cgroup(spec: &Spec, not_applied: &mut Vec<String>) -> Step<()
     unless_weaker(spec, not_applied, join())
 }
 
-/// A process in a user namespace of its own that waits for the namespace to be mapped.
+/// A process in a network namespace and in a user namespace of the compartment's, which it makes while the launcher works
+/// on. It waits for its end.
 pub(super) struct Holder {
     pid: i32,
     made: OwnedFd,
-    /// Closed when the namespace is held by a descriptor: the process then ends.
-    _done: OwnedFd,
+    /// Closed, in all processes, when the holder shall end.
+    done: OwnedFd,
 }
 
 impl Holder {
-    /// Starts it; the namespace is created by the agent's own outer uid.
+    /// Starts it. The network namespace belongs to the box; the user namespace is created by the agent's own outer uid.
     pub(super) fn start(spec: &Spec) -> Step<Self> {
         const CONTROL: &str = "user-namespace";
         let pipe = || {
@@ -44,20 +45,75 @@ impl Holder {
             Forked::Child => {
                 drop(made_read);
                 drop(done_write);
-                let outcome = hold_user_namespace(spec.uid_base);
-                let errno = outcome.err().map_or(0, rustix::io::Errno::raw_os_error);
-                let _ = rustix::io::write(&made_write, &errno.to_ne_bytes());
+                let told = match hold(spec.uid_base) {
+                    Ok(()) => (MADE, 0),
+                    Err((kind, errno)) => (kind, errno.raw_os_error()),
+                };
+                let mut answer = vec![told.0];
+                answer.extend(told.1.to_ne_bytes());
+                let _ = rustix::io::write(&made_write, &answer);
                 let _ = rustix::io::read(&done_read, &mut [0; 1]);
                 syscall::exit_now(0)
             }
-            Forked::Parent(pid) => Ok(Self { pid, made: made_read, _done: done_write }),
+            Forked::Parent(pid) => Ok(Self { pid, made: made_read, done: done_write }),
         }
     }
 
-    /// Maps the agent's id range into the namespace, and gives it. The process ends; who started it has to take it.
-    pub(super) fn map(self, spec: &Spec) -> Step<(OwnedFd, i32)> {
-        Ok((map_ids(spec, self.pid, &self.made)?, self.pid))
+    /// Its process id: it is in the compartment's network namespace once [`Holder::namespaces`] returned.
+    pub(super) const fn pid(&self) -> i32 {
+        self.pid
     }
+
+    /// Maps the agent's id range into the user namespace, and gives both.
+    pub(super) fn namespaces(&self, spec: &Spec) -> Step<Namespaces> {
+        let mut answer = [0; 5];
+        let read = rustix::io::read(&self.made, &mut answer)
+            .named("user-namespace", || "wait for the namespaces".into())?;
+        let [kind, errno @ ..] = answer;
+        let failed = |errno: i32| Err(rustix::io::Errno::from_raw_os_error(errno));
+        match (read, kind) {
+            (5, MADE) => {}
+            (5, NO_NETWORK) => {
+                return failed(i32::from_ne_bytes(errno))
+                    .named("namespaces", || "create a network namespace".into());
+            }
+            (5, _) => {
+                return failed(i32::from_ne_bytes(errno))
+                    .named("user-namespace", || format!("create a user namespace as uid {}", spec.uid_base));
+            }
+            _ => return failed(libc::ECHILD).named("user-namespace", || "wait for the namespaces".into()),
+        }
+        map_ids(spec, self.pid)?;
+        let open_one = |kind: &str, control: &'static str| {
+            open(format!("/proc/{}/ns/{kind}", self.pid), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .named(control, || format!("open the namespace {kind}"))
+        };
+        Ok(Namespaces { user: open_one("user", "user-namespace")?, network: open_one("net", "namespaces")? })
+    }
+
+    /// Ends it and takes it.
+    pub(super) fn end(self) {
+        drop(self.done);
+        let _ = syscall::wait_child(self.pid);
+    }
+}
+
+/// What a holder holds.
+pub(super) struct Namespaces {
+    /// With the agent's id range.
+    pub(super) user: OwnedFd,
+    /// Of the box, with loopback alone.
+    pub(super) network: OwnedFd,
+}
+
+/// What a holder tells: both are made, or which is not.
+const MADE: u8 = 0;
+const NO_NETWORK: u8 = 1;
+const NO_USER: u8 = 2;
+
+fn hold(uid: u32) -> Result<(), (u8, rustix::io::Errno)> {
+    syscall::unshare_network_namespace().map_err(|errno| (NO_NETWORK, errno))?;
+    hold_user_namespace(uid).map_err(|errno| (NO_USER, errno))
 }
 
 fn hold_user_namespace(uid: u32) -> Result<(), rustix::io::Errno> {
@@ -68,35 +124,29 @@ fn hold_user_namespace(uid: u32) -> Result<(), rustix::io::Errno> {
     syscall::unshare_user_namespace()
 }
 
-fn map_ids(spec: &Spec, holder: i32, made: &OwnedFd) -> Step<OwnedFd> {
-    const CONTROL: &str = "user-namespace";
-    let mut errno = [0; 4];
-    let read = rustix::io::read(made, &mut errno).named(CONTROL, || "wait for the namespace".into())?;
-    let errno = if read == 4 { i32::from_ne_bytes(errno) } else { libc::ECHILD };
-    if errno != 0 {
-        return Err(rustix::io::Errno::from_raw_os_error(errno))
-            .named(CONTROL, || format!("create a user namespace as uid {}", spec.uid_base));
-    }
+fn map_ids(spec: &Spec, holder: i32) -> Step<()> {
     let map = format!("0 {} {ID_RANGE}", spec.uid_base);
-    for file in ["gid_map", "uid_map"] {
-        let path = format!("/proc/{holder}/{file}");
-        fs::write(&path, &map).named(CONTROL, || format!("write `{map}` to {file}"))?;
-    }
-    open(format!("/proc/{holder}/ns/user"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .named(CONTROL, || "open the namespace".into())
+    ["gid_map", "uid_map"].iter().try_for_each(|file| {
+        fs::write(format!("/proc/{holder}/{file}"), &map)
+            .named("user-namespace", || format!("write `{map}` to {file}"))
+    })
 }
 
 /// The root as a mount that is attached nowhere: read-only, and a file system instance of this agent alone,
-/// unless the warden hands over one that is shared.
-pub(super) fn open_root(spec: &Spec, object: &OwnedFd, metadata: Option<&OwnedFd>) -> Step<OwnedFd> {
-    let mount = match metadata {
-        Some(metadata) => {
+/// unless the warden hands over one that is shared. With it, what is left of its making, to be dropped at leisure.
+pub(super) fn open_root(
+    spec: &Spec,
+    object: &OwnedFd,
+    metadata: Option<&OwnedFd>,
+) -> Step<(OwnedFd, Option<OwnedFd>)> {
+    let opened = match metadata {
+        Some(metadata) => root::memory().and_then(|memory| {
             let image = ImageFiles { metadata: metadata.as_fd(), data: object.as_fd() };
-            root::private(image, spec.root_number)
-        }
-        None => root::another(object.as_fd()),
+            root::private_in(&memory, image, spec.root_number).map(|mount| (mount, Some(memory)))
+        }),
+        None => root::another(object.as_fd()).map(|mount| (mount, None)),
     };
-    mount.map_err(|error| Failure { control: "private-root", step: error.to_string(), errno: error.errno() })
+    opened.map_err(|error| Failure { control: "private-root", step: error.to_string(), errno: error.errno() })
 }
 
 /// Makes the ids of the root inner ids of the namespace.
@@ -128,13 +178,8 @@ pub(super) fn open_volumes(spec: &Spec, user_namespace: &OwnedFd) -> Step<Vec<Ow
 
 /// Which process one is after the clone.
 pub(super) enum Role {
-    /// The launcher: the process id of the first process, and how to let it go on.
-    Launcher {
-        /// In the box.
-        first: i32,
-        /// To be said when the launcher has done its part.
-        go: Go,
-    },
+    /// The launcher, and how it lets the first process go on.
+    Launcher(Go),
     /// The first process of the compartment.
     FirstProcess(Word),
 }
@@ -183,7 +228,6 @@ pub(super) fn clone_first_process(control: &OwnedFd) -> Step<Role> {
         libc::CLONE_PARENT,
         libc::CLONE_NEWPID,
         libc::CLONE_NEWNS,
-        libc::CLONE_NEWNET,
         libc::CLONE_NEWIPC,
         libc::CLONE_NEWUTS,
         libc::CLONE_NEWCGROUP,
@@ -193,13 +237,12 @@ pub(super) fn clone_first_process(control: &OwnedFd) -> Step<Role> {
     let (word, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .named("namespaces", || "make a pipe".into())?;
     let (forked, pidfd) = syscall::clone3_single_threaded(flags)
-        .named("namespaces", || "create pid, mount, net, ipc, uts, cgroup and time namespaces".into())?;
+        .named("namespaces", || "create pid, mount, ipc, uts, cgroup and time namespaces".into())?;
     match (forked, pidfd) {
         (Forked::Parent(first), Some(pidfd)) => {
-            drop(word);
             send_packet(control, &Answer::Spawned { pid: first }.encode(), &[pidfd.as_fd()])
                 .named("", || "hand over the first process".into())?;
-            Ok(Role::Launcher { first, go: Go(go) })
+            Ok(Role::Launcher(Go(go)))
         }
         _ => {
             drop(go);

@@ -23,8 +23,7 @@ use rustix::thread::{
 };
 
 use super::first_process::{FORWARDED, c_strings, exit_status, wait_for_go};
-use super::outside::Word;
-use super::{Failure, Named, Step, inside, report, unless_weaker};
+use super::{Failure, Handed, Named, Step, inside, report, unless_weaker};
 use crate::spec::{STREAMS_ALL, Sandbox, Spec};
 use crate::syscall::{self, Forked};
 use crate::{hardening, seccomp};
@@ -48,15 +47,6 @@ pub(super) struct Runtime<'a> {
     pub(super) program: OwnedFd,
 }
 
-/// What the launcher hands to the first process.
-pub(super) struct Handed {
-    pub(super) word: Word,
-    pub(super) user_namespace: OwnedFd,
-    pub(super) root: OwnedFd,
-    pub(super) volumes: Vec<OwnedFd>,
-    pub(super) not_applied: Vec<String>,
-}
-
 pub(super) fn live(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed: Handed) -> ! {
     match build(control, spec, runtime, handed).and_then(|sandbox| start(runtime, sandbox).map(|()| sandbox))
     {
@@ -70,7 +60,8 @@ pub(super) fn live(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed
 
 /// Everything up to the warden's byte. Gives the process id of the sandbox.
 fn build(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed: Handed) -> Step<i32> {
-    let Handed { word, user_namespace, root, volumes, mut not_applied } = handed;
+    let Handed { word, namespaces, root, volumes, mut not_applied } = handed;
+    inside::enter_network(&namespaces.network)?;
     inside::mounts(spec, root, volumes)?;
     if spec.streams != STREAMS_ALL {
         inside::own_null(&[rustix::stdio::dup2_stdin])?;
@@ -78,7 +69,7 @@ fn build(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed: Handed) 
     inside::network(spec, control, word, &mut not_applied)?;
     hardening::own_core_cookie();
     own_root(spec, runtime.sandbox)?;
-    enter(spec, &user_namespace, &mut not_applied)?;
+    enter(spec, &namespaces.user, &mut not_applied)?;
     unless_weaker(spec, &mut not_applied, load_filter(spec))?;
     syscall::set_signal_mask(&FORWARDED).named("", || "block signals".into())?;
     let pid_file = "/log/pid";

@@ -29,7 +29,11 @@ const HEAD_BYTES: u64 = 1024 + 128;
 
 /// Copies `metadata` and marks the copy with `number`, in place of the image's UUID. The kernel gives the number back as
 /// the file system id of what it mounts (statfs(2), `f_fsid`: both halves of the UUID, folded by exclusive or).
-pub(super) fn private_copy(metadata: BorrowedFd<'_>, number: u64) -> Result<OwnedFd, RootError> {
+pub(super) fn private_copy(
+    memory: &OwnedFd,
+    metadata: BorrowedFd<'_>,
+    number: u64,
+) -> Result<OwnedFd, RootError> {
     let step = |step| move |errno| RootError::Step { step, errno };
     let io = |step| {
         move |error: std::io::Error| RootError::Step {
@@ -37,9 +41,8 @@ pub(super) fn private_copy(metadata: BorrowedFd<'_>, number: u64) -> Result<Owne
             errno: Errno::from_io_error(&error).unwrap_or(Errno::IO),
         }
     };
-    let memory = memory_mount().map_err(step("make memory for the metadata"))?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let copy = openat(&memory, NAME, flags, Mode::RUSR).map_err(step("make a copy of the metadata"))?;
+    let copy = openat(memory, NAME, flags, Mode::RUSR).map_err(step("make a copy of the metadata"))?;
     let copy = File::from(copy);
     let source = File::from(metadata.try_clone_to_owned().map_err(io("read the metadata"))?);
     let mut chunk = vec![0; CHUNK_BYTES];
@@ -66,12 +69,16 @@ pub(super) fn private_copy(metadata: BorrowedFd<'_>, number: u64) -> Result<Owne
     copy.write_all_at(&uuid, UUID_OFFSET).map_err(io("mark the copy of the metadata"))?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let readable =
-        openat(&memory, NAME, flags, Mode::empty()).map_err(step("open the copy of the metadata"))?;
-    unlinkat(&memory, NAME, AtFlags::empty()).map_err(step("take the name of the copy away"))?;
+        openat(memory, NAME, flags, Mode::empty()).map_err(step("open the copy of the metadata"))?;
+    unlinkat(memory, NAME, AtFlags::empty()).map_err(step("take the name of the copy away"))?;
     Ok(readable)
 }
 
-/// A ramfs, mounted nowhere.
+/// Memory for one copy: a ramfs, mounted nowhere.
+pub(crate) fn memory() -> Result<OwnedFd, RootError> {
+    memory_mount().map_err(|errno| RootError::Step { step: "make memory for the metadata", errno })
+}
+
 fn memory_mount() -> Result<OwnedFd, Errno> {
     let context = fsopen("ramfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(context.as_fd())?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::rules::{Answer, DENIED, Relation, Verdict};
+use super::rules::{Answer, Condition, DENIED, Relation, Verdict};
 
 /// One instruction: `struct sock_filter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,6 @@ const LOAD: u16 = 0x20;
 const AND: u16 = 0x54;
 const JUMP: u16 = 0x05;
 const JUMP_EQUAL: u16 = 0x15;
-const JUMP_GREATER: u16 = 0x25;
 const JUMP_GREATER_OR_EQUAL: u16 = 0x35;
 const RETURN: u16 = 0x06;
 
@@ -37,11 +36,11 @@ const KILL_PROCESS: u32 = 0x8000_0000;
 /// SECCOMP_RET_ERRNO; the error number is in the low half.
 const ERRNO: u32 = 0x0005_0000;
 
-/// A run of numbers with one verdict.
+/// Numbers from one on, up to the next run, with one verdict.
 struct Run<'a> {
     first: u32,
-    last: u32,
-    verdict: &'a Verdict,
+    cases: &'a [(Vec<Condition>, Answer)],
+    otherwise: Answer,
 }
 
 /// The program: the architecture, then the number by halving, then the arguments.
@@ -54,82 +53,84 @@ pub(super) fn emit(rules: &BTreeMap<u32, Verdict>) -> Vec<Instruction> {
         branch(JUMP_GREATER_OR_EQUAL, X32, 0, 1),
         answer(DENIED),
     ];
-    search(&runs(rules), &mut program);
+    program.extend(search(&runs(rules)));
     program
 }
 
+/// All numbers, those without a rule among them: so a number that was found needs no further look.
 fn runs(rules: &BTreeMap<u32, Verdict>) -> Vec<Run<'_>> {
-    let mut runs: Vec<Run<'_>> = Vec::new();
+    let mut runs: Vec<Run<'_>> = vec![Run { first: 0, cases: &[], otherwise: DENIED }];
+    let mut next = 0;
     for (number, verdict) in rules {
-        match runs.last_mut() {
-            Some(run)
-                if verdict.cases.is_empty()
-                    && run.verdict == verdict
-                    && run.last.checked_add(1) == Some(*number) =>
-            {
-                run.last = *number;
-            }
-            _ => runs.push(Run { first: *number, last: *number, verdict }),
+        if *number != next {
+            append(&mut runs, Run { first: next, cases: &[], otherwise: DENIED });
         }
+        append(&mut runs, Run { first: *number, cases: &verdict.cases, otherwise: verdict.otherwise });
+        next = number.saturating_add(1);
     }
+    append(&mut runs, Run { first: next, cases: &[], otherwise: DENIED });
     runs
 }
 
+/// Takes the place of a run that begins at the same number, and is one with a run before it of the same plain verdict.
+fn append<'a>(runs: &mut Vec<Run<'a>>, run: Run<'a>) {
+    runs.pop_if(|last| last.first == run.first);
+    let same =
+        |last: &Run<'_>| last.cases.is_empty() && run.cases.is_empty() && last.otherwise == run.otherwise;
+    if !runs.last().is_some_and(same) {
+        runs.push(run);
+    }
+}
+
 /// The accumulator holds the number.
-fn search(runs: &[Run<'_>], program: &mut Vec<Instruction>) {
+fn search(runs: &[Run<'_>]) -> Vec<Instruction> {
     match runs {
-        [] => program.push(answer(DENIED)),
-        [run] => {
-            program.push(branch(JUMP_GREATER_OR_EQUAL, run.first, 0, 1));
-            program.push(branch(JUMP_GREATER, run.last, 0, 1));
-            program.push(answer(DENIED));
-            cases(run.verdict, program);
-        }
+        [] => vec![answer(DENIED)],
+        [run] => cases(run),
         _ => {
             let (left, right) = runs.split_at(runs.len() / 2);
             let middle = right.first().map_or(0, |run| run.first);
-            // Not below the middle: over the jump, into the right half.
-            program.push(branch(JUMP_GREATER_OR_EQUAL, middle, 1, 0));
-            let jump = program.len();
-            program.push(plain(JUMP, 0));
-            search(right, program);
-            land(jump, program);
-            search(left, program);
+            let left = search(left);
+            let mut program = over_if(JUMP_GREATER_OR_EQUAL, middle, true, left.len());
+            program.extend(left);
+            program.extend(search(right));
+            program
         }
     }
 }
 
 /// Answers as the first case that holds. The accumulator is free.
-fn cases(verdict: &Verdict, program: &mut Vec<Instruction>) {
-    for (all, case) in &verdict.cases {
-        let mut misses = Vec::new();
-        for condition in all {
-            program.push(plain(LOAD, ARGUMENTS + 8 * u32::from(condition.argument)));
+fn cases(run: &Run<'_>) -> Vec<Instruction> {
+    let mut program = Vec::new();
+    for (all, case) in run.cases {
+        // From the end, because a condition that does not hold skips what follows it in its case.
+        let mut rest = vec![answer(*case)];
+        for condition in all.iter().rev() {
+            let mut look = vec![plain(LOAD, ARGUMENTS + 8 * u32::from(condition.argument))];
             if condition.mask != u32::MAX {
-                program.push(plain(AND, condition.mask));
+                look.push(plain(AND, condition.mask));
             }
-            let (jt, jf) = match condition.relation {
-                Relation::Equal => (1, 0),
-                Relation::NotEqual => (0, 1),
-            };
-            program.push(branch(JUMP_EQUAL, condition.value, jt, jf));
-            misses.push(program.len());
-            program.push(plain(JUMP, 0));
+            let missed_if = condition.relation == Relation::NotEqual;
+            look.extend(over_if(JUMP_EQUAL, condition.value, missed_if, rest.len()));
+            look.append(&mut rest);
+            rest = look;
         }
-        program.push(answer(*case));
-        for miss in misses {
-            land(miss, program);
-        }
+        program.append(&mut rest);
     }
-    program.push(answer(verdict.otherwise));
+    program.push(answer(run.otherwise));
+    program
 }
 
-/// Makes the jump at `from` go to the end of the program so far.
-fn land(from: usize, program: &mut [Instruction]) {
-    let distance = program.len().saturating_sub(from).saturating_sub(1);
-    if let Some(jump) = program.get_mut(from) {
-        jump.k = u32::try_from(distance).unwrap_or(u32::MAX);
+/// Skips the next `length` instructions if the comparison gives `wanted`.
+fn over_if(code: u16, value: u32, wanted: bool, length: usize) -> Vec<Instruction> {
+    let either = |taken: u8, other: u8| if wanted { (taken, other) } else { (other, taken) };
+    if let Ok(length) = u8::try_from(length) {
+        let (jt, jf) = either(length, 0);
+        return vec![branch(code, value, jt, jf)];
     }
+    // Conditional jumps have 8 bits: onto a jump that has 32, or over it.
+    let (jt, jf) = either(0, 1);
+    vec![branch(code, value, jt, jf), plain(JUMP, u32::try_from(length).unwrap_or(u32::MAX))]
 }
 
 const fn answer(answer: Answer) -> Instruction {
@@ -150,7 +151,7 @@ const fn branch(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seccomp::rules::{Condition, parse};
+    use crate::seccomp::rules::parse;
 
     /// Runs a program as the kernel does: what it returns, and in how many steps.
     fn interpret(
@@ -175,7 +176,6 @@ mod tests {
                 AND => accumulator &= instruction.k,
                 JUMP => at += usize::try_from(instruction.k).unwrap(),
                 JUMP_EQUAL => at += jump(accumulator == instruction.k),
-                JUMP_GREATER => at += jump(accumulator > instruction.k),
                 JUMP_GREATER_OR_EQUAL => at += jump(accumulator >= instruction.k),
                 RETURN => return (instruction.k, step),
                 code => panic!("unknown code {code:#x}"),
