@@ -39,6 +39,9 @@ pub struct AgentToken {
     pub controls: BTreeMap<Control, ControlStatus>,
     /// Whether anything ran in the compartment that the composition does not name (`exec`, `attach`).
     pub tainted: bool,
+    /// Digest of what the box saw of itself and of what this agent has in common with others
+    /// ([`crate::posture::Posture`]).
+    pub posture: Sha384,
     /// Head of the event log when the token was made.
     pub log_head: Sha384,
     /// Number of events up to that head.

@@ -33,6 +33,8 @@ pub struct Evidence {
     pub agent_token: Vec<u8>,
     /// RFC 8785 JSON of the agent's lock entry ([`casemate_composition::lock::Agent`]): the furniture, for reading.
     pub agent_config: Vec<u8>,
+    /// RFC 8785 JSON of [`crate::posture::Posture`], whose digest is in the agent token.
+    pub posture: Vec<u8>,
 }
 
 /// The hardware's statement, by kind.
@@ -55,7 +57,7 @@ pub enum Platform {
 }
 
 /// Media types of the parts.
-const TYPES: [(&str, &str); 8] = [
+const TYPES: [(&str, &str); 9] = [
     ("tdx-quote", "application/vnd.casemate.tdx-quote"),
     ("snp-report", "application/vnd.casemate.snp-report"),
     ("snp-certificates", "application/vnd.casemate.snp-certificates"),
@@ -64,6 +66,7 @@ const TYPES: [(&str, &str); 8] = [
     ("log", "application/vnd.casemate.event-log+json-seq"),
     ("agent", "application/eat+jwt"),
     ("config", "application/vnd.casemate.agent-config+json"),
+    ("posture", "application/vnd.casemate.posture+json"),
 ];
 
 /// Why a collection is not evidence.
@@ -137,6 +140,7 @@ impl Evidence {
         put("log", &self.event_log);
         put("agent", &self.agent_token);
         put("config", &self.agent_config);
+        put("posture", &self.posture);
         Value::Object(object)
     }
 
@@ -192,6 +196,7 @@ impl Evidence {
             event_log: take("log")?,
             agent_token: take("agent")?,
             agent_config: take("config")?,
+            posture: take("posture")?,
         };
         match parts.into_keys().next() {
             None => Ok(evidence),
@@ -263,6 +268,7 @@ mod tests {
             event_log: b"".to_vec(),
             agent_token: b"a.b.c".to_vec(),
             agent_config: b"{}".to_vec(),
+            posture: b"{}".to_vec(),
         }
     }
 
@@ -295,7 +301,9 @@ mod tests {
     #[test]
     fn refuses_each_part_that_is_there_twice() {
         let whole = serde_json::to_string(&sample().to_json()).unwrap();
-        for label in ["__cmwc_t", "snp-report", "snp-certificates", "box", "log", "agent", "config"] {
+        for label in
+            ["__cmwc_t", "snp-report", "snp-certificates", "box", "log", "agent", "config", "posture"]
+        {
             let member = &sample().to_json()[label];
             let twice = format!("{{\"{label}\":{member},{}", &whole[1..]);
             let error = CmwError::RepeatedPart { label: label.into() };

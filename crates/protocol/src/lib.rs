@@ -20,6 +20,7 @@ pub mod inside;
 pub mod jwk;
 pub mod lifecycle;
 pub mod nonce;
+pub mod posture;
 pub mod rcar;
 pub mod refusal;
 pub mod vtpm;

@@ -84,6 +84,48 @@ pub fn root_at(pid: i32, target: &str) -> Option<Root> {
     mounts.lines().find_map(|line| root_in(line, target, number))
 }
 
+/// A mount of a process, and what part of which file system it shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountSeen {
+    /// Mount point, as the process sees it.
+    pub target: String,
+    /// Number of the file system instance.
+    device: String,
+    /// The folder of that file system that is mounted.
+    root: String,
+}
+
+impl MountSeen {
+    /// Whether a file behind this mount is behind the other one, too.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let within = |inner: &str, outer: &str| {
+            inner
+                .strip_prefix(outer.trim_end_matches('/'))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.device == other.device && (within(&self.root, &other.root) || within(&other.root, &self.root))
+    }
+}
+
+/// All mounts of process `pid`; none where they cannot be read or understood.
+#[must_use]
+pub fn mounts_seen(pid: i32) -> Option<Vec<MountSeen>> {
+    mounts_in(&fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok()?)
+}
+
+fn mounts_in(mountinfo: &str) -> Option<Vec<MountSeen>> {
+    let mounts: Option<Vec<MountSeen>> = mountinfo
+        .lines()
+        .map(|line| {
+            let mut words = line.split(' ').skip(2).map(str::to_owned);
+            let (device, root, target) = (words.next()?, words.next()?, words.next()?);
+            Some(MountSeen { target, device, root })
+        })
+        .collect();
+    mounts.filter(|mounts| !mounts.is_empty())
+}
+
 /// How many system call filters a process has (`Seccomp_filters`, Linux 5.9).
 fn filters(status: &str) -> u32 {
     let count = status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"));
@@ -126,6 +168,21 @@ fn root_in(line: &str, wanted: &str, number: u64) -> Option<Root> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mounts_overlap_where_they_show_the_same_part_of_one_file_system() {
+        let one = |device: &str, root: &str| {
+            mounts_in(&format!("9 1 {device} {root} /data rw - ext4 /dev/vda rw\n")).unwrap().remove(0)
+        };
+        assert!(one("8:1", "/a").overlaps(&one("8:1", "/a")));
+        assert!(
+            one("8:1", "/").overlaps(&one("8:1", "/a")) && one("8:1", "/a/b").overlaps(&one("8:1", "/a"))
+        );
+        assert!(
+            !one("8:1", "/a").overlaps(&one("8:1", "/ab")) && !one("8:1", "/a").overlaps(&one("8:2", "/a"))
+        );
+        assert_eq!((mounts_in(""), mounts_in("9 1 8:1\n")), (None, None));
+    }
 
     #[test]
     fn knows_a_root_and_how_it_reads() {

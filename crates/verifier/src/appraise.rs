@@ -7,6 +7,7 @@
 mod agent;
 mod boxed;
 mod log;
+mod posture;
 
 use casemate_protocol::Nonce;
 use casemate_protocol::cmw::{Evidence, Platform};
@@ -146,10 +147,13 @@ fn try_all(
     let claims = boxed::appraise(ledger, &evidence.box_claims, &platform, nonce, &composition.digest)?;
     let token = agent::open_token(ledger, &evidence.agent_token, &claims, nonce)?;
     let expected = agent::appraise(ledger, &token, &evidence.agent_config, &claims, composition, &platform);
+    let posture = posture::open(ledger, &evidence.posture, &token, &platform);
     let log = log::appraise(ledger, &evidence.event_log, &claims, &token, &platform);
     let expected = expected?;
     let logged = log?;
     agent::require_untainted(ledger, &token, logged.taint, expected, &platform);
     agent::require_declared_edges(ledger, &logged.added_edges, expected, &platform);
+    let others = composition.agents.keys().filter(|name| **name != token.sub).collect();
+    posture::require(ledger, posture.as_ref(), &token, &expected.posture, &others);
     Some(Passed { token, secrets: expected.secrets.clone(), standing: platform.standing })
 }

@@ -48,11 +48,11 @@ pub use facts::{
 pub use jwt::{JWT_BYTES_MAX, verify_jwt};
 pub use ledger::{Claim, RuleResult, Voucher};
 pub use policy::{
-    AddedEdges, AgentExpectations, BootLogExpectations, BootLogPresence, CompositionExpectations,
+    AddedEdges, AgentExpectations, Apart, BootLogExpectations, BootLogPresence, CompositionExpectations,
     DataMismatch, ExpectedEvents, GoogleExpectations, KeyUsage, Measurement, OwnerExpectations,
-    POLICY_BYTES_MAX, PcrBank, PlatformProperty, Policy, PolicyError, PolicyValues, SeptVeDisable, Smt,
-    SnpAllowance, SnpAllowances, SnpChip, SnpExpectations, SnpFirmware, SnpRequirements, SnpTcbMin, Taint,
-    TdxExpectations, VtpmExpectations, WiderAge,
+    POLICY_BYTES_MAX, PcrBank, PlatformProperty, Policy, PolicyError, PolicyValues, PostureExpectations,
+    SeptVeDisable, Smt, SnpAllowance, SnpAllowances, SnpChip, SnpExpectations, SnpFirmware, SnpRequirements,
+    SnpTcbMin, Taint, TdxExpectations, VtpmExpectations, WiderAge,
 };
 pub use roots::Roots;
 pub use snp::SnpProduct;

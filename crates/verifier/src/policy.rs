@@ -4,6 +4,7 @@ mod agents;
 mod boot_log;
 mod file;
 mod place;
+mod posture;
 mod snp;
 mod tdx;
 mod text;
@@ -15,6 +16,7 @@ use casemate_canon::{Sha256, Sha384};
 
 pub use agents::{AddedEdges, AgentExpectations, CompositionExpectations, Taint};
 pub use boot_log::{BootLogExpectations, BootLogPresence, DataMismatch, ExpectedEvents};
+pub use posture::{Apart, PostureExpectations};
 pub use snp::{
     Smt, SnpAllowance, SnpAllowances, SnpChip, SnpExpectations, SnpFirmware, SnpRequirements, SnpTcbMin,
 };

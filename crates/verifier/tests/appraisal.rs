@@ -5,6 +5,8 @@ mod reuse;
 mod tdx_quotes;
 mod world;
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use casemate_canon::{Sha256, Sha384};
@@ -14,11 +16,12 @@ use casemate_protocol::cmw::Platform;
 use casemate_protocol::ear::{Ear, Tier};
 use casemate_protocol::event::{EdgeChange, Event};
 use casemate_protocol::jwk::{ALG_ECDH, ALG_ES256, EcJwk};
+use casemate_protocol::posture::{Battery, Posture, ProbeSeen, Verdict};
 use casemate_testkit::{CollateralSpec, DevPki, Revoked, Tee};
 use casemate_verifier::{
-    AddedEdges, Challenge, Measurement, Policy, Roots, SeptVeDisable, Smt, SnpCollateral, SnpProduct, Taint,
-    TcbStatus, TdxCollateral, UnixTime, VerifiedCollateral, Voucher, appraise, collateral_dates,
-    name_collateral,
+    AddedEdges, Apart, Challenge, Measurement, Policy, PostureExpectations, Roots, SeptVeDisable, Smt,
+    SnpCollateral, SnpProduct, Taint, TcbStatus, TdxCollateral, UnixTime, VerifiedCollateral, Voucher,
+    appraise, collateral_dates, name_collateral,
 };
 use world::{NOW, World, agent, collateral_of, enforced, header, name, new_key, pki};
 
@@ -909,7 +912,8 @@ fn an_agent_must_belong_to_the_composition_and_be_the_one_it_shows() {
     assert_eq!(world.failed(), ["agent.name"]);
     let mut world = World::new(Tee::Tdx);
     world.token.sub = name("scribe");
-    assert_eq!(world.failed(), ["agent.membership", "agent.name", "log.agent-launched"]);
+    let expected = ["agent.membership", "agent.name", "agent.posture", "log.agent-launched"];
+    assert_eq!(world.failed(), expected);
 }
 
 #[test]
@@ -1089,4 +1093,87 @@ fn a_rendered_policy_reads_back_the_same() {
         let text = Policy::render(&values);
         assert_eq!(Policy::parse(&text).unwrap().values(), &values, "{text}");
     }
+}
+
+#[test]
+fn a_posture_that_is_not_the_tokens_is_refused_by_everybody() {
+    let mut world = World::new(Tee::Tdx);
+    world.posture.checked += 1;
+    assert_eq!(world.failed(), ["agent.posture"]);
+    let mut world = World::new(Tee::Tdx);
+    world.posture.agent = name("writer");
+    world.seal();
+    assert_eq!(world.failed(), ["agent.posture"]);
+    let mut world = World::new(Tee::Tdx);
+    world.posture.casemate = "casemate posture 2".into();
+    world.seal();
+    assert_eq!(world.failed(), ["agent.posture"]);
+}
+
+fn asking(change: impl Fn(&mut PostureExpectations), seen: impl Fn(&mut Posture)) -> Vec<String> {
+    let mut world = World::new(Tee::Tdx);
+    let researcher = world.composition().agents.get_mut(&name("researcher")).unwrap();
+    change(&mut researcher.posture);
+    seen(&mut world.posture);
+    world.seal();
+    world.failed()
+}
+
+#[test]
+fn agents_that_a_policy_wants_apart_have_no_file_system_in_common() {
+    let every: fn(&mut PostureExpectations) = |asked| asked.no_shared_inode_with = Apart::FromEveryOther;
+    let writer: fn(&mut PostureExpectations) =
+        |asked| asked.no_shared_inode_with = Apart::From([name("writer")].into());
+    let shares = |posture: &mut Posture| {
+        posture.mounts_with.insert(name("writer"), ["/data".to_owned()].into());
+    };
+    for asked in [every, writer] {
+        assert_eq!(asking(asked, |_| {}), none());
+        assert_eq!(asking(asked, shares), ["posture.inode"]);
+    }
+    // Nobody asks: shown, and no reason to refuse.
+    assert_eq!(asking(|_| {}, shares), none());
+    // An agent that was not compared is not apart.
+    assert_eq!(asking(writer, |posture| posture.mounts_with.clear()), ["posture.inode"]);
+    assert_eq!(asking(every, |posture| posture.mounts_with.clear()), ["posture.compared"]);
+}
+
+#[test]
+fn a_check_that_a_policy_names_must_pass_and_be_there() {
+    let smt: fn(&mut PostureExpectations) = |asked| {
+        asked.checks.insert("D14.smt".into());
+    };
+    assert_eq!(asking(smt, |_| {}), none());
+    for verdict in [Verdict::Warn, Verdict::Fail, Verdict::Unknown, Verdict::NotApplicable] {
+        let found = asking(smt, |posture| {
+            posture.checks.get_mut("D14.smt").unwrap().verdict = verdict;
+        });
+        assert_eq!(found, ["posture.check"], "{verdict:?}");
+    }
+    assert_eq!(asking(smt, |posture| posture.checks.clear()), ["posture.check"]);
+}
+
+#[test]
+fn a_probe_that_a_policy_asks_for_is_young_and_without_a_leak() {
+    let hour: fn(&mut PostureExpectations) = |asked| asked.probe_age_max_seconds = Some(3600);
+    let probe = |change: fn(&mut ProbeSeen)| {
+        asking(hour, |posture| {
+            let mut probe = ProbeSeen {
+                ended: NOW.0 - 3600,
+                battery: Battery::Short,
+                blocked: ["trace".to_owned()].into(),
+                allowed: BTreeSet::new(),
+                leaks: BTreeSet::new(),
+                inconclusive: BTreeSet::new(),
+            };
+            change(&mut probe);
+            posture.probes.insert(name("writer"), probe);
+        })
+    };
+    assert_eq!(probe(|_| {}), none());
+    assert_eq!(probe(|probe| probe.ended -= 1), ["posture.probe"]);
+    assert_eq!(probe(|probe| probe.ended = NOW.0 + 1), ["posture.probe"]);
+    assert_eq!(probe(|probe| probe.leaks = ["trace".to_owned()].into()), ["posture.probe"]);
+    assert_eq!(probe(|probe| probe.blocked.clear()), ["posture.probe"]);
+    assert_eq!(asking(hour, |_| {}), ["posture.probe"], "none from the other agent");
 }

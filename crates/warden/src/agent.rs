@@ -18,6 +18,7 @@ use casemate_protocol::event::Event;
 use casemate_protocol::gateway::{Target, ToGateway};
 use casemate_protocol::lifecycle;
 use casemate_protocol::rcar::{Attestation, RuntimeData, TeeEvidence};
+use casemate_sys::observe::mounts_seen;
 use casemate_sys::spawn::{FirstProcess, Gate, LaunchError};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::watch;
@@ -349,7 +350,7 @@ async fn start(
 /// Evidence that is made to its end though nobody waits for it any more: the hardware serves one at a time.
 async fn evidence(world: &Rc<World>, running: &Running, nonce: Nonce) -> Result<Evidence, WardenError> {
     let (world, subject) = (Rc::clone(world), running.subject.clone());
-    let made = async move { world.notary.evidence(&world.lock, &subject, &nonce).await };
+    let made = async move { world.evidence(&subject, &nonce).await };
     tokio::task::spawn_local(made).await.map_err(|e| WardenError::ours(&e))?
 }
 
@@ -391,7 +392,9 @@ async fn build(
     world.cores.require(name, controls.get(&Control::Cores).copied())?;
     crate::secrets::require_memory(&compartment.secrets)?;
     let key = RecipientKey::generate().map_err(|e| WardenError::ours(&e))?;
-    let subject = Subject { agent: name.clone(), instance, controls, tainted: Rc::default(), key: key.jwk() };
+    let mounts = Rc::new(mounts_seen(compartment.first.pid()));
+    let subject =
+        Subject { agent: name.clone(), instance, controls, tainted: Rc::default(), key: key.jwk(), mounts };
     Ok((Running { compartment: Arc::new(compartment), subject, stdin: keys, key }, gate, agent_socket))
 }
 

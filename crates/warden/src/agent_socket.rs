@@ -104,7 +104,7 @@ async fn answer(
         AgentRequest::Identity {} => identity(world, name, &running),
         AgentRequest::Evidence { nonce } => {
             let _turn = evidence.acquire().await;
-            let made = world.notary.evidence(&world.lock, &running.subject, &nonce).await;
+            let made = world.evidence(&running.subject, &nonce).await;
             tokio::time::sleep(EVIDENCE_PAUSE).await;
             made.map(|evidence| evidence.to_json())
         }

@@ -142,7 +142,7 @@ async fn attest(world: &World, agent: &AgentName, nonce: &Nonce) -> Result<Reply
     if record.pause.is_on() {
         return Err(Refusal::new("agent.running", format!("{agent} runs"), "it is paused").into());
     }
-    let evidence = world.notary.evidence(&world.lock, &running.subject, nonce).await?;
+    let evidence = world.evidence(&running.subject, nonce).await?;
     Ok(Reply::Evidence { evidence: evidence.to_json() })
 }
 

@@ -19,6 +19,8 @@ use casemate_protocol::box_claims::{BOX_CLAIMS_TAG, BoxClaims};
 use casemate_protocol::cmw::{Evidence, Platform};
 use casemate_protocol::event::Event;
 use casemate_protocol::jwk::EcJwk;
+use casemate_protocol::posture::Posture;
+use casemate_sys::observe::MountSeen;
 use tokio::sync::Mutex;
 
 use crate::error::WardenError;
@@ -44,6 +46,8 @@ pub(crate) struct Subject {
     /// Shared by all copies: it may change while evidence waits for its turn.
     pub(crate) tainted: Rc<Cell<bool>>,
     pub(crate) key: EcJwk,
+    /// What its compartment has mounted; none where it could not be seen.
+    pub(crate) mounts: Rc<Option<Vec<MountSeen>>>,
 }
 
 impl Notary {
@@ -64,12 +68,14 @@ impl Notary {
         &self,
         lock: &Lock,
         subject: &Subject,
+        posture: &Posture,
         nonce: &Nonce,
     ) -> Result<Evidence, WardenError> {
         let ours = |e: &dyn std::fmt::Display| WardenError::ours(e);
         let agent = lock.agents.get(&subject.agent).ok_or_else(|| ours(&"agent is not in the lock"))?;
         let proof = self.proofs.get(&subject.agent).cloned();
         let proof = proof.ok_or_else(|| ours(&"agent has no inclusion proof"))?;
+        let (posture, posture_digest) = posture.canonical().map_err(|e| ours(&e))?;
         let log = self.log.lock().await;
         let head = log.head()?;
         let box_claims = BoxClaims {
@@ -99,6 +105,7 @@ impl Notary {
             backend: agent.backend,
             controls: subject.controls.clone(),
             tainted: subject.tainted.get(),
+            posture: posture_digest,
             log_head: head.head,
             log_count: head.count,
             cnf: Confirmation { jwk: subject.key.clone() },
@@ -112,6 +119,7 @@ impl Notary {
             event_log: log.text().to_vec(),
             agent_token: self.box_key.sign_jwt(AGENT_TOKEN_TYP, &token).map_err(|e| ours(&e))?.into_bytes(),
             agent_config: to_canonical_json(agent).map_err(|e| ours(&e))?,
+            posture,
         })
     }
 }

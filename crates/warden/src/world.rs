@@ -13,12 +13,14 @@ use casemate_canon::Sha384;
 use casemate_compartment::{Cores, Programs};
 use casemate_composition::lock::{Agent, AgentName, Lock};
 use casemate_composition::rules::{self, SECCOMP_RULES};
-use casemate_protocol::Refusal;
 use casemate_protocol::agent_token::Control;
+use casemate_protocol::cmw::Evidence;
 use casemate_protocol::control::{AgentStatus, Phase, Reply, StepState};
 use casemate_protocol::event::Event;
 use casemate_protocol::gateway::{DESCRIPTORS_MAX, FromGateway, ToGateway};
 use casemate_protocol::lifecycle::Standing;
+use casemate_protocol::{Nonce, Refusal};
+use casemate_sys::observe::MountSeen;
 use casemate_sys::{cgroup, seccomp};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -29,10 +31,11 @@ use crate::control;
 use crate::courier::Courier;
 use crate::edges::{self, Last, LiveEdges};
 use crate::error::WardenError;
-use crate::evidence::Notary;
+use crate::evidence::{Notary, Subject};
 use crate::gateway::Gateway;
 use crate::log::EventLog;
 use crate::order::Order;
+use crate::posture;
 use crate::progress::Journal;
 use crate::room;
 use crate::roots::Roots;
@@ -52,6 +55,7 @@ pub(crate) struct World {
     pub(crate) volumes: Volumes,
     pub(crate) programs: Programs,
     pub(crate) notary: Notary,
+    pub(crate) posture: posture::Known,
     pub(crate) courier: Courier,
     pub(crate) gateway: Gateway,
     pub(crate) live: LiveEdges,
@@ -184,6 +188,7 @@ impl World {
             weaker,
             seccomp: seccomp::compile(SECCOMP_RULES).map_err(|e| WardenError::ours(&e))?,
             notary,
+            posture: posture::Known::default(),
             courier: Courier::new(
                 arguments.courier,
                 arguments.broker,
@@ -200,6 +205,18 @@ impl World {
             failed: RefCell::new(None),
             lock,
         })
+    }
+
+    /// Evidence about an agent, with its posture of now.
+    pub(crate) async fn evidence(&self, subject: &Subject, nonce: &Nonce) -> Result<Evidence, WardenError> {
+        let posture = posture::of(self, subject);
+        self.notary.evidence(&self.lock, subject, &posture, nonce).await
+    }
+
+    /// What the compartment of an agent that runs has mounted.
+    pub(crate) fn mounts(&self, name: &AgentName) -> Option<Rc<Option<Vec<MountSeen>>>> {
+        let running = self.records.get(name)?.running.borrow();
+        Some(Rc::clone(&running.as_ref()?.subject.mounts))
     }
 
     /// One agent: its lock entry and its record.

@@ -21,10 +21,11 @@ use casemate_protocol::box_claims::{BOX_CLAIMS_TAG, BoxClaims};
 use casemate_protocol::cmw::{Evidence, Platform};
 use casemate_protocol::event::{Event, LogHead};
 use casemate_protocol::jwk::EcJwk;
+use casemate_protocol::posture::{POSTURE_TAG, Posture};
 use casemate_testkit::{CollateralParts, DevPki, TdBody, Tee};
 use casemate_verifier::{
-    AddedEdges, AgentExpectations, CompositionExpectations, Measurement, Policy, PolicyValues, Roots, Taint,
-    TdxExpectations,
+    AddedEdges, AgentExpectations, CompositionExpectations, Measurement, Policy, PolicyValues,
+    PostureExpectations, Roots, Taint, TdxExpectations,
 };
 use serde_json::json;
 
@@ -70,6 +71,7 @@ impl Desk {
                 secrets,
                 allow_weaker: BTreeSet::new(),
                 require_controls: BTreeSet::new(),
+                posture: PostureExpectations::default(),
                 taint: Taint::Refused,
                 added_edges: AddedEdges::Refused,
             };
@@ -142,6 +144,15 @@ impl Desk {
             composition,
             log_head: head.head,
         };
+        let posture = Posture {
+            casemate: POSTURE_TAG.into(),
+            agent: agent.clone(),
+            checked: self.now,
+            checks: BTreeMap::new(),
+            mounts_with: BTreeMap::new(),
+            probes: BTreeMap::new(),
+        };
+        let (posture, posture_digest) = posture.canonical().unwrap();
         let token = AgentToken {
             eat_profile: AGENT_TOKEN_PROFILE.into(),
             eat_nonce: nonce,
@@ -153,6 +164,7 @@ impl Desk {
             backend: Backend::Native,
             controls,
             tainted: false,
+            posture: posture_digest,
             log_head: head.head,
             log_count: head.count,
             cnf: Confirmation { jwk: self.agent_key.jwk() },
@@ -167,6 +179,7 @@ impl Desk {
             event_log: log,
             agent_token: self.box_key.sign_jwt(AGENT_TOKEN_TYP, &token).unwrap().into_bytes(),
             agent_config: to_canonical_json(config).unwrap(),
+            posture,
         }
     }
 

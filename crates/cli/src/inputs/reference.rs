@@ -7,8 +7,9 @@ use casemate_composition::Lock;
 use casemate_composition::lock::Agent;
 use casemate_protocol::agent_token::Control;
 use casemate_verifier::{
-    AddedEdges, AgentExpectations, CompositionExpectations, Measurement, Policy, PolicyValues, Roots, Smt,
-    SnpAllowances, SnpExpectations, SnpProduct, SnpRequirements, SnpTcbMin, Taint, TdxExpectations,
+    AddedEdges, AgentExpectations, CompositionExpectations, Measurement, Policy, PolicyValues,
+    PostureExpectations, Roots, Smt, SnpAllowances, SnpExpectations, SnpProduct, SnpRequirements, SnpTcbMin,
+    Taint, TdxExpectations,
 };
 use serde::Deserialize;
 
@@ -189,6 +190,7 @@ fn expectations_of(agent: &Agent, asked: &ControlsAsked) -> Outcome<AgentExpecta
         secrets: agent.secrets.iter().map(|secret| secret.resource.clone()).collect(),
         allow_weaker: asked.allow_weaker.clone(),
         require_controls: asked.require.clone(),
+        posture: PostureExpectations::default(),
         taint: Taint::Refused,
         added_edges: AddedEdges::Refused,
     })

@@ -57,6 +57,7 @@ impl Case {
                 event_log: vec![],
                 agent_token: vec![],
                 agent_config: vec![],
+                posture: vec![],
             },
             nonce,
             policy: policy(emulator),

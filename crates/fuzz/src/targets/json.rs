@@ -217,6 +217,7 @@ fn collections() -> Vec<Vec<u8>> {
         event_log: b"{}\n".to_vec(),
         agent_token: b"a.b.c".to_vec(),
         agent_config: b"{}".to_vec(),
+        posture: b"{}".to_vec(),
     };
     [tdx, snp]
         .into_iter()

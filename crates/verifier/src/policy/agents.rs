@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use super::PolicyError;
 use super::place::{Place, list};
+use super::posture::{self, PostureExpectations};
 
 /// Expectations of a composition and its agents. A policy without them can appraise only a platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct AgentExpectations {
     pub allow_weaker: BTreeSet<Control>,
     /// Controls that must be in force although not every machine has them, or not every composition asks for them.
     pub require_controls: BTreeSet<Control>,
+    /// What its posture must show.
+    pub posture: PostureExpectations,
     /// Whether it may be tainted.
     pub taint: Taint,
     /// Whether it may have edges that its measurement does not name.
@@ -74,6 +77,8 @@ pub(super) struct Agent {
     allow_weaker: Vec<Spanned<String>>,
     #[serde(default)]
     require_controls: Vec<Spanned<String>>,
+    #[serde(default)]
+    posture: posture::Asked,
     allow_tainted: bool,
     /// Left out, it is the strict answer.
     #[serde(default)]
@@ -140,6 +145,7 @@ fn read_agent(place: &Place<'_>, agent: &Agent) -> Result<AgentExpectations, Pol
         secrets: agent.secrets.iter().map(secret).collect::<Result<_, _>>()?,
         allow_weaker: agent.allow_weaker.iter().map(control).collect::<Result<_, _>>()?,
         require_controls: agent.require_controls.iter().map(control).collect::<Result<_, _>>()?,
+        posture: posture::read(place, &agent.posture)?,
         taint: if agent.allow_tainted { Taint::Allowed } else { Taint::Refused },
         added_edges: if agent.allow_added_edges { AddedEdges::Allowed } else { AddedEdges::Refused },
     })
@@ -183,6 +189,7 @@ pub(super) fn write(out: &mut String, composition: &CompositionExpectations) -> 
         if agent.added_edges == AddedEdges::Allowed {
             writeln!(out, "allow-added-edges = true")?;
         }
+        posture::write(out, name, &agent.posture)?;
     }
     Ok(())
 }

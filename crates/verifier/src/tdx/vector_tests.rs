@@ -241,6 +241,7 @@ fn hardware_vouches_for_a_real_quote_under_production_roots_and_for_nothing_besi
         event_log: vec![],
         agent_token: vec![],
         agent_config: vec![],
+        posture: vec![],
     };
     let tdx = Some(collateral(&folder, "_assembled/S2-phala-90c06f-2026-02.json"));
     let mut collateral = VerifiedCollateral::verify(&Collateral { tdx, snp: None });

@@ -25,12 +25,13 @@ use casemate_protocol::box_claims::{BOX_CLAIMS_TAG, BoxClaims};
 use casemate_protocol::cmw::{Evidence, Platform};
 use casemate_protocol::event::{Event, LogHead};
 use casemate_protocol::jwk::{ALG_ECDH, ALG_ES256, EcJwk};
+use casemate_protocol::posture::{CheckSeen, POSTURE_TAG, Posture, Vantage, Verdict};
 use casemate_testkit::{CollateralParts, DevPki, SnpBody, TdBody, Tee};
 use casemate_verifier::{
     AddedEdges, AgentExpectations, Appraisal, Collateral, CompositionExpectations, Measurement, Policy,
-    PolicyValues, Refused, Roots, Smt, SnpAllowances, SnpCollateral, SnpExpectations, SnpProduct,
-    SnpRequirements, SnpTcbMin, Taint, TdxCollateral, TdxExpectations, UnixTime, VerifiedCollateral,
-    appraise,
+    PolicyValues, PostureExpectations, Refused, Roots, Smt, SnpAllowances, SnpCollateral, SnpExpectations,
+    SnpProduct, SnpRequirements, SnpTcbMin, Taint, TdxCollateral, TdxExpectations, UnixTime,
+    VerifiedCollateral, appraise,
 };
 
 /// 2026-06-01T00:00:00Z, when every world is made and appraised.
@@ -45,6 +46,7 @@ pub(crate) struct World {
     pub(crate) claims: BoxClaims,
     pub(crate) token: AgentToken,
     pub(crate) config: Vec<u8>,
+    pub(crate) posture: Posture,
     pub(crate) box_key: EcdsaKeyPair,
     pub(crate) td: TdBody,
     pub(crate) snp: SnpBody,
@@ -199,11 +201,13 @@ impl World {
                 backend: Backend::Native,
                 controls: enforced(),
                 tainted: false,
+                posture: Sha384::ZERO,
                 log_head: Sha384::ZERO,
                 log_count: 0,
                 cnf: Confirmation { jwk: BOX_KEY.clone() },
             },
             config: to_canonical_json(researcher).unwrap(),
+            posture: posture(),
             box_key,
             td: TdBody::new(),
             snp: SnpBody::new(),
@@ -224,6 +228,7 @@ impl World {
         };
         let end = head(&self.events);
         self.token.log_head = end.head;
+        self.token.posture = self.posture.canonical().unwrap().1;
         self.token.log_count = end.count;
         self.claims.log_head = head(&self.events[..self.events_in_box_claims]).head;
         self.td.rtmr[3] = self.claims.log_head.0;
@@ -258,6 +263,7 @@ impl World {
             event_log,
             agent_token: self.sign(&header(), &serde_json::to_vec(&self.token).unwrap()),
             agent_config: self.config.clone(),
+            posture: self.posture.canonical().unwrap().0,
         }
     }
 
@@ -317,6 +323,19 @@ pub(crate) fn failed_rules(result: Result<Appraisal, Refused>) -> Vec<String> {
     names
 }
 
+/// Nothing in common with the one other agent, and one check that passes.
+fn posture() -> Posture {
+    let seen = CheckSeen { verdict: Verdict::Pass, vantage: Vantage::HostClaimed, observed: "off".into() };
+    Posture {
+        casemate: POSTURE_TAG.into(),
+        agent: name("researcher"),
+        checked: NOW.0,
+        checks: BTreeMap::from([("D14.smt".to_owned(), seen)]),
+        mounts_with: BTreeMap::from([(name("writer"), BTreeSet::new())]),
+        probes: BTreeMap::new(),
+    }
+}
+
 fn policy(pki: &DevPki, lock: &Lock) -> PolicyValues {
     let zero = || vec![Measurement([0; 48])];
     let tdx = TdxExpectations::strict(Measurement([0; 48]), [Measurement([0; 48]); 3], 18);
@@ -342,6 +361,7 @@ fn policy(pki: &DevPki, lock: &Lock) -> PolicyValues {
         secrets: BTreeSet::from(["desk/secret/api_token".to_owned()]),
         allow_weaker: BTreeSet::new(),
         require_controls: BTreeSet::new(),
+        posture: PostureExpectations::default(),
         taint: Taint::Refused,
         added_edges: AddedEdges::Refused,
     };

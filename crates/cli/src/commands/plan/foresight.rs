@@ -141,7 +141,9 @@ mod tests {
     use casemate_canon::Sha256;
     use casemate_composition::lock::{ImagePin, User};
     use casemate_composition::{ImageFacts, compose};
-    use casemate_verifier::{AddedEdges, AgentExpectations, CompositionExpectations, Roots, Taint};
+    use casemate_verifier::{
+        AddedEdges, AgentExpectations, CompositionExpectations, PostureExpectations, Roots, Taint,
+    };
 
     use casemate_composition::lock::BackendKind;
 
@@ -183,6 +185,7 @@ mod tests {
             secrets: agent.secrets.iter().map(|secret| secret.resource.clone()).collect(),
             allow_weaker: BTreeSet::new(),
             require_controls: BTreeSet::new(),
+            posture: PostureExpectations::default(),
             taint: Taint::Refused,
             added_edges: AddedEdges::Refused,
         };

@@ -1,0 +1,101 @@
+//! The posture of each agent: what the box saw of itself, and what the agent has in common with others.
+//!
+//! What it is: the document behind the digest in each agent token, made anew for each. What it is not: a judge; who gets
+//! evidence decides what it accepts.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use casemate_composition::lock::{AgentName, Lock, Mount};
+use casemate_protocol::posture::{CheckSeen, POSTURE_TAG, Posture, ProbeSeen};
+use casemate_sys::observe::MountSeen;
+
+use crate::evidence::Subject;
+use crate::world::World;
+
+/// Stands for a mount that could not be looked at: who asks for agents apart refuses it.
+const UNSEEN: &str = "?";
+
+/// What is known of all agents.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    checks: RefCell<BTreeMap<String, CheckSeen>>,
+    /// When they were made.
+    checked: Cell<u64>,
+    /// By who was attacked, and by whom.
+    probes: RefCell<BTreeMap<(AgentName, AgentName), ProbeSeen>>,
+}
+
+impl Known {
+    /// Remembers a battery.
+    pub(crate) fn probed(&self, victim: &AgentName, attacker: &AgentName, seen: ProbeSeen) {
+        self.probes.borrow_mut().insert((victim.clone(), attacker.clone()), seen);
+    }
+}
+
+/// Seconds since 1970, by the box's own clock.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The posture of an agent now. What its compartment and others have mounted was seen when each was built: nobody inside
+/// can mount.
+pub(crate) fn of(world: &World, subject: &Subject) -> Posture {
+    let known = &world.posture;
+    let agent = &subject.agent;
+    let others = world.lock.agents.keys().filter(|name| *name != agent);
+    let mounts_with = others.map(|name| {
+        let mut common = planned(&world.lock, agent, name);
+        if let Some(theirs) = world.mounts(name) {
+            match (&*subject.mounts, &*theirs) {
+                (Some(own), Some(theirs)) => common.extend(in_common(own, theirs)),
+                _ => {
+                    common.insert(UNSEEN.to_owned());
+                }
+            }
+        }
+        (name.clone(), common)
+    });
+    let probes = known.probes.borrow();
+    Posture {
+        casemate: POSTURE_TAG.to_owned(),
+        agent: agent.clone(),
+        checked: known.checked.get(),
+        checks: known.checks.borrow().clone(),
+        mounts_with: mounts_with.collect(),
+        probes: probes
+            .iter()
+            .filter(|((victim, _), _)| victim == agent)
+            .map(|((_, attacker), seen)| (attacker.clone(), seen.clone()))
+            .collect(),
+    }
+}
+
+/// What the lock gives both, whether they run or not: a root that is shared, and volumes.
+fn planned(lock: &Lock, agent: &AgentName, other: &AgentName) -> BTreeSet<String> {
+    let mut common = BTreeSet::new();
+    if lock.shares_root_with(agent).contains(other) {
+        common.insert("/".to_owned());
+    }
+    let mounts =
+        |name: &AgentName| lock.agents.get(name).map(|entry| entry.mounts.as_slice()).unwrap_or_default();
+    let volumes = |name: &AgentName| {
+        mounts(name)
+            .iter()
+            .filter_map(|mount| match mount {
+                Mount::Volume { name, target, .. } => Some((name.clone(), target.clone())),
+                Mount::Tmpfs { .. } | Mount::Config { .. } => None,
+            })
+            .collect::<BTreeMap<_, _>>()
+    };
+    let theirs = volumes(other);
+    common.extend(volumes(agent).into_iter().filter(|(name, _)| theirs.contains_key(name)).map(|(_, at)| at));
+    common
+}
+
+/// Own mount points behind which there is a file that the other reaches, too.
+fn in_common(own: &[MountSeen], theirs: &[MountSeen]) -> BTreeSet<String> {
+    let both = |one: &MountSeen| theirs.iter().any(|other| one.overlaps(other));
+    own.iter().filter(|mount| both(mount)).map(|mount| mount.target.clone()).collect()
+}
