@@ -11,6 +11,7 @@ pub mod cores;
 pub mod descriptors;
 pub mod hardening;
 pub mod landlock_rules;
+mod landlock_version;
 pub mod loop_device;
 pub mod netns;
 pub mod observe;
@@ -26,3 +27,5 @@ pub mod terminal;
 pub mod timing;
 pub mod transfer;
 pub mod usage;
+
+pub use landlock_version::landlock_version;
