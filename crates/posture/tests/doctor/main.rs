@@ -192,7 +192,18 @@ fn others(said: &mut Said) {
     common.insert("/proc/12/ns/net".into(), Entry::Link("net:[4026531838]".into()));
     see(&common, Some(&agents()), LANDLOCK, "D15.namespaces", Verdict::Fail);
     let mut mapped = good(Kind::Tdx);
-    change(&mut mapped, "/proc/12/maps", "1-2 r-xp 0 00:40 7 /lib/libc.so.6\n");
+    change(&mut mapped, "/proc/12/maps", "1-2 r-xp 0 00:28 7 /lib/libc.so.6\n");
+    // A file that no agent has mounted is the box's own where it is the program of all that have it mapped; else it was
+    // handed from one to the other.
+    let mut own = good(Kind::Tdx);
+    for pid in ["11", "12"] {
+        change(&mut own, &format!("/proc/{pid}/maps"), "1-2 r-xp 0 fe:00 9 /launcher\n");
+    }
+    see(&own, Some(&agents()), LANDLOCK, "D17.files", Verdict::Fail);
+    own.insert("/proc/11/exe".into(), Entry::Link("/launcher".into()));
+    see(&own, Some(&agents()), LANDLOCK, "D17.files", Verdict::Fail);
+    own.insert("/proc/12/exe".into(), Entry::Link("/launcher".into()));
+    see(&own, Some(&agents()), LANDLOCK, "D17.files", Verdict::Pass);
     let one_trust = with(|agent| agent.trust = "t".into());
     see(&mapped, Some(&one_trust), LANDLOCK, "D17.files", Verdict::Warn);
     let sharing = with(|agent| (agent.trust, agent.share) = ("t".into(), Some("g".into())));

@@ -288,7 +288,7 @@ fn process(pid: u32, number: usize) -> Vec<(String, String)> {
         p = 50 + number
     );
     let maps = format!(
-        "55d0-55d1 r-xp 00000000 00:{} 7 /bin/x\n7ffc-7ffd rw-p 00000000 00:00 0 [stack]",
+        "55d0-55d1 r-xp 00000000 00:{:02x} 7 /bin/x\n7ffc-7ffd rw-p 00000000 00:00 0 [stack]",
         40 + number
     );
     let group = format!("/sys/fs/cgroup/box/{pid}");
