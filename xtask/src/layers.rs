@@ -12,7 +12,7 @@ use crate::process::{capture, cargo, root};
 const METADATA_BOUND: Duration = Duration::from_secs(120);
 
 /// Crate and layer, as in docs/architecture.md. Layer 9 is development only.
-const LAYERS: [(&str, u8); 27] = [
+const LAYERS: [(&str, u8); 28] = [
     ("casemate-canon", FACTS),
     ("casemate-frame", FACTS),
     ("casemate-evidence", FACTS),
@@ -27,6 +27,7 @@ const LAYERS: [(&str, u8); 27] = [
     ("casemate-sys", EFFECTS),
     ("casemate-compartment", EFFECTS),
     ("casemate-client", EFFECTS),
+    ("casemate-posture", EFFECTS),
     ("casemate", PROGRAM),
     ("casemate-warden", PROGRAM),
     ("casemate-launcher", PROGRAM),

@@ -39,7 +39,7 @@ const TASKS: [(&str, &str); 10] = [
          peers; `abuse`: an agent beside others that take all they can get; `verify`: evidence, against peers; `roots`: what \
          two agents of one image leak and cost; `images`: import, against peers",
     ),
-    ("docs", "write the tables of docs/compose.md from the tables that the programs read"),
+    ("docs", "write the tables of docs/compose.md and docs/doctor.md from the tables that the programs read"),
     ("verdicts", "write docs/verdicts.md, and the table of differences in docs/verification.md"),
 ];
 
@@ -77,9 +77,12 @@ fn main() -> ExitCode {
 
 /// The test that finds the document stale also writes it.
 fn docs() -> Result<(), String> {
-    let args = ["test", "--quiet", "--locked", "--package", "casemate-composition", "--test", "docs"];
-    let mut command = process::cargo(&args);
-    process::run(command.env("CASEMATE_BLESS", "1"), DOCS_BOUND)
+    for (package, test) in [("casemate-composition", "docs"), ("casemate-posture", "doctor")] {
+        let args = ["test", "--quiet", "--locked", "--package", package, "--test", test];
+        let mut command = process::cargo(&args);
+        process::run(command.env("CASEMATE_BLESS", "1"), DOCS_BOUND)?;
+    }
+    Ok(())
 }
 
 /// Time for building and for writing.

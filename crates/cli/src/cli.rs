@@ -6,9 +6,9 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    attach, attest, bundle, completions, config, cp, down, ear, edges, events, exec, image, init, kill, lock,
-    logs, pause, plan, policy, port, ps, restart, run, secret, start, stats, stop, top, up, verify, wait,
-    why,
+    attach, attest, bundle, completions, config, cp, doctor, down, ear, edges, events, exec, image, init,
+    kill, lock, logs, pause, plan, policy, port, ps, restart, run, secret, start, stats, stop, top, up,
+    verify, wait, why,
 };
 use crate::failure::{EXIT_CODES, Failure, Outcome};
 use crate::preflight;
@@ -53,7 +53,7 @@ pub(crate) struct Global {
     /// Project name [default: COMPOSE_PROJECT_NAME, else `name:` of the Compose file, else its folder]
     #[arg(short, long, value_name = "NAME", global = true)]
     pub(crate) project: Option<String>,
-    /// Answer in JSON: config, lock, plan, image, up, down, start, stop, restart, kill, pause, unpause, wait, ps, port, logs, stats, top, cp, verify, ear verify, bundle, why, edges, allow, deny, events; evidence is JSON always
+    /// Answer in JSON: config, lock, plan, image, up, down, start, stop, restart, kill, pause, unpause, wait, ps, port, logs, stats, top, cp, verify, ear verify, bundle, why, edges, allow, deny, events, doctor; evidence is JSON always
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -126,6 +126,8 @@ enum Command {
     Allow(edges::JudgeArgs),
     /// Close an edge of a running box and end its connections, until the box ends
     Deny(edges::DenyArgs),
+    /// Look at the machine and the box: what is open, who vouches for it, what to do
+    Doctor(doctor::DoctorArgs),
     /// Show the event log
     Events(events::EventsArgs),
     /// Write a completion script for a shell
@@ -183,6 +185,7 @@ pub(crate) fn run() -> Outcome {
         Command::Edges(args) => edges::run(&global, &args),
         Command::Allow(args) => edges::allow(&global, &args),
         Command::Deny(args) => edges::deny(&global, &args),
+        Command::Doctor(args) => doctor::run(&global, &args),
         Command::Events(args) => events::run(&global, &args),
         Command::Completions(args) => completions::run::<Cli>(&args),
         Command::BoxSupervisor(args) => supervisor::run(args),

@@ -12,6 +12,7 @@ pub mod descriptors;
 mod handover;
 pub mod hardening;
 pub mod landlock_rules;
+mod landlock_version;
 pub mod loop_device;
 pub mod netns;
 pub mod observe;
@@ -27,3 +28,5 @@ pub mod terminal;
 pub mod timing;
 pub mod transfer;
 pub mod usage;
+
+pub use landlock_version::landlock_version;

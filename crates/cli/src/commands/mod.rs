@@ -6,6 +6,7 @@ pub(crate) mod bundle;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod cp;
+pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod ear;
 pub(crate) mod edges;

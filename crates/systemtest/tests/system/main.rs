@@ -9,6 +9,7 @@ mod campaign;
 mod census;
 mod controls;
 mod cores;
+mod doctor;
 mod edges;
 mod exhaustion;
 mod faults;
