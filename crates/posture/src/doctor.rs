@@ -49,62 +49,7 @@ use crate::tree::Unread;
 pub use facts::Facts;
 pub use markdown::markdown;
 
-/// What a check says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// Seen as expected.
-    Pass,
-    /// Seen, and weaker than it could be.
-    Warn,
-    /// Seen, and an attack stands open that the check names.
-    Fail,
-    /// Not seen: absent, unreadable, or not understood.
-    Unknown,
-    /// It does not concern this machine or this composition.
-    NotApplicable,
-}
-
-impl Verdict {
-    /// Each of them, in the order of a summary.
-    pub const ALL: [Self; 5] = [Self::Pass, Self::Warn, Self::Fail, Self::Unknown, Self::NotApplicable];
-
-    /// The name in reports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pass => "pass",
-            Self::Warn => "warn",
-            Self::Fail => "fail",
-            Self::Unknown => "unknown",
-            Self::NotApplicable => "not-applicable",
-        }
-    }
-}
-
-/// Who vouches for what is observed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Vantage {
-    /// The guest's own kernel: true as far as that kernel is what was measured.
-    GuestObserved,
-    /// The host says so, and can say anything.
-    HostClaimed,
-    /// A field of a hardware report. Its signature is checked by `casemate verify`, not here.
-    HardwareSigned,
-}
-
-impl Vantage {
-    /// The name in reports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::GuestObserved => "guest-observed",
-            Self::HostClaimed => "host-claimed",
-            Self::HardwareSigned => "hardware-signed",
-        }
-    }
-}
+pub use casemate_protocol::posture::{Vantage, Verdict};
 
 /// The question of the field that a check belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -270,6 +215,13 @@ fn group(id: &str) -> &str {
 #[must_use]
 pub fn run(facts: &Facts<'_>) -> Vec<Finding> {
     checks().iter().flat_map(|check| findings(check, facts)).collect()
+}
+
+/// Runs the checks of the machine alone: those that look at no agent.
+#[must_use]
+pub fn run_machine(facts: &Facts<'_>) -> Vec<Finding> {
+    let of_agents = |check: &&Check| !matches!(check.look, Look::Each(_) | Look::Pair(_));
+    checks().iter().filter(of_agents).flat_map(|check| findings(check, facts)).collect()
 }
 
 /// How many findings have each verdict.

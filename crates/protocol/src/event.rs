@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::agent_token::{Control, ControlStatus};
+use crate::posture::Verdict;
 
 /// Most events of one log.
 pub const EVENTS_MAX: usize = 100_000;
@@ -77,6 +78,15 @@ pub enum Event {
         /// What: `exec`, `copy-in`, `copy-out`, `attach`; `volume` where an earlier start was tainted and had a volume
         /// that it could write to.
         by: String,
+    },
+    /// A check of the box's own posture gives another verdict than before. Evidence that is made from here on shows it.
+    PostureChanged {
+        /// Its id.
+        check: String,
+        /// What it says now.
+        verdict: Verdict,
+        /// What was seen, cut to [`crate::posture::OBSERVED_CHARS_MAX`] characters.
+        observed: String,
     },
     /// An edge was opened or closed while the box runs. It is so after this event, whichever of its agents run.
     PolicyChanged {

@@ -1123,9 +1123,9 @@ fn asking(change: impl Fn(&mut PostureExpectations), seen: impl Fn(&mut Posture)
 fn agents_that_a_policy_wants_apart_have_no_file_system_in_common() {
     let every: fn(&mut PostureExpectations) = |asked| asked.no_shared_inode_with = Apart::FromEveryOther;
     let writer: fn(&mut PostureExpectations) =
-        |asked| asked.no_shared_inode_with = Apart::From([name("writer")].into());
+        |asked| asked.no_shared_inode_with = Apart::From([name("scribe")].into());
     let shares = |posture: &mut Posture| {
-        posture.mounts_with.insert(name("writer"), ["/data".to_owned()].into());
+        posture.mounts_with.insert(name("scribe"), ["/data".to_owned()].into());
     };
     for asked in [every, writer] {
         assert_eq!(asking(asked, |_| {}), none());
@@ -1134,8 +1134,9 @@ fn agents_that_a_policy_wants_apart_have_no_file_system_in_common() {
     // Nobody asks: shown, and no reason to refuse.
     assert_eq!(asking(|_| {}, shares), none());
     // An agent that was not compared is not apart.
-    assert_eq!(asking(writer, |posture| posture.mounts_with.clear()), ["posture.inode"]);
-    assert_eq!(asking(every, |posture| posture.mounts_with.clear()), ["posture.compared"]);
+    let forgets = |posture: &mut Posture| drop(posture.mounts_with.remove(&name("scribe")));
+    assert_eq!(asking(writer, forgets), ["posture.inode"]);
+    assert_eq!(asking(every, forgets), ["posture.compared"]);
 }
 
 #[test]
@@ -1166,8 +1167,9 @@ fn a_probe_that_a_policy_asks_for_is_young_and_without_a_leak() {
                 leaks: BTreeSet::new(),
                 inconclusive: BTreeSet::new(),
             };
+            posture.probes.insert(name("planner"), probe.clone());
             change(&mut probe);
-            posture.probes.insert(name("writer"), probe);
+            posture.probes.insert(name("scribe"), probe);
         })
     };
     assert_eq!(probe(|_| {}), none());

@@ -5,15 +5,25 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use casemate_composition::lock::{AgentName, Lock, Mount};
-use casemate_protocol::posture::{CheckSeen, POSTURE_TAG, Posture, ProbeSeen};
+use casemate_posture::Tree;
+use casemate_posture::doctor::{self, Facts};
+use casemate_protocol::event::Event;
+use casemate_protocol::posture::{CheckSeen, OBSERVED_CHARS_MAX, POSTURE_TAG, Posture, ProbeSeen};
 use casemate_sys::observe::MountSeen;
 
+use crate::agent::blocking;
 use crate::evidence::Subject;
 use crate::world::World;
 
+/// Between two looks at the machine.
+const PERIOD: Duration = Duration::from_secs(30);
+/// Most changes that are written down in the life of a box.
+const CHANGES_MAX: u32 = 256;
 /// Stands for a mount that could not be looked at: who asks for agents apart refuses it.
 const UNSEEN: &str = "?";
 
@@ -28,10 +38,54 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// Makes the checks of the machine; gives those that say something else than before. None are made before the first
+    /// time.
+    pub(crate) async fn look(&self) -> Vec<(String, CheckSeen)> {
+        // Reads files below /proc and /sys, some of which take their time.
+        let Ok(checks) = blocking(checks).await else { return Vec::new() };
+        let before = self.checks.replace(checks.clone());
+        self.checked.set(now());
+        if before.is_empty() {
+            return Vec::new();
+        }
+        let verdict = |seen: Option<&CheckSeen>| seen.map(|seen| seen.verdict);
+        checks.into_iter().filter(|(id, seen)| verdict(before.get(id)) != verdict(Some(seen))).collect()
+    }
+
     /// Remembers a battery.
     pub(crate) fn probed(&self, victim: &AgentName, attacker: &AgentName, seen: ProbeSeen) {
         self.probes.borrow_mut().insert((victim.clone(), attacker.clone()), seen);
     }
+}
+
+/// Looks again and again as long as the box lives; what changes is in the event log before evidence shows it.
+pub(crate) async fn watch(world: Rc<World>) {
+    let mut left = CHANGES_MAX;
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        for (check, seen) in world.posture.look().await {
+            // The host can change what some checks see as often as it likes, and evidence carries the whole log.
+            left = match left.checked_sub(1) {
+                Some(left) => left,
+                None => break,
+            };
+            let event = Event::PostureChanged { check, verdict: seen.verdict, observed: seen.observed };
+            if let Err(error) = world.notary.append(&event).await {
+                tracing::error!("{error}");
+            }
+        }
+    }
+}
+
+/// The checks of the machine, by id.
+fn checks() -> BTreeMap<String, CheckSeen> {
+    let Ok(tree) = Tree::open(Path::new("/")) else { return BTreeMap::new() };
+    let facts = Facts::new(&tree, None, None, casemate_sys::landlock_version());
+    let seen = |finding: doctor::Finding| {
+        let observed = finding.observed.chars().take(OBSERVED_CHARS_MAX).collect();
+        (finding.id.into_owned(), CheckSeen { verdict: finding.verdict, vantage: finding.vantage, observed })
+    };
+    doctor::run_machine(&facts).into_iter().map(seen).collect()
 }
 
 /// Seconds since 1970, by the box's own clock.

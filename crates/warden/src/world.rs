@@ -101,6 +101,7 @@ async fn live(arguments: Arguments) -> Result<(), WardenError> {
     tokio::task::spawn_local(control::serve(Rc::clone(&world), listener));
     tokio::task::spawn_local(serve_gateway(Rc::clone(&world)));
     tokio::task::spawn_local(obey_signals(Rc::clone(&world)));
+    tokio::task::spawn_local(posture::watch(Rc::clone(&world)));
     println!("ready");
     let _ = std::io::stdout().flush();
     let agents: Vec<_> = world
@@ -171,6 +172,8 @@ impl World {
         let notary = Notary::new(tsm, &lock, log)?;
         let warden = env!("CARGO_PKG_VERSION").to_owned();
         notary.append(&Event::CompositionLoaded { composition, warden }).await?;
+        let posture = posture::Known::default();
+        posture.look().await;
         let logs = arguments.project_dir.join("logs");
         let wanted = wanted(&lock, &arguments.start)?;
         let records =
@@ -188,7 +191,7 @@ impl World {
             weaker,
             seccomp: seccomp::compile(SECCOMP_RULES).map_err(|e| WardenError::ours(&e))?,
             notary,
-            posture: posture::Known::default(),
+            posture,
             courier: Courier::new(
                 arguments.courier,
                 arguments.broker,

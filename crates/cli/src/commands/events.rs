@@ -142,6 +142,9 @@ fn describe(number: usize, event: &Event) -> String {
         Event::PolicyChanged { agent, to, change } => {
             format!("policy changed       {agent} to {to}: {}", edges::change_name(*change))
         }
+        Event::PostureChanged { check, verdict, observed } => {
+            format!("posture changed      {check} {}: {observed}", verdict.name())
+        }
         Event::AgentPaused { agent, instance } => format!("agent paused         {agent} #{instance}"),
         Event::AgentResumed { agent, instance } => format!("agent resumed        {agent} #{instance}"),
         Event::AgentTainted { agent, by } => format!("agent tainted        {agent} by {by}"),

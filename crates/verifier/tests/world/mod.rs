@@ -207,7 +207,7 @@ impl World {
                 cnf: Confirmation { jwk: BOX_KEY.clone() },
             },
             config: to_canonical_json(researcher).unwrap(),
-            posture: posture(),
+            posture: posture(&lock),
             box_key,
             td: TdBody::new(),
             snp: SnpBody::new(),
@@ -323,15 +323,20 @@ pub(crate) fn failed_rules(result: Result<Appraisal, Refused>) -> Vec<String> {
     names
 }
 
-/// Nothing in common with the one other agent, and one check that passes.
-fn posture() -> Posture {
+/// Nothing in common with any other agent, and one check that passes.
+fn posture(lock: &Lock) -> Posture {
     let seen = CheckSeen { verdict: Verdict::Pass, vantage: Vantage::HostClaimed, observed: "off".into() };
     Posture {
         casemate: POSTURE_TAG.into(),
         agent: name("researcher"),
         checked: NOW.0,
         checks: BTreeMap::from([("D14.smt".to_owned(), seen)]),
-        mounts_with: BTreeMap::from([(name("writer"), BTreeSet::new())]),
+        mounts_with: lock
+            .agents
+            .keys()
+            .filter(|other| **other != name("researcher"))
+            .map(|other| (other.clone(), BTreeSet::new()))
+            .collect(),
         probes: BTreeMap::new(),
     }
 }
