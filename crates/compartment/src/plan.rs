@@ -49,6 +49,42 @@ pub struct Plan<'a> {
     pub weaker: &'a BTreeSet<Control>,
     /// The box's name among control groups.
     pub box_name: &'a str,
+    /// Whether the compartment is the agent's own.
+    pub tenant: Tenant<'a>,
+}
+
+/// Whose compartment is built.
+#[derive(Debug, Clone, Copy)]
+pub enum Tenant<'a> {
+    /// The agent's.
+    Agent,
+    /// One beside it that is like the agent's in all but its program: the box's probe, which is this file.
+    Probe(&'a [u8]),
+}
+
+/// Where the probe's program is inside.
+pub const PROBE_PATH: &str = "/run/casemate/probe";
+
+impl Plan<'_> {
+    /// The name of its control group. No agent has one with this sign.
+    pub(crate) fn group_name(&self) -> String {
+        match self.tenant {
+            Tenant::Agent => self.name.to_string(),
+            Tenant::Probe(_) => format!("{}~probe", self.name),
+        }
+    }
+
+    /// The first id outside: of a probe, one beyond those of all agents.
+    fn uid_base(&self) -> u32 {
+        let own = uid_base(self.lock, self.name);
+        match self.tenant {
+            Tenant::Agent => own,
+            Tenant::Probe(_) => {
+                let agents = u32::try_from(self.lock.agents.len()).unwrap_or(u32::MAX);
+                own.saturating_add(agents.saturating_mul(casemate_sys::spec::ID_RANGE))
+            }
+        }
+    }
 }
 
 /// The launcher's specification of one compartment.
@@ -56,7 +92,7 @@ pub(crate) fn spec(plan: &Plan<'_>, group: &Group) -> Spec {
     let Plan { lock, name, agent, project_dir, .. } = *plan;
     let aliases = network::aliases(lock, name);
     let mut spec = Spec {
-        uid_base: uid_base(lock, name),
+        uid_base: plan.uid_base(),
         uid: agent.user.uid,
         gid: agent.user.gid,
         groups: agent.groups.iter().copied().collect(),
@@ -95,12 +131,21 @@ pub(crate) fn spec(plan: &Plan<'_>, group: &Group) -> Spec {
             }
             Mount::Config { target, content, uid, gid, mode } => spec.configs.push(Config {
                 target: target.clone(),
-                content: content.clone(),
+                content: content.clone().into_bytes(),
                 uid: *uid,
                 gid: *gid,
                 mode: *mode,
             }),
         }
+    }
+    if let Tenant::Probe(program) = plan.tenant {
+        spec.configs.push(Config {
+            target: PROBE_PATH.to_owned(),
+            content: program.to_vec(),
+            uid: 0,
+            gid: 0,
+            mode: 0o555,
+        });
     }
     spec.landlock = landlock_lines(&writable);
     spec

@@ -24,6 +24,7 @@ mod order;
 mod output;
 mod pace;
 mod pause;
+mod probe;
 mod progress;
 mod restart;
 mod room;

@@ -1,0 +1,144 @@
+//! The positive control: two plain processes of one user, with nothing between them.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use crate::target::{Side, Streams, Target, TargetError};
+
+/// A user that nobody else on a machine is.
+const NOBODY_ELSE: u32 = 1_999_999_999;
+/// Most processes and threads of that user.
+const PROCESSES_MAX: u64 = 200;
+/// Size of the file that both have in common.
+const FILE_BYTES: usize = 4 << 20;
+/// The secret that one of them has.
+const SECRET: &str = "secret-of-a-plain-process";
+/// Folders for that file: on a disk, so that its pages can leave the page cache.
+const FOLDERS: [&str; 3] = ["/var/tmp", "/var/lib", "/tmp"];
+
+/// Whom both are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum User {
+    /// Somebody without privileges.
+    Nobody,
+    /// Root, for attacks that the kernel keeps from others.
+    Root,
+}
+
+/// Two plain processes.
+#[derive(Debug)]
+pub struct Plain {
+    user: User,
+    folder: Folder,
+}
+
+/// A folder of its own, removed in the end.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Plain {
+    /// With `program` as the probe.
+    ///
+    /// # Errors
+    /// [`TargetError::Start`].
+    pub fn of(program: &Path, user: User) -> Result<Self, TargetError> {
+        let place = FOLDERS.iter().find(|folder| is_on_a_disk(folder)).copied().unwrap_or("/tmp");
+        let name = format!("{place}/casemate-probe-{}-{user:?}", std::process::id());
+        let failed = |error: io::Error| TargetError::Start(format!("{name}: {error}"));
+        let _ = fs::remove_dir_all(&name);
+        fs::create_dir(&name).map_err(failed)?;
+        let folder = Folder(PathBuf::from(&name));
+        let fill = || -> io::Result<()> {
+            fs::copy(program, folder.0.join("probe"))?;
+            fs::set_permissions(folder.0.join("probe"), fs::Permissions::from_mode(0o755))?;
+            fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o755))?;
+            let mut content = vec![0_u8; FILE_BYTES];
+            content.iter_mut().zip((0..=u8::MAX).cycle()).for_each(|(byte, value)| *byte = value);
+            fs::write(folder.0.join("file"), content)?;
+            fs::File::open(folder.0.join("file"))?.sync_all()?;
+            fs::write(folder.0.join("secret"), SECRET)?;
+            fs::set_permissions(folder.0.join("secret"), fs::Permissions::from_mode(0o400))?;
+            if user == User::Nobody {
+                for file in ["file", "secret", ""] {
+                    chown(folder.0.join(file), Some(NOBODY_ELSE), Some(NOBODY_ELSE))?;
+                }
+            }
+            Ok(())
+        };
+        fill().map_err(failed)?;
+        Ok(Self { user, folder })
+    }
+}
+
+/// Whether files there are on a disk: those in memory never leave the page cache.
+fn is_on_a_disk(folder: &str) -> bool {
+    /// `TMPFS_MAGIC` (linux/magic.h).
+    const TMPFS: u64 = 0x0102_1994;
+    rustix::fs::statfs(folder).is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|kind| kind != TMPFS))
+}
+
+/// Ends the process that it has.
+struct Ending(Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Target for Plain {
+    fn name(&self) -> String {
+        match self.user {
+            User::Nobody => "plain processes of one user".into(),
+            User::Root => "plain processes of root".into(),
+        }
+    }
+
+    fn start(&self, _: Side) -> Result<Streams, TargetError> {
+        let failed = |error: io::Error| TargetError::Start(format!("plain process: {error}"));
+        let mut command = Command::new(self.folder.0.join("probe"));
+        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.current_dir("/").process_group(0);
+        if self.user == User::Nobody {
+            command.uid(NOBODY_ELSE).gid(NOBODY_ELSE);
+        }
+        let mut child = command.spawn().map_err(failed)?;
+        if self.user == User::Nobody {
+            // One limit that both have in common, for the attack that uses it up, and so that it ends there.
+            let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            let limit = Rlimit { current: Some(PROCESSES_MAX), maximum: Some(PROCESSES_MAX) };
+            let set = prlimit(pid, Resource::Nproc, limit);
+            set.map_err(|errno| TargetError::Start(format!("limit a plain process: {errno}")))?;
+        }
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        let (input, output) =
+            pipes.ok_or_else(|| TargetError::Start("plain process: it has no pipes".into()))?;
+        Ok(Streams {
+            input: OwnedFd::from(input),
+            output: OwnedFd::from(output),
+            guard: Box::new(Ending(child)),
+        })
+    }
+
+    fn file(&self) -> Option<String> {
+        Some(self.folder.0.join("file").display().to_string())
+    }
+
+    fn secret(&self) -> Option<(String, String)> {
+        Some((self.folder.0.join("secret").display().to_string(), SECRET.to_owned()))
+    }
+}

@@ -1,0 +1,166 @@
+//! What an attack came to.
+
+use serde::{Serialize, Serializer};
+
+use crate::attack::Attack;
+use crate::run::Seen;
+
+/// A verdict. `Blocked` needs a positive control of the same run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// It has no effect, and this control is what stops it.
+    Blocked {
+        /// Name of the control.
+        control: &'static str,
+    },
+    /// It has an effect that nothing allows.
+    Leak {
+        /// What was measured.
+        signal: String,
+    },
+    /// It has an effect that the composition allows.
+    Allowed {
+        /// What was measured.
+        signal: String,
+        /// What allows it.
+        by: String,
+    },
+    /// Nothing can be said.
+    Inconclusive {
+        /// Why.
+        why: String,
+    },
+}
+
+/// What was seen in the three runs that a verdict needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evidence {
+    /// Between two plain processes: must have an effect.
+    pub control: Seen,
+    /// Between two plain processes with an idle victim: must have none.
+    pub idle: Option<Seen>,
+    /// In the target.
+    pub target: Seen,
+    /// In the target with an idle victim, where the target shows an effect: must have none.
+    pub target_idle: Option<Seen>,
+}
+
+impl Verdict {
+    /// From what was seen. `allowed` is what in the composition lets the two have in common what the attack goes through.
+    #[must_use]
+    pub fn judge(attack: &Attack, evidence: &Evidence, allowed: Option<String>) -> Self {
+        let Evidence { control, idle, target, target_idle } = evidence;
+        let inconclusive = |why: String| Self::Inconclusive { why };
+        if let Seen::NotPlayed(why) = target {
+            return inconclusive(why.clone());
+        }
+        if let Some(idle) = target_idle.as_ref().filter(|idle| idle.is_signal()) {
+            return inconclusive(format!("the same without a victim: {}", idle.describe()));
+        }
+        if target.is_signal() {
+            let signal = target.describe();
+            return match allowed {
+                Some(by) => Self::Allowed { signal, by },
+                None => Self::Leak { signal },
+            };
+        }
+        if !control.is_signal() {
+            return inconclusive(format!("it does not work between plain processes: {}", control.describe()));
+        }
+        if let Some(idle) = idle.as_ref().filter(|idle| idle.is_signal()) {
+            return inconclusive(format!("plain processes, without a victim: {}", idle.describe()));
+        }
+        match attack.stopped_by.first() {
+            Some(control) => Self::Blocked { control },
+            None => inconclusive("no control of ours stops it, and it has no effect here".into()),
+        }
+    }
+
+    /// One word.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Blocked { .. } => "blocked",
+            Self::Leak { .. } => "leak",
+            Self::Allowed { .. } => "allowed",
+            Self::Inconclusive { .. } => "inconclusive",
+        }
+    }
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Blocked { control } => write!(f, "blocked by {control}"),
+            Self::Leak { signal } => write!(f, "leak ({signal})"),
+            Self::Allowed { signal, by } => write!(f, "allowed by composition, {by} ({signal})"),
+            Self::Inconclusive { why } => write!(f, "inconclusive ({why})"),
+        }
+    }
+}
+
+impl Serialize for Verdict {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap as _;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("verdict", self.name())?;
+        match self {
+            Self::Blocked { control } => map.serialize_entry("control", control)?,
+            Self::Leak { signal } => map.serialize_entry("signal", signal)?,
+            Self::Allowed { signal, by } => {
+                map.serialize_entry("signal", signal)?;
+                map.serialize_entry("by", by)?;
+            }
+            Self::Inconclusive { why } => map.serialize_entry("why", why)?,
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attacks::by_name;
+
+    fn got() -> Seen {
+        Seen::Got("it".into())
+    }
+
+    fn nothing() -> Seen {
+        Seen::Nothing("EPERM".into())
+    }
+
+    fn judge(evidence: &Evidence, allowed: Option<&str>) -> &'static str {
+        Verdict::judge(by_name("trace").unwrap(), evidence, allowed.map(str::to_owned)).name()
+    }
+
+    #[test]
+    fn nothing_is_called_blocked_that_does_not_work_where_nothing_blocks_it() {
+        let mut evidence =
+            Evidence { control: got(), idle: Some(nothing()), target: nothing(), target_idle: None };
+        assert_eq!(judge(&evidence, None), "blocked");
+        assert_eq!(judge(&evidence, Some("share")), "blocked");
+        evidence.control = nothing();
+        assert_eq!(judge(&evidence, None), "inconclusive");
+        evidence.control = Seen::NotPlayed("no victim".into());
+        assert_eq!(judge(&evidence, None), "inconclusive");
+        evidence = Evidence { control: got(), idle: Some(got()), target: nothing(), target_idle: None };
+        assert_eq!(judge(&evidence, None), "inconclusive");
+    }
+
+    #[test]
+    fn an_effect_is_a_leak_unless_the_composition_allows_it_or_nobody_caused_it() {
+        let mut evidence = Evidence {
+            control: nothing(),
+            idle: None,
+            target: got(),
+            target_idle: Some(nothing()),
+        };
+        assert_eq!(judge(&evidence, None), "leak");
+        assert_eq!(judge(&evidence, Some("share: kin")), "allowed");
+        evidence.target_idle = Some(got());
+        assert_eq!(judge(&evidence, None), "inconclusive");
+        evidence.target = Seen::NotPlayed("no file".into());
+        assert_eq!(judge(&evidence, None), "inconclusive");
+    }
+}
