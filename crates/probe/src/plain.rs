@@ -8,13 +8,12 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
-
+use crate::program::PROCESSES_VARIABLE;
 use crate::target::{Side, Streams, Target, TargetError};
 
 /// A user that nobody else on a machine is.
 const NOBODY_ELSE: u32 = 1_999_999_999;
-/// Most processes and threads of that user.
+/// Most processes and threads of that user: for the attack that uses them up, and so that it ends there.
 const PROCESSES_MAX: u64 = 200;
 /// Size of the file that both have in common.
 const FILE_BYTES: usize = 4 << 20;
@@ -115,15 +114,9 @@ impl Target for Plain {
         command.current_dir("/").process_group(0);
         if self.user == User::Nobody {
             command.uid(NOBODY_ELSE).gid(NOBODY_ELSE);
+            command.env(PROCESSES_VARIABLE, PROCESSES_MAX.to_string());
         }
         let mut child = command.spawn().map_err(failed)?;
-        if self.user == User::Nobody {
-            // One limit that both have in common, for the attack that uses it up, and so that it ends there.
-            let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-            let limit = Rlimit { current: Some(PROCESSES_MAX), maximum: Some(PROCESSES_MAX) };
-            let set = prlimit(pid, Resource::Nproc, limit);
-            set.map_err(|errno| TargetError::Start(format!("limit a plain process: {errno}")))?;
-        }
         let pipes = child.stdin.take().zip(child.stdout.take());
         let (input, output) =
             pipes.ok_or_else(|| TargetError::Start("plain process: it has no pipes".into()))?;

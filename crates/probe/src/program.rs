@@ -9,7 +9,7 @@ use std::process::{ChildStdin, Command, ExitCode, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 
 use crate::attack::{Args, Attack, Kind, Need, Slot, Why, now};
 use crate::attacks::by_name;
@@ -18,6 +18,8 @@ use crate::wire::{self, Role};
 
 /// Variable that has the victim's secret.
 pub const SECRET_VARIABLE: &str = "PROBE_SECRET";
+/// Variable that has the most processes of the user, for a plain process.
+pub(crate) const PROCESSES_VARIABLE: &str = "PROBE_PROCESSES_MAX";
 /// Time that a victim of exhaustion works for one answer.
 const BEATS_TIME: Duration = Duration::from_millis(400);
 /// Time that a part has to end by itself, and between two looks whether it did.
@@ -83,6 +85,9 @@ impl Playing {
 }
 
 fn serve() -> Result<(), Why> {
+    if let Some(most) = std::env::var(PROCESSES_VARIABLE).ok().and_then(|text| text.parse().ok()) {
+        setrlimit(Resource::Nproc, Rlimit { current: Some(most), maximum: Some(most) })?;
+    }
     say(&["up"]);
     let mut playing: Option<Playing> = None;
     let mut lines = std::io::stdin().lock();

@@ -42,6 +42,11 @@ fn last() -> Errno {
     Errno::from_raw_os_error(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
 }
 
+/// A number as the kernel takes it: whole registers, and whole words on the stack.
+fn word(number: i32) -> libc::c_long {
+    libc::c_long::from(number)
+}
+
 fn checked(value: libc::c_long) -> Result<i64, Errno> {
     if value == -1 { Err(last()) } else { Ok(value) }
 }
@@ -63,15 +68,15 @@ pub fn reach(surface: Surface) -> Result<(), Errno> {
     match surface {
         Surface::UserNamespace => {
             // SAFETY: no memory; the calling process, which ends soon, is in another user namespace.
-            checked(unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_NEWUSER) }).map(drop)
+            checked(unsafe { libc::syscall(libc::SYS_unshare, word(libc::CLONE_NEWUSER)) }).map(drop)
         }
         Surface::IoUring => {
             // SAFETY: the kernel writes `struct io_uring_params`, 120 bytes, into 256 zeroed ones.
-            owned(unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, memory) }).map(drop)
+            owned(unsafe { libc::syscall(libc::SYS_io_uring_setup, word(4), memory) }).map(drop)
         }
         Surface::Userfaultfd => {
             // SAFETY: no memory. 1 is UFFD_USER_MODE_ONLY.
-            owned(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | 1) }).map(drop)
+            owned(unsafe { libc::syscall(libc::SYS_userfaultfd, word(libc::O_CLOEXEC | 1)) }).map(drop)
         }
         Surface::Bpf => {
             // BPF_MAP_CREATE of an array: type 2, key 4, value 4, one entry.
@@ -82,7 +87,7 @@ pub fn reach(surface: Surface) -> Result<(), Errno> {
                 _ => 0,
             });
             // SAFETY: the kernel reads 72 of the array's 80 bytes.
-            owned(unsafe { libc::syscall(libc::SYS_bpf, 0, attributes.as_ptr(), 72) }).map(drop)
+            owned(unsafe { libc::syscall(libc::SYS_bpf, word(0), attributes.as_ptr(), word(72)) }).map(drop)
         }
         Surface::Perf => {
             // `struct perf_event_attr`: PERF_TYPE_SOFTWARE, 112 bytes, PERF_COUNT_SW_CONTEXT_SWITCHES.
@@ -93,19 +98,24 @@ pub fn reach(surface: Surface) -> Result<(), Errno> {
             });
             let attributes = buffer.as_ptr();
             // SAFETY: the kernel reads the 112 bytes that the attribute names.
-            owned(unsafe { libc::syscall(libc::SYS_perf_event_open, attributes, -1, 0, -1, 0) }).map(drop)
+            let all = [word(-1), word(0), word(-1), word(0)];
+            let [pid, processor, group, flags] = all;
+            owned(unsafe {
+                libc::syscall(libc::SYS_perf_event_open, attributes, pid, processor, group, flags)
+            })
+            .map(drop)
         }
         Surface::KernelLog => {
             // SAFETY: 3 is SYSLOG_ACTION_READ_ALL; the kernel writes at most 256 bytes.
-            checked(unsafe { libc::syscall(libc::SYS_syslog, 3, memory, 256) }).map(drop)
+            checked(unsafe { libc::syscall(libc::SYS_syslog, word(3), memory, word(256)) }).map(drop)
         }
         Surface::Fanotify => {
             // SAFETY: no memory. 0x200 is FAN_REPORT_FID, which callers without privileges may ask for.
-            owned(unsafe { libc::syscall(libc::SYS_fanotify_init, 0x200, libc::O_RDONLY) }).map(drop)
+            owned(unsafe { libc::syscall(libc::SYS_fanotify_init, word(0x200), word(libc::O_RDONLY)) }).map(drop)
         }
         Surface::CloneMount => {
             // SAFETY: a constant path; 1 is OPEN_TREE_CLONE.
-            let call = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, c"/".as_ptr(), 1) };
+            let call = unsafe { libc::syscall(libc::SYS_open_tree, word(libc::AT_FDCWD), c"/".as_ptr(), word(1)) };
             owned(call).map(drop)
         }
         Surface::EnterNamespace => {
@@ -115,18 +125,18 @@ pub fn reach(surface: Surface) -> Result<(), Errno> {
                 rustix::fs::Mode::empty(),
             )?;
             // SAFETY: no memory; the descriptor is open.
-            checked(unsafe { libc::syscall(libc::SYS_setns, own.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
+            checked(unsafe { libc::syscall(libc::SYS_setns, word(own.as_raw_fd()), word(libc::CLONE_NEWNET)) }).map(drop)
         }
         Surface::OpenByHandle => open_root_by_handle(),
         Surface::Mincore => {
             let page = (memory.addr() & !4095) as libc::c_long;
             let mut resident = [0_u8; 1];
             // SAFETY: the kernel writes one byte, for the one page that is asked about.
-            checked(unsafe { libc::syscall(libc::SYS_mincore, page, 1, resident.as_mut_ptr()) }).map(drop)
+            checked(unsafe { libc::syscall(libc::SYS_mincore, page, word(1), resident.as_mut_ptr()) }).map(drop)
         }
         Surface::Keys => {
             // SAFETY: no memory. 0 is KEYCTL_GET_KEYRING_ID, -3 the session keyring.
-            checked(unsafe { libc::syscall(libc::SYS_keyctl, 0, -3, 0) }).map(drop)
+            checked(unsafe { libc::syscall(libc::SYS_keyctl, word(0), word(-3), word(0)) }).map(drop)
         }
     }
 }
@@ -143,16 +153,21 @@ fn open_root_by_handle() -> Result<(), Errno> {
     checked(unsafe {
         libc::syscall(
             libc::SYS_name_to_handle_at,
-            libc::AT_FDCWD,
+            word(libc::AT_FDCWD),
             c"/".as_ptr(),
             handle.as_mut_ptr(),
             &raw mut mount,
-            0,
+            word(0),
         )
     })?;
     // SAFETY: the kernel reads the handle that it has written.
     let opened = unsafe {
-        libc::syscall(libc::SYS_open_by_handle_at, root.as_raw_fd(), handle.as_mut_ptr(), libc::O_RDONLY)
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            word(root.as_raw_fd()),
+            handle.as_mut_ptr(),
+            word(libc::O_RDONLY),
+        )
     };
     owned(opened).map(drop)
 }
@@ -163,7 +178,7 @@ fn open_root_by_handle() -> Result<(), Errno> {
 /// The system's error.
 pub fn socket(family: i32, kind: i32, protocol: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: no memory.
-    owned(unsafe { libc::syscall(libc::SYS_socket, family, kind | libc::SOCK_CLOEXEC, protocol) })
+    owned(unsafe { libc::syscall(libc::SYS_socket, word(family), word(kind | libc::SOCK_CLOEXEC), word(protocol)) })
 }
 
 /// Reads memory of another process.
@@ -176,7 +191,15 @@ pub fn read_memory(pid: i32, address: u64, into: &mut [u8]) -> Result<usize, Err
     let remote = libc::iovec { iov_base: std::ptr::without_provenance_mut(start), iov_len: into.len() };
     // SAFETY: the kernel writes into `into` alone; the other address is of the other process.
     let read = unsafe {
-        libc::syscall(libc::SYS_process_vm_readv, pid, &raw const local, 1, &raw const remote, 1, 0)
+        libc::syscall(
+            libc::SYS_process_vm_readv,
+            word(pid),
+            &raw const local,
+            word(1),
+            &raw const remote,
+            word(1),
+            word(0),
+        )
     };
     usize::try_from(checked(read)?).map_err(|_| Errno::OVERFLOW)
 }
@@ -187,7 +210,7 @@ pub fn read_memory(pid: i32, address: u64, into: &mut [u8]) -> Result<usize, Err
 /// The system's error.
 pub fn seize(pid: i32) -> Result<(), Errno> {
     // SAFETY: no memory; 0x4206 is PTRACE_SEIZE.
-    checked(unsafe { libc::syscall(libc::SYS_ptrace, 0x4206, pid, 0, 0) }).map(drop)
+    checked(unsafe { libc::syscall(libc::SYS_ptrace, word(0x4206), word(pid), word(0), word(0)) }).map(drop)
 }
 
 /// A descriptor of another process, by its number there.
@@ -196,13 +219,13 @@ pub fn seize(pid: i32) -> Result<(), Errno> {
 /// The system's error.
 pub fn take_descriptor(pid: i32, number: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: no memory.
-    let pidfd = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    let pidfd = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, word(pid), word(0)) })?;
     // SAFETY: no memory; the descriptor is open.
-    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, word(pidfd.as_raw_fd()), word(number), word(0)) })
 }
 
-/// A segment of System V memory with this key that has `content`, open to everybody, and marked to go with its last user.
-/// It stays for as long as this process.
+/// A segment of System V memory with this key that has `content`, open to everybody. It
+/// stays until [`remove_segment`].
 ///
 /// # Errors
 /// The system's error.
@@ -211,9 +234,9 @@ pub fn offer_segment(key: i32, content: &[u8]) -> Result<(), Errno> {
         return Err(Errno::INVAL);
     }
     // SAFETY: no memory.
-    let id = checked(unsafe { libc::syscall(libc::SYS_shmget, key, 4096, libc::IPC_CREAT | 0o666) })?;
+    let id = checked(unsafe { libc::syscall(libc::SYS_shmget, word(key), word(4096), word(libc::IPC_CREAT | 0o666)) })?;
     // SAFETY: an address of the kernel's choice.
-    let start = checked(unsafe { libc::syscall(libc::SYS_shmat, id, 0, 0) })?;
+    let start = checked(unsafe { libc::syscall(libc::SYS_shmat, id, word(0), word(0)) })?;
     let start = usize::try_from(start).map_err(|_| Errno::FAULT)?;
     // SAFETY: the segment has 4096 bytes, is mapped to write, and stays mapped: it is never detached.
     unsafe {
@@ -223,16 +246,15 @@ pub fn offer_segment(key: i32, content: &[u8]) -> Result<(), Errno> {
             content.len(),
         );
     }
-    // Without a mark, whoever comes after would find it.
     Ok(())
 }
 
 /// Removes the segment with this key, once nobody uses it any more.
 pub fn remove_segment(key: i32) {
     // SAFETY: no memory.
-    if let Ok(id) = checked(unsafe { libc::syscall(libc::SYS_shmget, key, 0, 0) }) {
+    if let Ok(id) = checked(unsafe { libc::syscall(libc::SYS_shmget, word(key), word(0), word(0)) }) {
         // SAFETY: no memory; IPC_RMID reads no argument.
-        let _ = checked(unsafe { libc::syscall(libc::SYS_shmctl, id, libc::IPC_RMID, 0) });
+        let _ = checked(unsafe { libc::syscall(libc::SYS_shmctl, id, word(libc::IPC_RMID), word(0)) });
     }
 }
 
@@ -242,9 +264,9 @@ pub fn remove_segment(key: i32) {
 /// The system's error.
 pub fn read_segment(key: i32, bytes: usize) -> Result<Vec<u8>, Errno> {
     // SAFETY: no memory.
-    let id = checked(unsafe { libc::syscall(libc::SYS_shmget, key, 0, 0) })?;
+    let id = checked(unsafe { libc::syscall(libc::SYS_shmget, word(key), word(0), word(0)) })?;
     // SAFETY: an address of the kernel's choice.
-    let start = checked(unsafe { libc::syscall(libc::SYS_shmat, id, 0, libc::SHM_RDONLY) })?;
+    let start = checked(unsafe { libc::syscall(libc::SYS_shmat, id, word(0), word(libc::SHM_RDONLY)) })?;
     let start = usize::try_from(start).map_err(|_| Errno::FAULT)?;
     let mut content = vec![0; bytes.min(4096)];
     // SAFETY: segments are whole pages, and this one stays mapped.
@@ -268,7 +290,7 @@ pub fn message_queue(name: &CStr, how: Queue) -> Result<OwnedFd, Errno> {
         Queue::Open => libc::O_RDWR,
     };
     // SAFETY: the kernel reads the name; without attributes it takes its own.
-    owned(unsafe { libc::syscall(libc::SYS_mq_open, name.as_ptr(), flags, 0o666, 0) })
+    owned(unsafe { libc::syscall(libc::SYS_mq_open, name.as_ptr(), word(flags), word(0o666), word(0)) })
 }
 
 /// How a message queue is opened.
@@ -302,7 +324,7 @@ pub fn add_key(name: &CStr, content: &[u8]) -> Result<i64, Errno> {
             name.as_ptr(),
             content.as_ptr(),
             content.len(),
-            USER_KEYRING,
+            word(USER_KEYRING),
         )
     })
 }
@@ -314,12 +336,19 @@ pub fn add_key(name: &CStr, content: &[u8]) -> Result<i64, Errno> {
 pub fn read_key(name: &CStr) -> Result<Vec<u8>, Errno> {
     // SAFETY: the kernel reads two names. 10 is KEYCTL_SEARCH.
     let serial = checked(unsafe {
-        libc::syscall(libc::SYS_keyctl, 10, USER_KEYRING, c"user".as_ptr(), name.as_ptr(), 0)
+        libc::syscall(
+            libc::SYS_keyctl,
+            word(10),
+            word(USER_KEYRING),
+            c"user".as_ptr(),
+            name.as_ptr(),
+            word(0),
+        )
     })?;
     let mut content = vec![0_u8; 256];
     // SAFETY: the kernel writes at most 256 bytes. 11 is KEYCTL_READ.
     let read = checked(unsafe {
-        libc::syscall(libc::SYS_keyctl, 11, serial, content.as_mut_ptr(), content.len())
+        libc::syscall(libc::SYS_keyctl, word(11), serial, content.as_mut_ptr(), content.len())
     })?;
     content.truncate(usize::try_from(read).unwrap_or(0));
     Ok(content)
@@ -328,7 +357,7 @@ pub fn read_key(name: &CStr) -> Result<Vec<u8>, Errno> {
 /// Takes a key out of the user's keyring.
 pub fn remove_key(serial: i64) {
     // SAFETY: no memory. 9 is KEYCTL_UNLINK.
-    let _ = unsafe { libc::syscall(libc::SYS_keyctl, 9, serial, USER_KEYRING) };
+    let _ = unsafe { libc::syscall(libc::SYS_keyctl, word(9), serial, word(USER_KEYRING)) };
 }
 
 /// Whether the page of a file at `offset`, which it maps for that, is in the page cache, as `mincore` has it.
@@ -341,7 +370,7 @@ pub fn resident(file: BorrowedFd<'_>, offset: u64) -> Result<bool, Errno> {
     let page = unsafe { mmap(std::ptr::null_mut(), 4096, ProtFlags::READ, MapFlags::SHARED, file, offset) }?;
     let mut answer = [0_u8; 1];
     // SAFETY: the kernel writes one byte, for one page.
-    let call = unsafe { libc::syscall(libc::SYS_mincore, page, 4096, answer.as_mut_ptr()) };
+    let call = unsafe { libc::syscall(libc::SYS_mincore, page, word(4096), answer.as_mut_ptr()) };
     let asked = checked(call);
     // SAFETY: the mapping is ours, and nothing refers to it.
     let _ = unsafe { munmap(page, 4096) };
@@ -358,7 +387,13 @@ pub fn cached_pages(file: BorrowedFd<'_>, offset: u64, bytes: u64) -> Result<u64
     let mut statistics = [0_u64; 5];
     // SAFETY: the kernel reads two numbers and writes five.
     let call = unsafe {
-        libc::syscall(CACHESTAT, file.as_raw_fd(), range.as_ptr(), statistics.as_mut_ptr(), 0)
+        libc::syscall(
+            CACHESTAT,
+            word(file.as_raw_fd()),
+            range.as_ptr(),
+            statistics.as_mut_ptr(),
+            word(0),
+        )
     };
     checked(call).map(|_| statistics[0])
 }
@@ -374,12 +409,12 @@ pub fn read_without_waiting(file: BorrowedFd<'_>, offset: u64, into: &mut [u8]) 
     let call = unsafe {
         libc::syscall(
             libc::SYS_preadv2,
-            file.as_raw_fd(),
+            word(file.as_raw_fd()),
             &raw const part,
-            1,
+            word(1),
             offset.cast_signed(),
-            0,
-            RWF_NOWAIT,
+            word(0),
+            word(RWF_NOWAIT),
         )
     };
     usize::try_from(checked(call)?).map_err(|_| Errno::OVERFLOW)

@@ -127,10 +127,15 @@ fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
 }
 
-/// This process, its server, and the first one of its namespace: nobody's victims.
-fn own_family() -> [i32; 3] {
+/// This process, its server, the threads of both, and the first process of the namespace: nobody's victims.
+fn own_family() -> Vec<i32> {
     let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-    [own_pid(), parent, 1]
+    let mut family = vec![own_pid(), parent, 1];
+    for pid in [own_pid(), parent] {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        family.extend(threads.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()));
+    }
+    family
 }
 
 /// All other processes that `/proc` shows.
