@@ -7,8 +7,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
     attach, attest, bundle, completions, config, cp, down, ear, edges, events, exec, image, init, kill, lock,
-    logs, pause, plan, policy, port, probe, ps, restart, run, secret, start, stats, stop, top, up, verify, wait,
-    why,
+    logs, pause, plan, policy, port, probe, ps, restart, run, secret, start, stats, stop, top, up, verify,
+    wait, why,
 };
 use crate::failure::{EXIT_CODES, Failure, Outcome};
 use crate::preflight;

@@ -55,6 +55,8 @@ pub enum Kind {
     },
     /// The attacker reaches the kernel; no victim is needed.
     Surface {
+        /// Whose it is.
+        of: Of,
         /// What it got.
         take: fn(&Args) -> Result<String, Why>,
     },
@@ -87,6 +89,15 @@ pub enum Kind {
         /// Takes all; holds it as long as what it gives lives.
         take: fn(&Args) -> Result<Offer, Why>,
     },
+}
+
+/// Whose what an attacker reaches is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// The kernel that answers the attacker's calls: in a sandbox, the sandbox's own.
+    Kernel,
+    /// The box.
+    Box,
 }
 
 /// A victim's work in one slot.

@@ -12,6 +12,9 @@ use crate::run::{Pair, Seen, Victim};
 use crate::target::{Probe, Side, Target, TargetError};
 use crate::verdict::{Evidence, Verdict};
 
+/// A channel is held to be silent where nothing was heard in as many runs.
+const CHANNEL_RUNS: usize = 4;
+
 /// Which attacks are tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
@@ -101,7 +104,8 @@ impl Battery {
                         target: seen.clone(),
                         target_idle: target_idle.clone(),
                     };
-                    let verdict = Verdict::judge(attack, &evidence, allowed.by(attack.through));
+                    let verdict =
+                        Verdict::judge(attack, target.kernel(), &evidence, allowed.by(attack.through));
                     (verdict, seen, target_idle)
                 }
                 Err(error) => {
@@ -111,14 +115,23 @@ impl Battery {
                     (Verdict::Inconclusive { why: why.clone() }, Seen::NotPlayed(why), None)
                 }
             };
-            let row = Row::of(attack, verdict, &control, idle.as_ref(), &seen, target_idle.as_ref(), begun.elapsed());
+            let row = Row::of(
+                attack,
+                verdict,
+                &control,
+                idle.as_ref(),
+                &seen,
+                target_idle.as_ref(),
+                begun.elapsed(),
+            );
             told(&row);
             rows.push(row);
         }
         Ok(rows)
     }
 
-    /// The attack in the target; where it has an effect, again and with an idle victim: chance does not come twice.
+    /// The attack in the target: a channel until it is heard, at most [`CHANNEL_RUNS`] times; and, where there is an
+    /// effect, with an idle victim.
     fn play(
         &mut self,
         pair: &mut Pair,
@@ -127,13 +140,23 @@ impl Battery {
     ) -> Result<(Seen, Option<Seen>), TargetError> {
         let needs_file = attack.through == Through::Root;
         if needs_file && args.file.is_empty() {
-            return Ok((Seen::NotPlayed("the victim's root has no file that is worth watching".into()), None));
+            return Ok((
+                Seen::NotPlayed("the victim's root has no file that is worth watching".into()),
+                None,
+            ));
         }
         let mut seen = pair.play(attack, &self.marked(args), Victim::Acts)?;
+        for _ in 1..CHANNEL_RUNS {
+            // Others on this machine may have drowned it.
+            if matches!(seen, Seen::Heard(heard) if !heard.is_signal()) {
+                seen = pair.play(attack, &self.marked(args), Victim::Acts)?;
+            }
+        }
         if !seen.is_signal() {
             return Ok((seen, None));
         }
-        if matches!(attack.kind, Kind::OneShot { .. } | Kind::Slots { .. } | Kind::Exhaust { .. }) {
+        if matches!(seen, Seen::Felt(_)) {
+            // Once may be chance.
             seen = pair.play(attack, &self.marked(args), Victim::Acts)?;
             if !seen.is_signal() {
                 return Ok((seen, None));
@@ -157,7 +180,12 @@ impl Battery {
             let args = self.args(plain);
             let (active, idle) = (self.marked(&args), self.marked(&args));
             let Some(pair) = self.pairs.get_mut(place) else { break };
-            let played = pair.play(attack, &active, Victim::Acts).and_then(|seen| {
+            let played = pair.play(attack, &active, Victim::Acts).and_then(|mut seen| {
+                for _ in 1..CHANNEL_RUNS {
+                    if matches!(seen, Seen::Heard(heard) if !heard.is_signal()) {
+                        seen = pair.play(attack, &active, Victim::Acts)?;
+                    }
+                }
                 let idle = match (seen.is_signal(), attack.kind) {
                     (false, _) | (_, Kind::Surface { .. }) => None,
                     _ => Some(pair.play(attack, &idle, Victim::Idle)?),

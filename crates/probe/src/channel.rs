@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// Share of wrong bits from which on nothing is heard.
 pub const WRONG_MAX: f64 = 0.35;
+/// How many standard deviations of chance a share of wrong bits must be below one half.
+const SIGMAS: f64 = 5.0;
 
 /// What was heard.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,6 +21,8 @@ pub struct Heard {
     pub wrong: f64,
     /// Bits sent in a second.
     pub rate: f64,
+    /// Bits that were told.
+    pub told: usize,
 }
 
 impl Heard {
@@ -43,6 +47,7 @@ impl Heard {
             idle: median(pairs().filter(|(bit, _)| !*bit))?,
             wrong,
             rate,
+            told: bits.len() - learned,
         })
     }
 
@@ -50,16 +55,18 @@ impl Heard {
     #[must_use]
     pub fn bits_a_second(&self) -> f64 {
         let wrong = self.wrong.clamp(1e-4, 0.5);
-        if self.wrong > WRONG_MAX {
+        if !self.is_signal() {
             return 0.0;
         }
         self.rate * (1.0 + wrong * wrong.log2() + (1.0 - wrong) * (1.0 - wrong).log2())
     }
 
-    /// Whether something is.
+    /// Whether something is: not that many bits come out right by chance.
     #[must_use]
     pub fn is_signal(&self) -> bool {
-        self.wrong <= WRONG_MAX
+        #[expect(clippy::cast_precision_loss, reason = "small counts")]
+        let chance = 0.5 - SIGMAS * 0.5 / (self.told.max(1) as f64).sqrt();
+        self.wrong <= WRONG_MAX.min(chance)
     }
 }
 
@@ -112,6 +119,13 @@ mod tests {
         }
         assert_eq!(Heard::of(&[true; 30], &[1.0; 30], Duration::from_secs(1)), None);
         assert_eq!(Heard::of(&bits(30, 1), &[1.0; 29], Duration::from_secs(1)), None);
+    }
+
+    #[test]
+    fn few_bits_that_come_out_right_are_chance() {
+        let heard = |wrong, told| Heard { touched: 1.0, idle: 2.0, wrong, rate: 100.0, told };
+        assert!(heard(0.3, 400).is_signal() && !heard(0.36, 10_000).is_signal());
+        assert!(!heard(0.3, 80).is_signal() && heard(0.2, 80).is_signal());
     }
 
     #[test]

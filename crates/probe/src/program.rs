@@ -150,7 +150,7 @@ fn play(role: Role, attack: &Attack, args: &Args) -> Result<(), Why> {
             until_the_end();
             drop(offer);
         }
-        (Kind::Reach { take, .. } | Kind::Surface { take }, Role::Attacker) => tell(take(args)),
+        (Kind::Reach { take, .. } | Kind::Surface { take, .. }, Role::Attacker) => tell(take(args)),
         (Kind::OneShot { bits: count, send, .. }, Role::Victim | Role::Idle) => {
             let bits = if role == Role::Idle { vec![false; count] } else { bits(count, args.seed) };
             send(args, &bits)?;

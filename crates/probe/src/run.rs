@@ -1,6 +1,6 @@
 //! One attack, once, between two probes: what was seen.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::attack::{Args, Attack, Kind, now};
 use crate::channel::{Heard, bits};
@@ -12,7 +12,7 @@ const PART_BOUND: Duration = Duration::from_secs(12);
 /// Time from the order to begin until the first slot.
 const BEGIN: Duration = Duration::from_millis(30);
 /// How much slower a victim must be that something is held to be wrong with it, and by how much at least.
-const SLOWER: f64 = 2.0;
+const SLOWER: f64 = 2.5;
 const SLOWER_US_MIN: f64 = 300.0;
 
 /// What was seen.
@@ -150,6 +150,7 @@ impl Pair {
         victim: Victim,
         count: usize,
     ) -> Result<Seen, TargetError> {
+        let begun = Instant::now();
         if let Err(why) = begin(&mut self.attacker, Role::Attacker, attack, args)? {
             return Ok(Seen::Nothing(why));
         }
@@ -157,7 +158,8 @@ impl Pair {
             return Ok(Seen::NotPlayed(format!("the victim: {why}")));
         }
         self.attacker.say("say\tgo")?;
-        self.samples(attack, args, count)
+        // A bit costs all of it: forgetting, sending and looking.
+        self.samples(attack, args, count, Some(begun))
     }
 
     fn slots(
@@ -176,15 +178,22 @@ impl Pair {
         let begin = now().saturating_add(BEGIN).as_nanos();
         self.victim.say(&format!("say\t{begin}"))?;
         self.attacker.say(&format!("say\t{begin}"))?;
-        self.samples(attack, args, count)
+        self.samples(attack, args, count, None)
     }
 
-    fn samples(&mut self, attack: &Attack, args: &Args, count: usize) -> Result<Seen, TargetError> {
+    fn samples(
+        &mut self,
+        attack: &Attack,
+        args: &Args,
+        count: usize,
+        begun: Option<Instant>,
+    ) -> Result<Seen, TargetError> {
         let words = self.attacker.hear(attack.name, PART_BOUND)?;
         match words.as_slice() {
             [word, took, samples] if word == "samples" => {
                 let samples: Option<Vec<f64>> = samples.split(',').map(|one| one.parse().ok()).collect();
-                let took = took.parse().ok().map(Duration::from_micros);
+                let told = took.parse().ok().map(Duration::from_micros);
+                let took = begun.map(|begun| begun.elapsed()).or(told);
                 let heard = samples.zip(took).and_then(|(s, t)| Heard::of(&bits(count, args.seed), &s, t));
                 heard.map(Seen::Heard).ok_or_else(|| unknown(attack, &words))
             }

@@ -20,6 +20,11 @@ pub trait Target {
     /// [`TargetError`].
     fn start(&self, side: Side) -> Result<Streams, TargetError>;
 
+    /// Which kernel answers the attacker.
+    fn kernel(&self) -> Kernel {
+        Kernel::Common
+    }
+
     /// A file that both can open by this name; none means that the victim looks for one in its root.
     fn file(&self) -> Option<String> {
         None
@@ -29,6 +34,15 @@ pub trait Target {
     fn secret(&self) -> Option<(String, String)> {
         None
     }
+}
+
+/// Which kernel answers the calls of the attacker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// The one of the machine.
+    Common,
+    /// A sandbox's, which nobody else has.
+    Sandbox,
 }
 
 /// A side of a target.

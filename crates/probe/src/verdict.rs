@@ -2,8 +2,9 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::attack::Attack;
+use crate::attack::{Attack, Kind, Of};
 use crate::run::Seen;
+use crate::target::Kernel;
 
 /// A verdict. `Blocked` needs a positive control of the same run.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +33,11 @@ pub enum Verdict {
     },
 }
 
+/// What stops an attack in a sandbox: its kernel, which is nobody else's.
+const SANDBOX: &str = "the sandbox's own kernel";
+/// Controls in whose place it is.
+const IN_A_SANDBOX: [&str; 5] = ["seccomp", "proc", "landlock", "no-privileges", "keyring"];
+
 /// What was seen in the three runs that a verdict needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {
@@ -48,7 +54,7 @@ pub struct Evidence {
 impl Verdict {
     /// From what was seen. `allowed` is what in the composition lets the two have in common what the attack goes through.
     #[must_use]
-    pub fn judge(attack: &Attack, evidence: &Evidence, allowed: Option<String>) -> Self {
+    pub fn judge(attack: &Attack, kernel: Kernel, evidence: &Evidence, allowed: Option<String>) -> Self {
         let Evidence { control, idle, target, target_idle } = evidence;
         let inconclusive = |why: String| Self::Inconclusive { why };
         if let Seen::NotPlayed(why) = target {
@@ -57,7 +63,8 @@ impl Verdict {
         if let Some(idle) = target_idle.as_ref().filter(|idle| idle.is_signal()) {
             return inconclusive(format!("the same without a victim: {}", idle.describe()));
         }
-        if target.is_signal() {
+        let own = kernel == Kernel::Sandbox && matches!(attack.kind, Kind::Surface { of: Of::Kernel, .. });
+        if target.is_signal() && !own {
             let signal = target.describe();
             return match allowed {
                 Some(by) => Self::Allowed { signal, by },
@@ -71,6 +78,10 @@ impl Verdict {
             return inconclusive(format!("plain processes, without a victim: {}", idle.describe()));
         }
         match attack.stopped_by.first() {
+            Some(_) if own && target.is_signal() => Self::Blocked { control: SANDBOX },
+            Some(control) if kernel == Kernel::Sandbox && IN_A_SANDBOX.contains(control) => {
+                Self::Blocked { control: SANDBOX }
+            }
             Some(control) => Self::Blocked { control },
             None => inconclusive("no control of ours stops it, and it has no effect here".into()),
         }
@@ -131,7 +142,7 @@ mod tests {
     }
 
     fn judge(evidence: &Evidence, allowed: Option<&str>) -> &'static str {
-        Verdict::judge(by_name("trace").unwrap(), evidence, allowed.map(str::to_owned)).name()
+        Verdict::judge(by_name("trace").unwrap(), Kernel::Common, evidence, allowed.map(str::to_owned)).name()
     }
 
     #[test]
@@ -149,13 +160,19 @@ mod tests {
     }
 
     #[test]
+    fn a_sandbox_answers_for_the_kernel_and_not_for_the_box() {
+        let evidence = Evidence { control: got(), idle: None, target: got(), target_idle: None };
+        let judge =
+            |name: &str| Verdict::judge(by_name(name).unwrap(), Kernel::Sandbox, &evidence, None).to_string();
+        assert_eq!(judge("io-uring"), "blocked by the sandbox's own kernel");
+        assert_eq!(judge("box-socket"), "leak (got it)");
+        assert_eq!(judge("trace"), "leak (got it)");
+    }
+
+    #[test]
     fn an_effect_is_a_leak_unless_the_composition_allows_it_or_nobody_caused_it() {
-        let mut evidence = Evidence {
-            control: nothing(),
-            idle: None,
-            target: got(),
-            target_idle: Some(nothing()),
-        };
+        let mut evidence =
+            Evidence { control: nothing(), idle: None, target: got(), target_idle: Some(nothing()) };
         assert_eq!(judge(&evidence, None), "leak");
         assert_eq!(judge(&evidence, Some("share: kin")), "allowed");
         evidence.target_idle = Some(got());

@@ -111,11 +111,13 @@ pub fn reach(surface: Surface) -> Result<(), Errno> {
         }
         Surface::Fanotify => {
             // SAFETY: no memory. 0x200 is FAN_REPORT_FID, which callers without privileges may ask for.
-            owned(unsafe { libc::syscall(libc::SYS_fanotify_init, word(0x200), word(libc::O_RDONLY)) }).map(drop)
+            owned(unsafe { libc::syscall(libc::SYS_fanotify_init, word(0x200), word(libc::O_RDONLY)) })
+                .map(drop)
         }
         Surface::CloneMount => {
             // SAFETY: a constant path; 1 is OPEN_TREE_CLONE.
-            let call = unsafe { libc::syscall(libc::SYS_open_tree, word(libc::AT_FDCWD), c"/".as_ptr(), word(1)) };
+            let call =
+                unsafe { libc::syscall(libc::SYS_open_tree, word(libc::AT_FDCWD), c"/".as_ptr(), word(1)) };
             owned(call).map(drop)
         }
         Surface::EnterNamespace => {
@@ -125,14 +127,18 @@ pub fn reach(surface: Surface) -> Result<(), Errno> {
                 rustix::fs::Mode::empty(),
             )?;
             // SAFETY: no memory; the descriptor is open.
-            checked(unsafe { libc::syscall(libc::SYS_setns, word(own.as_raw_fd()), word(libc::CLONE_NEWNET)) }).map(drop)
+            checked(unsafe {
+                libc::syscall(libc::SYS_setns, word(own.as_raw_fd()), word(libc::CLONE_NEWNET))
+            })
+            .map(drop)
         }
         Surface::OpenByHandle => open_root_by_handle(),
         Surface::Mincore => {
             let page = (memory.addr() & !4095) as libc::c_long;
             let mut resident = [0_u8; 1];
             // SAFETY: the kernel writes one byte, for the one page that is asked about.
-            checked(unsafe { libc::syscall(libc::SYS_mincore, page, word(1), resident.as_mut_ptr()) }).map(drop)
+            checked(unsafe { libc::syscall(libc::SYS_mincore, page, word(1), resident.as_mut_ptr()) })
+                .map(drop)
         }
         Surface::Keys => {
             // SAFETY: no memory. 0 is KEYCTL_GET_KEYRING_ID, -3 the session keyring.
@@ -178,7 +184,9 @@ fn open_root_by_handle() -> Result<(), Errno> {
 /// The system's error.
 pub fn socket(family: i32, kind: i32, protocol: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: no memory.
-    owned(unsafe { libc::syscall(libc::SYS_socket, word(family), word(kind | libc::SOCK_CLOEXEC), word(protocol)) })
+    owned(unsafe {
+        libc::syscall(libc::SYS_socket, word(family), word(kind | libc::SOCK_CLOEXEC), word(protocol))
+    })
 }
 
 /// Reads memory of another process.
@@ -234,7 +242,9 @@ pub fn offer_segment(key: i32, content: &[u8]) -> Result<(), Errno> {
         return Err(Errno::INVAL);
     }
     // SAFETY: no memory.
-    let id = checked(unsafe { libc::syscall(libc::SYS_shmget, word(key), word(4096), word(libc::IPC_CREAT | 0o666)) })?;
+    let id = checked(unsafe {
+        libc::syscall(libc::SYS_shmget, word(key), word(4096), word(libc::IPC_CREAT | 0o666))
+    })?;
     // SAFETY: an address of the kernel's choice.
     let start = checked(unsafe { libc::syscall(libc::SYS_shmat, id, word(0), word(0)) })?;
     let start = usize::try_from(start).map_err(|_| Errno::FAULT)?;
@@ -387,13 +397,7 @@ pub fn cached_pages(file: BorrowedFd<'_>, offset: u64, bytes: u64) -> Result<u64
     let mut statistics = [0_u64; 5];
     // SAFETY: the kernel reads two numbers and writes five.
     let call = unsafe {
-        libc::syscall(
-            CACHESTAT,
-            word(file.as_raw_fd()),
-            range.as_ptr(),
-            statistics.as_mut_ptr(),
-            word(0),
-        )
+        libc::syscall(CACHESTAT, word(file.as_raw_fd()), range.as_ptr(), statistics.as_mut_ptr(), word(0))
     };
     checked(call).map(|_| statistics[0])
 }

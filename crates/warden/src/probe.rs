@@ -13,9 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use casemate_canon::Sha384;
-use casemate_compartment::{
-    Compartment, Output, PROBE_PATH, Plan, Standing, Tenant, backend, require,
-};
+use casemate_compartment::{Compartment, Output, PROBE_PATH, Plan, Standing, Tenant, backend, require};
 use casemate_composition::lock::{Agent, AgentName, Mount};
 use casemate_protocol::Refusal;
 use casemate_protocol::agent_token::Control;

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use casemate_composition::lock::{AgentName, Lock};
+use casemate_composition::lock::{AgentName, BackendKind, Lock};
 use casemate_probe::attack::{Attack, Length};
 use casemate_probe::attacks;
 use casemate_probe::battery::{Allowed, Battery, Choice};
 use casemate_probe::matrix::{Row, summary};
-use casemate_probe::target::{Side, Streams, Target, TargetError};
+use casemate_probe::target::{Kernel, Side, Streams, Target, TargetError};
 use casemate_probe::verdict::Verdict;
 use casemate_protocol::inside::{InsideRequest, PROBE_CANARY_NAME, probe_canary};
 use clap::Args;
@@ -52,6 +52,7 @@ struct Agents<'a> {
     project: &'a Project,
     attacker: AgentName,
     victim: AgentName,
+    kernel: Kernel,
 }
 
 impl Target for Agents<'_> {
@@ -67,9 +68,12 @@ impl Target for Agents<'_> {
         let told = |failure: Failure| TargetError::Start(format!("{}; {}", failure.what, failure.todo));
         let (visit, streams) = inside::begin(self.project, InsideRequest::Probe { agent }).map_err(told)?;
         let both = streams.input.zip(streams.output);
-        let (input, output) =
-            both.ok_or_else(|| TargetError::Start("the warden gave no streams".into()))?;
+        let (input, output) = both.ok_or_else(|| TargetError::Start("the warden gave no streams".into()))?;
         Ok(Streams { input, output, guard: Box::new(visit) })
+    }
+
+    fn kernel(&self) -> Kernel {
+        self.kernel
     }
 
     fn secret(&self) -> Option<(String, String)> {
@@ -106,7 +110,8 @@ pub(crate) fn run(global: &Global, args: &ProbeArgs) -> Outcome {
     let mut all = Vec::new();
     for (attacker, victim) in pairs {
         let allowed = allowed(&lock, &attacker, &victim);
-        let target = Agents { project: &project, attacker, victim };
+        let kernel = kernel(&lock, &attacker);
+        let target = Agents { project: &project, attacker, victim, kernel };
         if !global.json {
             lines::print(format!("{}:", target.name()));
         }
@@ -164,6 +169,14 @@ fn pairs(named: &[AgentName], all: &[AgentName]) -> Outcome<Vec<(AgentName, Agen
     }
 }
 
+/// Whose kernel answers the attacker.
+fn kernel(lock: &Lock, attacker: &AgentName) -> Kernel {
+    match lock.agents.get(attacker).map(|agent| agent.backend.kind()) {
+        Some(BackendKind::Gvisor) => Kernel::Sandbox,
+        _ => Kernel::Common,
+    }
+}
+
 /// What the composition lets the two have in common.
 fn allowed(lock: &Lock, attacker: &AgentName, victim: &AgentName) -> Allowed {
     let group = lock.agents.get(victim).and_then(|agent| agent.share.as_ref());
@@ -179,7 +192,8 @@ fn allowed(lock: &Lock, attacker: &AgentName, victim: &AgentName) -> Allowed {
 fn judge(pairs: &[Pair], accepted: &[String]) -> Outcome {
     let mut leaks = Vec::new();
     for pair in pairs {
-        for row in pair.attacks.iter().filter(|row| row.leaks() && !accepted.iter().any(|a| a == row.attack)) {
+        for row in pair.attacks.iter().filter(|row| row.leaks() && !accepted.iter().any(|a| a == row.attack))
+        {
             let Verdict::Leak { signal } = &row.verdict else { continue };
             leaks.push(format!("{} of {} on {}: {signal}", row.attack, pair.attacker, pair.victim));
         }

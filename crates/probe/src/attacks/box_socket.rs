@@ -5,7 +5,7 @@
 
 use std::os::unix::net::UnixStream;
 
-use crate::attack::{Args, Attack, Kind, Length, Through, Why};
+use crate::attack::{Args, Attack, Kind, Length, Of, Through, Why};
 
 /// The attack.
 pub(super) const ATTACK: Attack = Attack {
@@ -14,7 +14,7 @@ pub(super) const ATTACK: Attack = Attack {
     stopped_by: &["private-root", "user-namespace", "no-privileges"],
     through: Through::Kernel,
     length: Length::Short,
-    kind: Kind::Surface { take },
+    kind: Kind::Surface { of: Of::Box, take },
 };
 
 fn take(args: &Args) -> Result<String, Why> {

@@ -5,7 +5,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::attack::{Args, Attack, Kind, Length, Through, Why};
+use crate::attack::{Args, Attack, Kind, Length, Of, Through, Why};
 
 /// The attack.
 pub(super) const ATTACK: Attack = Attack {
@@ -14,7 +14,7 @@ pub(super) const ATTACK: Attack = Attack {
     stopped_by: &["no-privileges"],
     through: Through::Kernel,
     length: Length::Short,
-    kind: Kind::Surface { take },
+    kind: Kind::Surface { of: Of::Kernel, take },
 };
 
 fn take(_: &Args) -> Result<String, Why> {

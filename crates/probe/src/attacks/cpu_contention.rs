@@ -15,7 +15,7 @@ pub(super) const ATTACK: Attack = Attack {
     stopped_by: &["cores"],
     through: Through::Cores,
     length: Length::Full,
-    kind: Kind::Slots { slot: Duration::from_millis(24), bits: 100, sender, receiver },
+    kind: Kind::Slots { slot: Duration::from_millis(20), bits: 150, sender, receiver },
 };
 
 fn sender(_: &Args) -> Result<Sender, Why> {

@@ -3,7 +3,7 @@
 //! Mechanism: memory, kernel log, disks, hypervisor and file systems in user space have nodes in `/dev`. Source: hier(7).
 //! Stopped by: `private-root` (a `/dev` of six nodes, mounted `nodev` elsewhere), `no-privileges`.
 
-use crate::attack::{Args, Attack, Kind, Length, Through, Why};
+use crate::attack::{Args, Attack, Kind, Length, Of, Through, Why};
 
 /// The attack.
 pub(super) const ATTACK: Attack = Attack {
@@ -12,12 +12,24 @@ pub(super) const ATTACK: Attack = Attack {
     stopped_by: &["private-root", "no-privileges"],
     through: Through::Kernel,
     length: Length::Short,
-    kind: Kind::Surface { take },
+    kind: Kind::Surface { of: Of::Kernel, take },
 };
 
 const NODES: [&str; 14] = [
-    "/dev/kmsg", "/dev/mem", "/dev/port", "/dev/kvm", "/dev/fuse", "/dev/loop-control", "/dev/loop0", "/dev/net/tun",
-    "/dev/vda", "/dev/sda", "/dev/vsock", "/dev/snapshot", "/dev/ptmx", "/dev/console",
+    "/dev/kmsg",
+    "/dev/mem",
+    "/dev/port",
+    "/dev/kvm",
+    "/dev/fuse",
+    "/dev/loop-control",
+    "/dev/loop0",
+    "/dev/net/tun",
+    "/dev/vda",
+    "/dev/sda",
+    "/dev/vsock",
+    "/dev/snapshot",
+    "/dev/ptmx",
+    "/dev/console",
 ];
 
 fn take(_: &Args) -> Result<String, Why> {

@@ -4,7 +4,7 @@
 
 use casemate_sys::attack::{Surface, reach};
 
-use crate::attack::{Args, Attack, Kind, Length, Through, Why};
+use crate::attack::{Args, Attack, Kind, Length, Of, Through, Why};
 
 /// The attack.
 pub(super) const ATTACK: Attack = Attack {
@@ -13,7 +13,7 @@ pub(super) const ATTACK: Attack = Attack {
     stopped_by: &["seccomp"],
     through: Through::Kernel,
     length: Length::Short,
-    kind: Kind::Surface { take },
+    kind: Kind::Surface { of: Of::Kernel, take },
 };
 
 fn take(_: &Args) -> Result<String, Why> {

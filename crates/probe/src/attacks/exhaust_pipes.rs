@@ -29,15 +29,19 @@ fn need(_: &Args) -> Result<Need, Why> {
 
 fn take(_: &Args) -> Result<Offer, Why> {
     let mut all = Vec::new();
-    let why = loop {
-        let made = std::io::pipe().map_err(Why::from).and_then(|(read, write)| {
-            fcntl_setpipe_size(&read, BYTES)?;
-            Ok((read, write))
-        });
-        match made {
-            Ok(one) => all.push(one),
-            Err(Why(why)) => break why,
-        }
-    };
+    let mut why = String::new();
+    // Down to the last page.
+    for bytes in [BYTES, BYTES >> 2, BYTES >> 4, BYTES >> 6, BYTES >> 8] {
+        why = loop {
+            let made = std::io::pipe().map_err(Why::from).and_then(|(read, write)| {
+                fcntl_setpipe_size(&read, bytes)?;
+                Ok((read, write))
+            });
+            match made {
+                Ok(one) => all.push(one),
+                Err(Why(why)) => break why,
+            }
+        };
+    }
     Ok(Offer { told: format!("{} pipes: {why}", all.len()), kept: Box::new(all) })
 }

@@ -18,17 +18,19 @@ pub(super) const ATTACK: Attack = Attack {
     stopped_by: &["private-root"],
     through: Through::Root,
     length: Length::Short,
-    kind: Kind::Slots { slot: Duration::from_millis(2), bits: 300, sender, receiver },
+    kind: Kind::Slots { slot: Duration::from_millis(4), bits: 210, sender, receiver },
 };
 
 /// Where in its page the line lies: away from the ends, which prefetchers reach.
 const IN_PAGE: usize = 0x440;
+/// The other page is the first one.
+const DECOY_DISTANCE: usize = 4096;
 
 /// The file, and a place in the middle of it.
 fn mapped(args: &Args) -> Result<(Mapped, usize), Why> {
     let file = std::fs::File::open(&args.file)?;
     let bytes = usize::try_from(file.metadata()?.len())?;
-    let watched = (bytes / 2 & !0xfff) + IN_PAGE;
+    let watched = (bytes / 2 & !0xfff).max(0x1000) + IN_PAGE;
     let mapped = Mapped::of(file.as_fd(), bytes)?;
     mapped.touch(watched).ok_or_else(|| Why::of("the file is too small"))?;
     Ok((mapped, watched))
@@ -36,14 +38,15 @@ fn mapped(args: &Args) -> Result<(Mapped, usize), Why> {
 
 fn sender(args: &Args) -> Result<Sender, Why> {
     let (mapped, watched) = mapped(args)?;
+    let decoy = watched % DECOY_DISTANCE;
     pin();
     Ok(Box::new(move |bit: bool, slot: Slot| {
-        // Within the slot, between the receiver's flush and its look.
-        for part in 2..=5 {
-            slot.until(part, 8);
-            if bit {
-                let _ = mapped.touch(watched);
-            }
+        // Within the slot, between the receiver's flush and its look. A bit is which of two pages is read, so that the victim
+        // does as much for either: what a core tells of work is another attack.
+        let place = if bit { watched } else { decoy };
+        for part in 8..=23 {
+            slot.until(part, 32);
+            let _ = mapped.touch(place);
         }
         Ok(())
     }))

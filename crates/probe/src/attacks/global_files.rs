@@ -5,7 +5,7 @@
 
 use std::io::Read as _;
 
-use crate::attack::{Args, Attack, Kind, Length, Through, Why};
+use crate::attack::{Args, Attack, Kind, Length, Of, Through, Why};
 
 /// The attack.
 pub(super) const ATTACK: Attack = Attack {
@@ -14,7 +14,7 @@ pub(super) const ATTACK: Attack = Attack {
     stopped_by: &["proc", "private-root"],
     through: Through::Kernel,
     length: Length::Short,
-    kind: Kind::Surface { take },
+    kind: Kind::Surface { of: Of::Kernel, take },
 };
 
 /// What is tried.

@@ -3,7 +3,7 @@
 //! Mechanism: configfs-tsm, the guest devices of TDX and SNP, and the TPM. Source: docs/threat-model.md. Stopped by:
 //! `private-root` (no node and no `/sys`), `no-privileges`. Where the machine has none, nothing can be said.
 
-use crate::attack::{Args, Attack, Kind, Length, Through, Why};
+use crate::attack::{Args, Attack, Kind, Length, Of, Through, Why};
 
 /// The attack.
 pub(super) const ATTACK: Attack = Attack {
@@ -12,11 +12,15 @@ pub(super) const ATTACK: Attack = Attack {
     stopped_by: &["private-root", "no-privileges"],
     through: Through::Kernel,
     length: Length::Short,
-    kind: Kind::Surface { take },
+    kind: Kind::Surface { of: Of::Box, take },
 };
 
 const PLACES: [&str; 6] = [
-    "/dev/tdx_guest", "/dev/sev-guest", "/dev/tpm0", "/dev/tpmrm0", "/sys/kernel/config/tsm/report",
+    "/dev/tdx_guest",
+    "/dev/sev-guest",
+    "/dev/tpm0",
+    "/dev/tpmrm0",
+    "/sys/kernel/config/tsm/report",
     "/sys/devices/virtual/misc/tdx_guest/measurements",
 ];
 

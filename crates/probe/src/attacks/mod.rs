@@ -9,6 +9,7 @@ mod core_dumps;
 mod cpu_contention;
 mod device_nodes;
 mod enter_namespace;
+mod exhaust_cpu;
 mod exhaust_inotify;
 mod exhaust_keys;
 mod exhaust_pipes;
@@ -61,7 +62,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::attack::{Args, Attack, Why};
 
 /// All attacks: access, kernel interfaces, channels, exhaustion.
-pub const ALL: [&Attack; 52] = [
+pub const ALL: [&Attack; 53] = [
     &see_process::ATTACK,
     &read_environment::ATTACK,
     &read_memory::ATTACK,
@@ -114,6 +115,7 @@ pub const ALL: [&Attack; 52] = [
     &exhaust_inotify::ATTACK,
     &exhaust_pipes::ATTACK,
     &exhaust_keys::ATTACK,
+    &exhaust_cpu::ATTACK,
 ];
 
 /// An attack by its name.

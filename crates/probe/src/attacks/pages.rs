@@ -8,7 +8,7 @@ use rustix::fs::{Advice, fadvise};
 use crate::attack::{Args, Why};
 
 /// Bits of one run.
-pub(super) const BITS: usize = 128;
+pub(super) const BITS: usize = 192;
 /// Bytes of a page.
 const PAGE: u64 = 4096;
 

@@ -13,7 +13,7 @@ pub(super) const ATTACK: Attack = Attack {
     stopped_by: &["seccomp"],
     through: Through::Kernel,
     length: Length::Short,
-    kind: Kind::Slots { slot: Duration::from_millis(8), bits: 120, sender, receiver },
+    kind: Kind::Slots { slot: Duration::from_millis(8), bits: 180, sender, receiver },
 };
 
 /// Threads that stand for a bit.

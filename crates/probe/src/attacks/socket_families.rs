@@ -5,7 +5,7 @@
 
 use casemate_sys::attack::socket;
 
-use crate::attack::{Args, Attack, Kind, Length, Through, Why};
+use crate::attack::{Args, Attack, Kind, Length, Of, Through, Why};
 
 /// The attack.
 pub(super) const ATTACK: Attack = Attack {
@@ -14,12 +14,18 @@ pub(super) const ATTACK: Attack = Attack {
     stopped_by: &["seccomp"],
     through: Through::Kernel,
     length: Length::Short,
-    kind: Kind::Surface { take },
+    kind: Kind::Surface { of: Of::Kernel, take },
 };
 
 /// Name, family and kind (linux/socket.h).
-const FAMILIES: [(&str, i32, i32); 6] =
-    [("ALG", 38, 5), ("VSOCK", 40, 1), ("PACKET", 17, 3), ("KEY", 15, 3), ("RXRPC", 33, 2), ("NETLINK", 16, 3)];
+const FAMILIES: [(&str, i32, i32); 6] = [
+    ("ALG", 38, 5),
+    ("VSOCK", 40, 1),
+    ("PACKET", 17, 3),
+    ("KEY", 15, 3),
+    ("RXRPC", 33, 2),
+    ("NETLINK", 16, 3),
+];
 
 fn take(_: &Args) -> Result<String, Why> {
     let made: Vec<&str> = FAMILIES

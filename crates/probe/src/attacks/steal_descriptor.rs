@@ -32,5 +32,9 @@ fn take(args: &Args) -> Result<String, Why> {
     let mut content = [0; 100];
     let read = std::fs::File::from(descriptor).read(&mut content)?;
     let content = String::from_utf8_lossy(content.get(..read).unwrap_or_default()).into_owned();
-    if content == args.own_secret() { Ok("the secret in a pipe of the victim".into()) } else { Err(Why::of("another's")) }
+    if content == args.own_secret() {
+        Ok("the secret in a pipe of the victim".into())
+    } else {
+        Err(Why::of("another's"))
+    }
 }
