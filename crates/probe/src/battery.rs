@@ -105,7 +105,7 @@ impl Battery {
                         target_idle: target_idle.clone(),
                     };
                     let verdict =
-                        Verdict::judge(attack, target.kernel(), &evidence, allowed.by(attack.through));
+                        Verdict::judge(attack, target, &evidence, allowed.by(attack.through));
                     (verdict, seen, target_idle)
                 }
                 Err(error) => {

@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::program::PROCESSES_VARIABLE;
 use crate::target::{Side, Streams, Target, TargetError};
@@ -55,7 +56,9 @@ impl Plain {
     /// [`TargetError::Start`].
     pub fn of(program: &Path, user: User) -> Result<Self, TargetError> {
         let place = FOLDERS.iter().find(|folder| is_on_a_disk(folder)).copied().unwrap_or("/tmp");
-        let name = format!("{place}/casemate-probe-{}-{user:?}", std::process::id());
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{place}/casemate-probe-{}-{number}", std::process::id());
         let failed = |error: io::Error| TargetError::Start(format!("{name}: {error}"));
         let _ = fs::remove_dir_all(&name);
         fs::create_dir(&name).map_err(failed)?;

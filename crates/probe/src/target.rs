@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::attack::Attack;
 use crate::wire;
 
 /// A pair of places: where a victim lives and where an attacker does.
@@ -23,6 +24,12 @@ pub trait Target {
     /// Which kernel answers the attacker.
     fn kernel(&self) -> Kernel {
         Kernel::Common
+    }
+
+    /// What of this control of ours stands in the way of `attack` here; none where it is not in force.
+    fn stops(&self, attack: &Attack, control: &'static str) -> Option<String> {
+        let _ = attack;
+        Some(control.to_owned())
     }
 
     /// A file that both can open by this name; none means that the victim looks for one in its root.

@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 
 use crate::attack::{Attack, Kind, Of};
 use crate::run::Seen;
-use crate::target::Kernel;
+use crate::target::{Kernel, Target};
 
 /// A verdict. `Blocked` needs a positive control of the same run.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,7 +12,7 @@ pub enum Verdict {
     /// It has no effect, and this control is what stops it.
     Blocked {
         /// Name of the control.
-        control: &'static str,
+        control: String,
     },
     /// It has an effect that nothing allows.
     Leak {
@@ -52,20 +52,22 @@ pub struct Evidence {
 }
 
 impl Verdict {
-    /// From what was seen. `allowed` is what in the composition lets the two have in common what the attack goes through.
+    /// From what was seen in `target`. `allowed` is what in the composition lets the two have in common what the attack goes
+    /// through.
     #[must_use]
-    pub fn judge(attack: &Attack, kernel: Kernel, evidence: &Evidence, allowed: Option<String>) -> Self {
-        let Evidence { control, idle, target, target_idle } = evidence;
+    pub fn judge(attack: &Attack, target: &dyn Target, evidence: &Evidence, allowed: Option<String>) -> Self {
+        let Evidence { control, idle, target: seen, target_idle } = evidence;
         let inconclusive = |why: String| Self::Inconclusive { why };
-        if let Seen::NotPlayed(why) = target {
+        if let Seen::NotPlayed(why) = seen {
             return inconclusive(why.clone());
         }
         if let Some(idle) = target_idle.as_ref().filter(|idle| idle.is_signal()) {
             return inconclusive(format!("the same without a victim: {}", idle.describe()));
         }
-        let own = kernel == Kernel::Sandbox && matches!(attack.kind, Kind::Surface { of: Of::Kernel, .. });
-        if target.is_signal() && !own {
-            let signal = target.describe();
+        let sandboxed = target.kernel() == Kernel::Sandbox;
+        let own = sandboxed && matches!(attack.kind, Kind::Surface { of: Of::Kernel, .. });
+        if seen.is_signal() && !own {
+            let signal = seen.describe();
             return match allowed {
                 Some(by) => Self::Allowed { signal, by },
                 None => Self::Leak { signal },
@@ -77,13 +79,19 @@ impl Verdict {
         if let Some(idle) = idle.as_ref().filter(|idle| idle.is_signal()) {
             return inconclusive(format!("plain processes, without a victim: {}", idle.describe()));
         }
-        match attack.stopped_by.first() {
-            Some(_) if own && target.is_signal() => Self::Blocked { control: SANDBOX },
-            Some(control) if kernel == Kernel::Sandbox && IN_A_SANDBOX.contains(control) => {
-                Self::Blocked { control: SANDBOX }
-            }
+        if attack.stopped_by.is_empty() {
+            return inconclusive("no control of ours stops it, and it has no effect here".into());
+        }
+        if own && seen.is_signal() {
+            return Self::Blocked { control: SANDBOX.to_owned() };
+        }
+        let stops = |control: &&'static str| match sandboxed && IN_A_SANDBOX.contains(control) {
+            true => Some(SANDBOX.to_owned()),
+            false => target.stops(attack, control),
+        };
+        match attack.stopped_by.iter().find_map(stops) {
             Some(control) => Self::Blocked { control },
-            None => inconclusive("no control of ours stops it, and it has no effect here".into()),
+            None => inconclusive("it has no effect here, and no control that stops it is in force".into()),
         }
     }
 
@@ -132,6 +140,7 @@ impl Serialize for Verdict {
 mod tests {
     use super::*;
     use crate::attacks::by_name;
+    use crate::target::{Side, Streams, TargetError};
 
     fn got() -> Seen {
         Seen::Got("it".into())
@@ -141,8 +150,43 @@ mod tests {
         Seen::Nothing("EPERM".into())
     }
 
+    /// Where these controls are in force.
+    struct Place(Kernel, &'static [&'static str]);
+
+    impl Target for Place {
+        fn name(&self) -> String {
+            "a place".into()
+        }
+
+        fn start(&self, _: Side) -> Result<Streams, TargetError> {
+            Err(TargetError::Start("nobody plays here".into()))
+        }
+
+        fn kernel(&self) -> Kernel {
+            self.0
+        }
+
+        fn stops(&self, _: &Attack, control: &'static str) -> Option<String> {
+            self.1.contains(&control).then(|| control.to_owned())
+        }
+    }
+
+    const COMMON: Place = Place(Kernel::Common, &["seccomp", "namespaces"]);
+
     fn judge(evidence: &Evidence, allowed: Option<&str>) -> &'static str {
-        Verdict::judge(by_name("trace").unwrap(), Kernel::Common, evidence, allowed.map(str::to_owned)).name()
+        Verdict::judge(by_name("trace").unwrap(), &COMMON, evidence, allowed.map(str::to_owned)).name()
+    }
+
+    #[test]
+    fn what_blocks_is_a_control_that_is_in_force_or_nothing_is_said() {
+        let evidence = Evidence { control: got(), idle: None, target: nothing(), target_idle: None };
+        let judge = |controls| {
+            let place = Place(Kernel::Common, controls);
+            Verdict::judge(by_name("trace").unwrap(), &place, &evidence, None).to_string()
+        };
+        assert_eq!(judge(&["seccomp", "namespaces"]), "blocked by seccomp");
+        assert_eq!(judge(&["namespaces"]), "blocked by namespaces");
+        assert!(judge(&["cores"]).starts_with("inconclusive"));
     }
 
     #[test]
@@ -163,7 +207,7 @@ mod tests {
     fn a_sandbox_answers_for_the_kernel_and_not_for_the_box() {
         let evidence = Evidence { control: got(), idle: None, target: got(), target_idle: None };
         let judge =
-            |name: &str| Verdict::judge(by_name(name).unwrap(), Kernel::Sandbox, &evidence, None).to_string();
+            |name: &str| Verdict::judge(by_name(name).unwrap(), &Place(Kernel::Sandbox, &[]), &evidence, None).to_string();
         assert_eq!(judge("io-uring"), "blocked by the sandbox's own kernel");
         assert_eq!(judge("box-socket"), "leak (got it)");
         assert_eq!(judge("trace"), "leak (got it)");

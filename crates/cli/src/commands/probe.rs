@@ -1,19 +1,23 @@
 //! `casemate probe`: tries attacks from one agent on another, in compartments like theirs.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use casemate_composition::lock::{AgentName, BackendKind, Lock};
-use casemate_probe::attack::{Attack, Length};
+use casemate_probe::attack::{Attack, Length, Through};
 use casemate_probe::attacks;
 use casemate_probe::battery::{Allowed, Battery, Choice};
 use casemate_probe::matrix::{Row, summary};
 use casemate_probe::target::{Kernel, Side, Streams, Target, TargetError};
 use casemate_probe::verdict::Verdict;
+use casemate_protocol::agent_token::{Control, ControlStatus};
+use casemate_protocol::control::{ControlRequest, Reply};
 use casemate_protocol::inside::{InsideRequest, PROBE_CANARY_NAME, probe_canary};
 use clap::Args;
 use serde::Serialize;
 
 use crate::cli::Global;
+use crate::control;
 use crate::failure::{Failure, Outcome};
 use crate::follow::chosen_agents;
 use crate::inputs;
@@ -53,6 +57,9 @@ struct Agents<'a> {
     attacker: AgentName,
     victim: AgentName,
     kernel: Kernel,
+    allowed: Allowed,
+    /// Controls that are in force for both.
+    in_force: BTreeSet<&'static str>,
 }
 
 impl Target for Agents<'_> {
@@ -74,6 +81,16 @@ impl Target for Agents<'_> {
 
     fn kernel(&self) -> Kernel {
         self.kernel
+    }
+
+    /// Named is what stands between the two: not a root or cores that they have in common.
+    fn stops(&self, attack: &Attack, control: &'static str) -> Option<String> {
+        let common = match (control, attack.through) {
+            ("private-root", Through::Root) => self.allowed.root.is_some(),
+            ("cores", _) => self.allowed.cores.is_some(),
+            _ => false,
+        };
+        (!common && self.in_force.contains(control)).then(|| control.to_owned())
     }
 
     fn secret(&self) -> Option<(String, String)> {
@@ -111,7 +128,8 @@ pub(crate) fn run(global: &Global, args: &ProbeArgs) -> Outcome {
     for (attacker, victim) in pairs {
         let allowed = allowed(&lock, &attacker, &victim);
         let kernel = kernel(&lock, &attacker);
-        let target = Agents { project: &project, attacker, victim, kernel };
+        let in_force = in_force(&project, [&attacker, &victim])?;
+        let target = Agents { project: &project, attacker, victim, kernel, allowed, in_force };
         if !global.json {
             lines::print(format!("{}:", target.name()));
         }
@@ -121,7 +139,7 @@ pub(crate) fn run(global: &Global, args: &ProbeArgs) -> Outcome {
                 lines::print(format!("  {:<24} {}", row.attack, row.verdict));
             }
         };
-        let attacks = battery.run(&target, &allowed, told).map_err(environment)?;
+        let attacks = battery.run(&target, &target.allowed, told).map_err(environment)?;
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         if !global.json {
             lines::print(format!("  {} ({} s)", summary(&attacks), took_ms / 1000));
@@ -167,6 +185,19 @@ fn pairs(named: &[AgentName], all: &[AgentName]) -> Outcome<Vec<(AgentName, Agen
             Ok(pairs)
         }
     }
+}
+
+/// Controls that the box says are in force for all of these agents.
+fn in_force(project: &Project, names: [&AgentName; 2]) -> Outcome<BTreeSet<&'static str>> {
+    let Reply::Status { agents, .. } = control::ask(project, &ControlRequest::Status)? else {
+        return Err(control::unexpected_reply());
+    };
+    let holds = |name: &AgentName, control: Control| {
+        let status = agents.get(name).and_then(|agent| agent.controls.get(&control));
+        matches!(status, Some(ControlStatus::Enforced | ControlStatus::EnforcedWithGaps))
+    };
+    let for_all = |control: &Control| names.iter().all(|name| holds(name, *control));
+    Ok(Control::ALL.into_iter().filter(for_all).map(Control::name).collect())
 }
 
 /// Whose kernel answers the attacker.

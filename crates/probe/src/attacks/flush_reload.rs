@@ -18,7 +18,7 @@ pub(super) const ATTACK: Attack = Attack {
     stopped_by: &["private-root"],
     through: Through::Root,
     length: Length::Short,
-    kind: Kind::Slots { slot: Duration::from_millis(4), bits: 210, sender, receiver },
+    kind: Kind::Slots { slot: Duration::from_millis(4), bits: 300, sender, receiver },
 };
 
 /// Where in its page the line lies: away from the ends, which prefetchers reach.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::project::{Output, Project, agent, dist, run_bounded};
+use crate::project::{COMMAND_BOUND, Output, Project, agent, dist, run_bounded};
 
 /// Time for the short battery and its controls, on a machine that does much else.
 const BATTERY_BOUND: Duration = Duration::from_secs(120);
@@ -79,4 +79,45 @@ fn what_a_shared_root_carries_is_measured_and_allowed_for_those_who_share_it_alo
     output.assert_ok();
     assert_eq!(with(&pairs[0], "blocked").len(), 3, "{pairs:#?}");
     project.down();
+}
+
+/// A control that is taken away: how the call that applies it answers, that call, and attacks that it alone stops.
+const WITHOUT: [(&str, &str, &[&str]); 2] = [
+    // seccomp(2) without a flag, which gateway and courier do not use.
+    (
+        "seccomp",
+        "317:1:0",
+        &["user-namespace", "io-uring", "mincore", "key-calls", "socket-families", "process-count"],
+    ),
+    // chmod(2) to mode 0, which nothing else sets.
+    ("proc", "90:1:0", &["global-files"]),
+];
+
+#[test]
+fn what_one_control_stops_leaks_where_that_control_alone_is_missing() {
+    let services = ["left", "right"].map(|name| agent(name, &["say here", "wait"], ""));
+    let project = Project::ready("probe-weaker", &services.concat(), &[]);
+    for (control, call, attacks) in WITHOUT {
+        project.write_policy(&["--allow-weaker", control]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_systemtest-answering"));
+        // The call says that it did it, and does nothing.
+        command.args(["0", call]).arg(dist().join("casemate"));
+        command.args(["up", "-d", "--progress", "plain", "--allow-weaker", control]);
+        project.place(&mut command);
+        run_bounded(&mut command, project.dir.path(), COMMAND_BOUND, None).assert_ok();
+        let mut args = vec!["left", "right"];
+        args.extend(attacks.iter().flat_map(|attack| ["--only", *attack]));
+        let (output, pairs) = probe(&project, &args);
+        let mut leaks = with(&pairs[0], "leak");
+        leaks.sort_unstable();
+        let mut expected = attacks.to_vec();
+        expected.sort_unstable();
+        assert_eq!(leaks, expected, "{control}: {pairs:#?}");
+        let (_, found) = output.assert_refused("probe.leak");
+        assert!(attacks.iter().all(|attack| found.contains(attack)), "{found}");
+        // A leak that is accepted by name is none.
+        args.extend(attacks.iter().flat_map(|attack| ["--accept", *attack]));
+        probe(&project, &args).0.assert_ok();
+        project.down();
+    }
 }
