@@ -104,8 +104,7 @@ impl Battery {
                         target: seen.clone(),
                         target_idle: target_idle.clone(),
                     };
-                    let verdict =
-                        Verdict::judge(attack, target, &evidence, allowed.by(attack.through));
+                    let verdict = Verdict::judge(attack, target, &evidence, allowed.by(attack.through));
                     (verdict, seen, target_idle)
                 }
                 Err(error) => {

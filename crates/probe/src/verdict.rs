@@ -206,8 +206,9 @@ mod tests {
     #[test]
     fn a_sandbox_answers_for_the_kernel_and_not_for_the_box() {
         let evidence = Evidence { control: got(), idle: None, target: got(), target_idle: None };
-        let judge =
-            |name: &str| Verdict::judge(by_name(name).unwrap(), &Place(Kernel::Sandbox, &[]), &evidence, None).to_string();
+        let judge = |name: &str| {
+            Verdict::judge(by_name(name).unwrap(), &Place(Kernel::Sandbox, &[]), &evidence, None).to_string()
+        };
         assert_eq!(judge("io-uring"), "blocked by the sandbox's own kernel");
         assert_eq!(judge("box-socket"), "leak (got it)");
         assert_eq!(judge("trace"), "leak (got it)");

@@ -39,7 +39,8 @@ fn plain_processes_of_one_user_leak_and_what_a_composition_allows_is_allowed() {
         return;
     }
     let target = Plain::of(Path::new(PROGRAM), User::Nobody).unwrap();
-    let names = ["read-memory", "temporary-file", "file-lock", "peer-secret", "exhaust-inotify", "box-socket"];
+    let names =
+        ["read-memory", "temporary-file", "file-lock", "peer-secret", "exhaust-inotify", "box-socket"];
     let allowed = Allowed { root: Some("share: kin".into()), cores: None };
     let rows = run(&target, &names, &allowed);
     let verdict = |name: &str| &rows.iter().find(|row| row.attack == name).unwrap().verdict;
