@@ -97,13 +97,11 @@ pub fn reach(surface: Surface) -> Result<(), Errno> {
                 _ => 0,
             });
             let attributes = buffer.as_ptr();
+            let [pid, processor, group, flags] = [word(-1), word(0), word(-1), word(0)];
             // SAFETY: the kernel reads the 112 bytes that the attribute names.
-            let all = [word(-1), word(0), word(-1), word(0)];
-            let [pid, processor, group, flags] = all;
-            owned(unsafe {
-                libc::syscall(libc::SYS_perf_event_open, attributes, pid, processor, group, flags)
-            })
-            .map(drop)
+            let call =
+                unsafe { libc::syscall(libc::SYS_perf_event_open, attributes, pid, processor, group, flags) };
+            owned(call).map(drop)
         }
         Surface::KernelLog => {
             // SAFETY: 3 is SYSLOG_ACTION_READ_ALL; the kernel writes at most 256 bytes.

@@ -30,7 +30,7 @@ const DECOY_DISTANCE: usize = 4096;
 fn mapped(args: &Args) -> Result<(Mapped, usize), Why> {
     let file = std::fs::File::open(&args.file)?;
     let bytes = usize::try_from(file.metadata()?.len())?;
-    let watched = (bytes / 2 & !0xfff).max(0x1000) + IN_PAGE;
+    let watched = ((bytes / 2) & !0xfff).max(0x1000) + IN_PAGE;
     let mapped = Mapped::of(file.as_fd(), bytes)?;
     mapped.touch(watched).ok_or_else(|| Why::of("the file is too small"))?;
     Ok((mapped, watched))
