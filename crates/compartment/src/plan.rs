@@ -205,6 +205,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_probe_is_like_its_agent_and_has_ids_and_a_group_that_no_agent_has() {
+        let bytes = include_bytes!("../../../docs/vectors/research-desk/compose.lock");
+        let lock = Lock::from_json(bytes).unwrap();
+        let (cores, programs) = (Cores::place(&lock, &BTreeSet::new()), Programs::default());
+        let (volumes, weaker) = (BTreeMap::new(), BTreeSet::new());
+        let plan = |name, tenant| Plan {
+            lock: &lock,
+            name,
+            agent: &lock.agents[name],
+            project_dir: Path::new("/p"),
+            launcher: Path::new("/l"),
+            cores: &cores,
+            volumes: &volumes,
+            seccomp: &[],
+            programs: &programs,
+            weaker: &weaker,
+            box_name: "b",
+            tenant,
+        };
+        let mut bases = BTreeSet::new();
+        for name in lock.agents.keys() {
+            let (own, probe) = (plan(name, Tenant::Agent), plan(name, Tenant::Probe(b"program")));
+            assert!(bases.insert(own.uid_base()) && bases.insert(probe.uid_base()));
+            assert!(probe.group_name().parse::<AgentName>().is_err());
+            assert_eq!(own.group_name(), name.as_str());
+        }
+    }
+
+    #[test]
     fn writable_mounts_replace_the_placeholder() {
         let lines = landlock_lines(&["/tmp".into(), "/data".into()]);
         assert!(

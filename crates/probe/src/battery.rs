@@ -57,8 +57,9 @@ impl Allowed {
 pub struct Battery {
     choice: Choice,
     box_socket: String,
-    plain: Vec<Plain>,
+    // Dropped in this order: processes end before what they are in.
     pairs: Vec<Pair>,
+    plain: Vec<Plain>,
     seen: BTreeMap<&'static str, (Seen, Option<Seen>)>,
     runs: u64,
 }

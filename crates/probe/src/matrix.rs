@@ -57,11 +57,41 @@ impl Row {
         }
     }
 
+    /// In a word.
+    fn cell(&self) -> String {
+        match self.verdict {
+            Verdict::Leak { .. } | Verdict::Allowed { .. } if self.seen.contains("bit/s") => {
+                let rate = self.seen.split(',').next().unwrap_or_default();
+                format!("{} {rate}", self.verdict.name())
+            }
+            _ => self.verdict.name().to_owned(),
+        }
+    }
+
     /// Whether it leaks what nothing allows.
     #[must_use]
     pub const fn leaks(&self) -> bool {
         matches!(self.verdict, Verdict::Leak { .. })
     }
+}
+
+/// One line for each attack, one column for each target, one word for each verdict; a channel with its bit/s.
+#[must_use]
+pub fn table(targets: &[(String, &[Row])]) -> Vec<Vec<String>> {
+    let mut head = vec!["ATTACK".to_owned()];
+    head.extend(targets.iter().map(|(name, _)| name.clone()));
+    let mut table = vec![head];
+    let names = targets.first().map_or(&[][..], |(_, rows)| rows).iter().map(|row| row.attack);
+    for name in names {
+        let cell = |rows: &[Row]| {
+            let row = rows.iter().find(|row| row.attack == name);
+            row.map_or_else(|| "-".to_owned(), |row| row.cell())
+        };
+        let mut line = vec![name.to_owned()];
+        line.extend(targets.iter().map(|(_, rows)| cell(rows)));
+        table.push(line);
+    }
+    table
 }
 
 /// How many of each verdict, in the order of names.
@@ -75,4 +105,28 @@ pub fn summary(rows: &[Row]) -> String {
         count("allowed"),
         count("inconclusive")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attacks::by_name;
+
+    fn row(name: &str, verdict: Verdict, seen: &str) -> Row {
+        let attack = by_name(name).unwrap();
+        let seen = Seen::Got(seen.into());
+        Row::of(attack, verdict, &seen, None, &seen, None, Duration::ZERO)
+    }
+
+    #[test]
+    fn a_table_has_a_line_for_each_attack_and_a_column_for_each_target() {
+        let leak = || Verdict::Leak { signal: "x".into() };
+        let one = [row("trace", leak(), "a hold"), row("inode-numbers", leak(), "250 bit/s, 0.0 % wrong")];
+        let other = [row("trace", Verdict::Blocked { control: "seccomp".into() }, "")];
+        let table = table(&[("one".into(), &one), ("other".into(), &other)]);
+        assert_eq!(table[0], ["ATTACK", "one", "other"]);
+        assert_eq!(table[1], ["trace", "leak", "blocked"]);
+        assert_eq!(table[2], ["inode-numbers", "leak got 250 bit/s", "-"]);
+        assert_eq!(summary(&one), "0 blocked, 2 leak, 0 allowed, 0 inconclusive");
+    }
 }

@@ -9,17 +9,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use casemate_sys::cgroup::{self, Group, GroupLimits};
+
 use crate::program::PROCESSES_VARIABLE;
 use crate::target::{Side, Streams, Target, TargetError};
 
 /// A user that nobody else on a machine is.
 const NOBODY_ELSE: u32 = 1_999_999_999;
-/// Most processes and threads of that user: for the attack that uses them up, and so that it ends there.
-const PROCESSES_MAX: u64 = 200;
+/// Most processes and threads of that user, and most memory of both: for attacks that use them up, and so that they end there.
+const PIDS_MAX: u32 = 200;
+const MEMORY_BYTES_MAX: u64 = 96 << 20;
 /// Size of the file that both have in common.
 const FILE_BYTES: usize = 4 << 20;
 /// The secret that one of them has.
 const SECRET: &str = "secret-of-a-plain-process";
+/// How the folders of its processes begin; then comes the driver's process id.
+const PREFIX: &str = "casemate-probe-";
 /// Folders for that file: on a disk, so that its pages can leave the page cache.
 const FOLDERS: [&str; 3] = ["/var/tmp", "/var/lib", "/tmp"];
 
@@ -37,6 +42,42 @@ pub enum User {
 pub struct Plain {
     user: User,
     folder: Folder,
+    /// One control group for both, where the machine has them.
+    group: Option<Common>,
+}
+
+/// A control group for both, removed in the end.
+#[derive(Debug)]
+struct Common {
+    name: String,
+    group: Group,
+}
+
+impl Common {
+    fn of(number: u32) -> Option<Self> {
+        let name = format!("{PREFIX}{}-{number}", std::process::id());
+        let limits = GroupLimits {
+            memory_bytes: MEMORY_BYTES_MAX,
+            pids: 2 * PIDS_MAX,
+            memory_reserved_bytes: None,
+            cpu_milli: None,
+            cpu_shares: 1024,
+        };
+        match Group::create(&name, "plain", limits) {
+            Ok(group) => Some(Self { name, group }),
+            Err(_) => {
+                let _ = cgroup::remove_box(&name);
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Common {
+    fn drop(&mut self) {
+        let _ = self.group.remove();
+        let _ = cgroup::remove_box(&self.name);
+    }
 }
 
 /// A folder of its own, removed in the end.
@@ -58,9 +99,9 @@ impl Plain {
         let place = FOLDERS.iter().find(|folder| is_on_a_disk(folder)).copied().unwrap_or("/tmp");
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{place}/casemate-probe-{}-{number}", std::process::id());
+        let name = format!("{place}/{PREFIX}{}-{number}", std::process::id());
         let failed = |error: io::Error| TargetError::Start(format!("{name}: {error}"));
-        let _ = fs::remove_dir_all(&name);
+        remove_left(place);
         fs::create_dir(&name).map_err(failed)?;
         let folder = Folder(PathBuf::from(&name));
         let fill = || -> io::Result<()> {
@@ -81,7 +122,20 @@ impl Plain {
             Ok(())
         };
         fill().map_err(failed)?;
-        Ok(Self { user, folder })
+        let group = if user == User::Nobody { Common::of(number) } else { None };
+        Ok(Self { user, folder, group })
+    }
+}
+
+/// Removes what runs that were killed left there.
+fn remove_left(place: &str) {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+            let _ = cgroup::remove_box(&name.to_string_lossy());
+        }
     }
 }
 
@@ -117,9 +171,12 @@ impl Target for Plain {
         command.current_dir("/").process_group(0);
         if self.user == User::Nobody {
             command.uid(NOBODY_ELSE).gid(NOBODY_ELSE);
-            command.env(PROCESSES_VARIABLE, PROCESSES_MAX.to_string());
+            command.env(PROCESSES_VARIABLE, PIDS_MAX.to_string());
         }
         let mut child = command.spawn().map_err(failed)?;
+        for file in self.group.iter().flat_map(|common| common.group.join_files()) {
+            fs::write(file, child.id().to_string()).map_err(failed)?;
+        }
         let pipes = child.stdin.take().zip(child.stdout.take());
         let (input, output) =
             pipes.ok_or_else(|| TargetError::Start("plain process: it has no pipes".into()))?;

@@ -207,7 +207,9 @@ impl Pair {
         if let Err(why) = begin(&mut self.victim, Role::Victim, attack, args)? {
             return Ok(Seen::NotPlayed(format!("the victim: {why}")));
         }
-        let before = self.beats(attack)?;
+        let Some(before) = self.beats(attack)? else {
+            return Ok(Seen::NotPlayed("the victim ends without any attack: it has too little of it".into()));
+        };
         let mut held = String::new();
         if victim == Victim::Acts {
             self.attacker.say(&wire::run(Role::Attacker, attack.name, args))?;
@@ -221,15 +223,9 @@ impl Pair {
             };
         }
         let during = self.beats(attack)?;
-        let (Some(before), Some(during)) = (before, during) else {
-            return Ok(Seen::Felt(Felt {
-                before_us: 0.0,
-                during_us: 0.0,
-                failed: 1.0,
-                why: "the victim ended".into(),
-                held,
-            }));
-        };
+        let ended =
+            || Beats { failed: 1.0, median_us: before.median_us, why: "the kernel ended the victim".into() };
+        let during = during.unwrap_or_else(ended);
         if before.failed > 0.1 {
             return Ok(Seen::NotPlayed(format!("the victim lacks it without any attack: {}", before.why)));
         }

@@ -7,7 +7,7 @@ use casemate_composition::lock::{AgentName, BackendKind, Lock};
 use casemate_probe::attack::{Attack, Length, Through};
 use casemate_probe::attacks;
 use casemate_probe::battery::{Allowed, Battery, Choice};
-use casemate_probe::matrix::{Row, summary};
+use casemate_probe::matrix::{self, Row, summary};
 use casemate_probe::target::{Kernel, Side, Streams, Target, TargetError};
 use casemate_probe::verdict::Verdict;
 use casemate_protocol::agent_token::{Control, ControlStatus};
@@ -149,6 +149,12 @@ pub(crate) fn run(global: &Global, args: &ProbeArgs) -> Outcome {
     }
     if global.json {
         lines::print(serde_json::to_string(&all).unwrap_or_default());
+    } else if all.len() > 1 {
+        let column = |pair: &Pair| format!("{} on {}", pair.attacker, pair.victim);
+        let columns: Vec<(String, &[Row])> =
+            all.iter().map(|pair| (column(pair), pair.attacks.as_slice())).collect();
+        lines::print("");
+        lines::print_table(&matrix::table(&columns));
     }
     judge(&all, &args.accept)
 }

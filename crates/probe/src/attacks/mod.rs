@@ -9,9 +9,11 @@ mod core_dumps;
 mod cpu_contention;
 mod device_nodes;
 mod enter_namespace;
+mod eventfd_numbers;
 mod exhaust_cpu;
 mod exhaust_inotify;
 mod exhaust_keys;
+mod exhaust_memory;
 mod exhaust_pipes;
 mod exhaust_processes;
 mod fanotify;
@@ -45,6 +47,7 @@ mod resident_pages;
 mod see_process;
 mod shared_memory_file;
 mod signal;
+mod socket_cookies;
 mod socket_families;
 mod steal_descriptor;
 mod system_v_memory;
@@ -62,7 +65,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::attack::{Args, Attack, Why};
 
 /// All attacks: access, kernel interfaces, channels, exhaustion.
-pub const ALL: [&Attack; 53] = [
+pub const ALL: [&Attack; 56] = [
     &see_process::ATTACK,
     &read_environment::ATTACK,
     &read_memory::ATTACK,
@@ -104,7 +107,9 @@ pub const ALL: [&Attack; 53] = [
     &socket_families::ATTACK,
     &process_count::ATTACK,
     &open_file_count::ATTACK,
+    &socket_cookies::ATTACK,
     &inode_numbers::ATTACK,
+    &eventfd_numbers::ATTACK,
     &flush_reload::ATTACK,
     &first_read::ATTACK,
     &resident_pages::ATTACK,
@@ -116,6 +121,7 @@ pub const ALL: [&Attack; 53] = [
     &exhaust_pipes::ATTACK,
     &exhaust_keys::ATTACK,
     &exhaust_cpu::ATTACK,
+    &exhaust_memory::ATTACK,
 ];
 
 /// An attack by its name.

@@ -1,11 +1,13 @@
 //! The peer probe: what it says of two agents, of two that share a root, and of agents that lack a control.
 
+use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::project::{COMMAND_BOUND, Output, Project, agent, dist, run_bounded};
+use crate::project::{COMMAND_BOUND, Output, Project, agent, dist, run_bounded, spawn};
 
 /// Time for the short battery and its controls, on a machine that does much else.
 const BATTERY_BOUND: Duration = Duration::from_secs(120);
@@ -120,4 +122,69 @@ fn what_one_control_stops_leaks_where_that_control_alone_is_missing() {
         probe(&project, &args).0.assert_ok();
         project.down();
     }
+}
+
+#[test]
+fn attackers_in_sandboxes_reach_their_own_kernel_and_nothing_of_a_peer() {
+    let services = ["left", "right"].map(|name| {
+        agent(name, &["say here", "wait"], "x-casemate: { backend: gvisor }")
+            .replace("mem_limit: 64m", "mem_limit: 256m")
+    });
+    let project = Project::ready("probe-gvisor", &services.concat(), &[]);
+    project.up();
+    let (output, pairs) = probe(&project, &["--short", "left", "right"]);
+    output.assert_ok();
+    let pair = &pairs[0];
+    assert_eq!((with(pair, "leak").len(), with(pair, "allowed").len()), (0, 0), "{pair:#}");
+    for (attack, control) in [("io-uring", "the sandbox's own kernel"), ("peer-secret", "private-root")] {
+        assert_eq!(row(pair, attack)["control"], control, "{pair:#}");
+    }
+    project.down();
+}
+
+#[test]
+fn a_probe_that_is_killed_leaves_nothing_in_the_box_and_the_next_one_begins() {
+    let services = ["left", "right"].map(|name| agent(name, &["say here", "wait"], ""));
+    let project = Project::ready("probe-killed", &services.concat(), &[]);
+    project.up();
+    let groups = || {
+        ["memory", "pids", "."].into_iter().flat_map(|hierarchy| {
+            let name = project.owner().box_name;
+            ["left", "right"].map(|agent| {
+                PathBuf::from(format!("/sys/fs/cgroup/{hierarchy}/casemate/{name}/{agent}~probe"))
+            })
+        })
+    };
+    let mut command = Command::new(dist().join("casemate"));
+    command.args(["probe", "left", "right"]);
+    project.place(&mut command);
+    let mut probing = spawn(&mut command, project.dir.path(), None);
+    let end = Instant::now() + COMMAND_BOUND;
+    while !groups().any(|group| group.exists()) {
+        assert!(probing.runs() && Instant::now() < end, "{}", probing.stdout());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    probing.signal(Signal::KILL);
+    probing.wait(COMMAND_BOUND);
+    while groups().any(|group| group.exists()) {
+        assert!(Instant::now() < end, "a probe is left in the box");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (output, _) = probe(&project, &["left", "right", "--only", "trace"]);
+    output.assert_ok();
+    let left = std::fs::read_dir("/var/tmp").unwrap().flatten();
+    let left: Vec<_> =
+        left.filter(|entry| entry.file_name().to_string_lossy().starts_with("casemate-probe-")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    // The box ends while a probe is at work.
+    let mut command = Command::new(dist().join("casemate"));
+    command.args(["probe", "left", "right"]);
+    project.place(&mut command);
+    let mut probing = spawn(&mut command, project.dir.path(), None);
+    while !groups().any(|group| group.exists()) {
+        assert!(probing.runs() && Instant::now() < end, "{}", probing.stdout());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    project.down();
+    assert_eq!(probing.wait(COMMAND_BOUND).status.code(), Some(3));
 }
