@@ -1,6 +1,7 @@
 //! `cargo xtask dist`: all programs side by side, the launcher without a dynamic loader.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::process::{cargo, run as run_command, target_dir};
@@ -14,14 +15,17 @@ const PROGRAMS: [(&str, &str); 6] = [
     ("casemate-broker", "casemate-broker"),
     ("casemate-emulator", "casemate-emulator"),
 ];
-/// The static program.
+/// The static programs: one has root and nothing else, the other one runs in any agent's root.
 const LAUNCHER: &str = "casemate-launcher";
+const PROBE: &str = "casemate-probe";
 /// Its target. With a target named, its flags do not touch the other builds.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Flags of the static build: position-dependent, so that the kernel starts it without relocating it.
 const STATIC_FLAGS: &str = "-C target-feature=+crt-static -C relocation-model=static";
 /// Time for a build from nothing.
 const BUILD_BOUND: Duration = Duration::from_secs(1800);
+/// Time to take symbols out of a program.
+const STRIP_BOUND: Duration = Duration::from_secs(30);
 /// Program header type of the dynamic loader's path (ELF specification, PT_INTERP).
 const PT_INTERP: u32 = 3;
 
@@ -45,12 +49,16 @@ pub(crate) fn run_as(profile: Profile) -> Result<PathBuf, String> {
     };
     run_command(&mut cargo(&args), BUILD_BOUND)?;
     let launcher = launcher(profile)?;
+    let probe = probe(profile)?;
     let bin = target_dir().join(place);
     std::fs::create_dir_all(&bin).map_err(|error| format!("{}: {error}", bin.display()))?;
     for (_, program) in PROGRAMS {
         install(&target_dir().join(folder).join(program), &bin.join(program))?;
     }
     install(&launcher, &bin.join(LAUNCHER))?;
+    install(&probe, &bin.join(PROBE))?;
+    // It is handed to compartments in memory: what only debuggers read is left out.
+    run_command(Command::new("strip").arg("--strip-all").arg(bin.join(PROBE)), STRIP_BOUND)?;
     Ok(bin)
 }
 
@@ -65,7 +73,16 @@ pub(crate) enum Profile {
 
 /// Builds the static launcher, and gives its file.
 pub(crate) fn launcher(profile: Profile) -> Result<PathBuf, String> {
-    let mut build = cargo(&["build", "--quiet", "--package", LAUNCHER, "--target", TARGET]);
+    static_program(LAUNCHER, profile)
+}
+
+/// Builds the static probe, and gives its file.
+fn probe(profile: Profile) -> Result<PathBuf, String> {
+    static_program(PROBE, profile)
+}
+
+fn static_program(name: &str, profile: Profile) -> Result<PathBuf, String> {
+    let mut build = cargo(&["build", "--quiet", "--package", name, "--target", TARGET]);
     let folder = match profile {
         Profile::Dev => "debug",
         Profile::Release => {
@@ -74,12 +91,12 @@ pub(crate) fn launcher(profile: Profile) -> Result<PathBuf, String> {
         }
     };
     run_command(build.env("RUSTFLAGS", STATIC_FLAGS), BUILD_BOUND)?;
-    let launcher = target_dir().join(TARGET).join(folder).join(LAUNCHER);
-    let bytes = std::fs::read(&launcher).map_err(|error| format!("{}: {error}", launcher.display()))?;
+    let program = target_dir().join(TARGET).join(folder).join(name);
+    let bytes = std::fs::read(&program).map_err(|error| format!("{}: {error}", program.display()))?;
     if needs_loader(&bytes) != Some(false) {
-        return Err(format!("{} is not a static program", launcher.display()));
+        return Err(format!("{} is not a static program", program.display()));
     }
-    Ok(launcher)
+    Ok(program)
 }
 
 /// Copies a program beside and renames it, as the old one may run.

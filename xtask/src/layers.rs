@@ -12,7 +12,7 @@ use crate::process::{capture, cargo, root};
 const METADATA_BOUND: Duration = Duration::from_secs(120);
 
 /// Crate and layer, as in docs/architecture.md. Layer 9 is development only.
-const LAYERS: [(&str, u8); 28] = [
+const LAYERS: [(&str, u8); 29] = [
     ("casemate-canon", FACTS),
     ("casemate-frame", FACTS),
     ("casemate-evidence", FACTS),
@@ -26,6 +26,7 @@ const LAYERS: [(&str, u8); 28] = [
     ("casemate-attester", EFFECTS),
     ("casemate-sys", EFFECTS),
     ("casemate-compartment", EFFECTS),
+    ("casemate-probe", EFFECTS),
     ("casemate-client", EFFECTS),
     ("casemate-posture", EFFECTS),
     ("casemate", PROGRAM),

@@ -7,8 +7,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
     attach, attest, bundle, completions, config, cp, doctor, down, ear, edges, events, exec, image, init,
-    kill, lock, logs, pause, plan, policy, port, ps, restart, run, secret, start, stats, stop, top, up,
-    verify, wait, why,
+    kill, lock, logs, pause, plan, policy, port, probe, ps, restart, run, secret, start, stats, stop, top,
+    up, verify, wait, why,
 };
 use crate::failure::{EXIT_CODES, Failure, Outcome};
 use crate::preflight;
@@ -53,7 +53,7 @@ pub(crate) struct Global {
     /// Project name [default: COMPOSE_PROJECT_NAME, else `name:` of the Compose file, else its folder]
     #[arg(short, long, value_name = "NAME", global = true)]
     pub(crate) project: Option<String>,
-    /// Answer in JSON: config, lock, plan, image, up, down, start, stop, restart, kill, pause, unpause, wait, ps, port, logs, stats, top, cp, verify, ear verify, bundle, why, edges, allow, deny, events, doctor; evidence is JSON always
+    /// Answer in JSON: config, lock, plan, image, up, down, start, stop, restart, kill, pause, unpause, wait, ps, port, logs, stats, top, cp, probe, verify, ear verify, bundle, why, edges, allow, deny, events, doctor; evidence is JSON always
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -110,6 +110,8 @@ enum Command {
     Stats(stats::StatsArgs),
     /// Show the processes of an agent
     Top(top::TopArgs),
+    /// Try attacks from one agent on another, in compartments like theirs
+    Probe(probe::ProbeArgs),
     /// Bring evidence about one agent
     Attest(attest::AttestArgs),
     /// Appraise evidence, offline
@@ -177,6 +179,7 @@ pub(crate) fn run() -> Outcome {
         Command::Cp(args) => cp::run(&global, &args),
         Command::Stats(args) => stats::run(&global, &args),
         Command::Top(args) => top::run(&global, &args),
+        Command::Probe(args) => probe::run(&global, &args),
         Command::Attest(args) => attest::run(&global, &args),
         Command::Verify(args) => verify::run(&global, &args),
         Command::Ear(args) => ear::run(&global, &args),

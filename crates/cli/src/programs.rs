@@ -19,6 +19,8 @@ pub(crate) enum Program {
     Broker,
     /// Stands in for the hardware.
     Emulator,
+    /// Plays victim and attacker.
+    Probe,
 }
 
 impl Program {
@@ -34,6 +36,7 @@ impl Program {
             Self::Courier => "courier",
             Self::Broker => "broker",
             Self::Emulator => "emulator",
+            Self::Probe => "probe",
         }
     }
 

@@ -43,7 +43,7 @@ impl Backend for Gvisor {
     fn start(&self, plan: &Plan<'_>, root: Root<'_>, output: Output) -> Result<Starting, CompartmentError> {
         let program = plan.programs.gvisor().ok_or(LaunchError::Protocol { reason: MISSING.into() })?;
         let prepared = spawn::prepare(plan.launcher)?;
-        let mut group = Group::create(plan.box_name, plan.name.as_str(), group_limits(plan.agent))?;
+        let mut group = Group::create(plan.box_name, &plan.group_name(), group_limits(plan.agent))?;
         let confined = plan.cores.confine(plan.name, &mut group).map_err(CompartmentError::from);
         let begun = confined.and_then(|()| begin(plan, prepared, root, output, &group, &program));
         let (starting, spec) = match begun {

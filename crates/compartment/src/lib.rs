@@ -31,7 +31,7 @@ use rustix::io::Errno;
 
 pub use controls::require;
 pub use cores::Cores;
-pub use plan::{Plan, uid_base};
+pub use plan::{PROBE_PATH, Plan, Tenant, uid_base};
 pub use programs::Programs;
 
 /// What builds compartments, runs commands in them and looks at them from outside.

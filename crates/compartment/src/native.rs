@@ -25,7 +25,7 @@ impl Backend for Native {
     fn start(&self, plan: &Plan<'_>, root: Root<'_>, output: Output) -> Result<Starting, CompartmentError> {
         // It gets ready while the group is made.
         let prepared = spawn::prepare(plan.launcher)?;
-        let mut group = Group::create(plan.box_name, plan.name.as_str(), plan::group_limits(plan.agent))?;
+        let mut group = Group::create(plan.box_name, &plan.group_name(), plan::group_limits(plan.agent))?;
         let confined = plan.cores.confine(plan.name, &mut group).map_err(CompartmentError::from);
         let begun = confined.and_then(|()| begin(plan, prepared, root, output, &group));
         let (starting, spec) = match begun {

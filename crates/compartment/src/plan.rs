@@ -49,6 +49,42 @@ pub struct Plan<'a> {
     pub weaker: &'a BTreeSet<Control>,
     /// The box's name among control groups.
     pub box_name: &'a str,
+    /// Whether the compartment is the agent's own.
+    pub tenant: Tenant<'a>,
+}
+
+/// Whose compartment is built.
+#[derive(Debug, Clone, Copy)]
+pub enum Tenant<'a> {
+    /// The agent's.
+    Agent,
+    /// One beside it that is like the agent's in all but its program: the box's probe, which is this file.
+    Probe(&'a [u8]),
+}
+
+/// Where the probe's program is inside.
+pub const PROBE_PATH: &str = "/run/casemate/probe";
+
+impl Plan<'_> {
+    /// The name of its control group. No agent has one with this sign.
+    pub(crate) fn group_name(&self) -> String {
+        match self.tenant {
+            Tenant::Agent => self.name.to_string(),
+            Tenant::Probe(_) => format!("{}~probe", self.name),
+        }
+    }
+
+    /// The first id outside: of a probe, one beyond those of all agents.
+    fn uid_base(&self) -> u32 {
+        let own = uid_base(self.lock, self.name);
+        match self.tenant {
+            Tenant::Agent => own,
+            Tenant::Probe(_) => {
+                let agents = u32::try_from(self.lock.agents.len()).unwrap_or(u32::MAX);
+                own.saturating_add(agents.saturating_mul(casemate_sys::spec::ID_RANGE))
+            }
+        }
+    }
 }
 
 /// The launcher's specification of one compartment.
@@ -56,7 +92,7 @@ pub(crate) fn spec(plan: &Plan<'_>, group: &Group) -> Spec {
     let Plan { lock, name, agent, project_dir, .. } = *plan;
     let aliases = network::aliases(lock, name);
     let mut spec = Spec {
-        uid_base: uid_base(lock, name),
+        uid_base: plan.uid_base(),
         uid: agent.user.uid,
         gid: agent.user.gid,
         groups: agent.groups.iter().copied().collect(),
@@ -95,12 +131,21 @@ pub(crate) fn spec(plan: &Plan<'_>, group: &Group) -> Spec {
             }
             Mount::Config { target, content, uid, gid, mode } => spec.configs.push(Config {
                 target: target.clone(),
-                content: content.clone(),
+                content: content.clone().into_bytes(),
                 uid: *uid,
                 gid: *gid,
                 mode: *mode,
             }),
         }
+    }
+    if let Tenant::Probe(program) = plan.tenant {
+        spec.configs.push(Config {
+            target: PROBE_PATH.to_owned(),
+            content: program.to_vec(),
+            uid: 0,
+            gid: 0,
+            mode: 0o555,
+        });
     }
     spec.landlock = landlock_lines(&writable);
     spec
@@ -158,6 +203,35 @@ fn landlock_lines(writable: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_probe_is_like_its_agent_and_has_ids_and_a_group_that_no_agent_has() {
+        let bytes = include_bytes!("../../../docs/vectors/research-desk/compose.lock");
+        let lock = Lock::from_json(bytes).unwrap();
+        let (cores, programs) = (Cores::place(&lock, &BTreeSet::new()), Programs::default());
+        let (volumes, weaker) = (BTreeMap::new(), BTreeSet::new());
+        let plan = |name, tenant| Plan {
+            lock: &lock,
+            name,
+            agent: &lock.agents[name],
+            project_dir: Path::new("/p"),
+            launcher: Path::new("/l"),
+            cores: &cores,
+            volumes: &volumes,
+            seccomp: &[],
+            programs: &programs,
+            weaker: &weaker,
+            box_name: "b",
+            tenant,
+        };
+        let mut bases = BTreeSet::new();
+        for name in lock.agents.keys() {
+            let (own, probe) = (plan(name, Tenant::Agent), plan(name, Tenant::Probe(b"program")));
+            assert!(bases.insert(own.uid_base()) && bases.insert(probe.uid_base()));
+            assert!(probe.group_name().parse::<AgentName>().is_err());
+            assert_eq!(own.group_name(), name.as_str());
+        }
+    }
 
     #[test]
     fn writable_mounts_replace_the_placeholder() {

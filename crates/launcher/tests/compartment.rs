@@ -188,7 +188,7 @@ fn a_config_has_its_content_owner_and_mode_and_cannot_be_changed() {
     let root = root();
     let config = |target: &str, mode| Config {
         target: target.into(),
-        content: "#!/bin/sh\necho ran\n".into(),
+        content: b"#!/bin/sh\necho ran\n".to_vec(),
         uid: 1000,
         gid: 7,
         mode,

@@ -88,6 +88,13 @@ pub enum Event {
         /// What was seen, cut to [`crate::posture::OBSERVED_CHARS_MAX`] characters.
         observed: String,
     },
+    /// A compartment like this agent's is built beside it, for the box's own peer probe. Nothing runs in the agent's.
+    AgentProbed {
+        /// Which agent.
+        agent: AgentName,
+        /// SHA-384 of the program that runs there.
+        program: Sha384,
+    },
     /// An edge was opened or closed while the box runs. It is so after this event, whichever of its agents run.
     PolicyChanged {
         /// Who calls.

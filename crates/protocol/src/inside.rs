@@ -12,6 +12,15 @@ use serde::{Deserialize, Serialize};
 /// Most words of a command and most variables that are added.
 pub const WORDS_MAX: usize = 1024;
 
+/// Name of the secret that each compartment of the peer probe has in place of the agent's.
+pub const PROBE_CANARY_NAME: &str = "casemate-canary";
+
+/// Its content for a probe beside `agent`: worth nothing to anybody.
+#[must_use]
+pub fn probe_canary(agent: &AgentName) -> String {
+    format!("canary of the peer probe beside {agent}")
+}
+
 /// A request about the inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case", deny_unknown_fields)]
@@ -35,6 +44,13 @@ pub enum InsideRequest {
     },
     /// The standard input of an agent that has one: one stream.
     Attach {
+        /// Which agent.
+        agent: AgentName,
+    },
+    /// Builds a compartment like this agent's beside it, with the box's own probe as its program, and without the agent's
+    /// environment, configs, volumes and secrets: streams of input and output, as for [`InsideRequest::Exec`]. Where the
+    /// caller goes away, the compartment ends. The event log has it before it is built.
+    Probe {
         /// Which agent.
         agent: AgentName,
     },

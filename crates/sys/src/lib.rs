@@ -5,6 +5,7 @@
 //! It applies what it is told and says what it could not apply.
 //! Who trusts it: launcher and warden, with root.
 
+pub mod attack;
 pub mod cgroup;
 pub mod compartment;
 pub mod cores;

@@ -23,8 +23,8 @@ pub const STREAMS_TERMINAL: u8 = 3;
 pub const ID_RANGE: u32 = 65_536;
 /// Most items of a list.
 const ITEMS_MAX: usize = 4096;
-/// Largest content of one configuration file.
-const CONFIG_BYTES_MAX: usize = 1 << 20;
+/// Largest content of one configuration file: the probe's program is one.
+pub const CONFIG_BYTES_MAX: usize = 6 << 20;
 /// Largest configuration of a sandbox.
 const SANDBOX_CONFIG_BYTES_MAX: usize = 4 << 20;
 /// Longest text.
@@ -133,7 +133,7 @@ pub struct Config {
     /// Where.
     pub target: String,
     /// Its whole content.
-    pub content: String,
+    pub content: Vec<u8>,
     /// Inner owner.
     pub uid: u32,
     /// Inner group.
@@ -217,7 +217,7 @@ impl Spec {
         }
         count(&mut w, self.configs.len());
         for c in &self.configs {
-            w.text(&c.target).text(&c.content).u32(c.uid).u32(c.gid).u32(c.mode);
+            w.text(&c.target).bytes(&c.content).u32(c.uid).u32(c.gid).u32(c.mode);
         }
         w.u64(self.shm_bytes);
         texts(&mut w, &self.command);
@@ -279,7 +279,7 @@ impl Spec {
         for _ in 0..r.count(ITEMS_MAX)? {
             spec.configs.push(Config {
                 target: r.text(TEXT_BYTES_MAX)?,
-                content: r.text(CONFIG_BYTES_MAX)?,
+                content: r.bytes(CONFIG_BYTES_MAX)?.to_vec(),
                 uid: r.u32()?,
                 gid: r.u32()?,
                 mode: r.u32()?,
@@ -400,7 +400,13 @@ mod tests {
             hosts: "x".into(),
             tmpfs: vec![Tmpfs { target: "/tmp".into(), size_bytes: 1 << 20, mode: 0o1777 }],
             volumes: vec![Volume { source: "/d".into(), target: "/e".into(), read_only: 1 }],
-            configs: vec![Config { target: "/f".into(), content: "x".into(), uid: 1, gid: 2, mode: 0o444 }],
+            configs: vec![Config {
+                target: "/f".into(),
+                content: b"x".to_vec(),
+                uid: 1,
+                gid: 2,
+                mode: 0o444,
+            }],
             shm_bytes: 1 << 20,
             command: vec!["true".into()],
             environment: vec!["A=b".into()],

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use casemate_compartment::{Compartment, CompartmentError, Output, Plan, Standing, backend, require};
+use casemate_compartment::{Compartment, CompartmentError, Output, Plan, Standing, Tenant, backend, require};
 use casemate_composition::lock::{Agent, AgentName};
 use casemate_composition::network;
 use casemate_jose::RecipientKey;
@@ -374,6 +374,7 @@ async fn build(
         programs: &world.programs,
         weaker: &world.weaker,
         box_name: &world.box_name,
+        tenant: Tenant::Agent,
     };
     let backend = backend(agent.backend);
     let log = world.project_dir.join("logs").join(format!("{name}.log"));
@@ -456,7 +457,7 @@ async fn watch_over(
 }
 
 /// The exit status, when it comes.
-async fn ended(first: &FirstProcess) -> i32 {
+pub(crate) async fn ended(first: &FirstProcess) -> i32 {
     // Tokio has no type for a pidfd; a receiver waits for readability of any descriptor and is never read from.
     let pidfd = first.pidfd().try_clone().and_then(Receiver::from_owned_fd_unchecked);
     let Ok(pidfd) = pidfd else { return 255 };

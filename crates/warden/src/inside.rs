@@ -37,7 +37,7 @@ const LOOK_WAIT_MAX: Duration = Duration::from_secs(5);
 const SIGNALS: [i32; 6] = [1, 2, 3, 10, 12, 18];
 
 /// The ends that the caller gets.
-type Ends = Vec<(Stream, OwnedFd)>;
+pub(crate) type Ends = Vec<(Stream, OwnedFd)>;
 
 /// Answers one request, and stays for as long as its command runs.
 pub(crate) async fn serve(
@@ -57,6 +57,7 @@ pub(crate) async fn serve(
             }
             Err(error) => Err(error),
         },
+        InsideRequest::Probe { agent } => return crate::probe::serve(world, &agent, writer, lines).await,
         InsideRequest::Exec(request) => return converse(exec(world, request).await, writer, lines).await,
         InsideRequest::CopyOut { agent, path } => {
             return converse(copy(world, &agent, Work::CopyOut(path)).await, writer, lines).await;
@@ -127,7 +128,7 @@ async fn converse(
     }
 }
 
-async fn hand_over(stream: &UnixStream, ends: &Ends) -> std::io::Result<()> {
+pub(crate) async fn hand_over(stream: &UnixStream, ends: &Ends) -> std::io::Result<()> {
     let streams = ends.iter().map(|(stream, _)| *stream).collect();
     let mut line = serde_json::to_vec(&Reply::Inside(InsideReply::Streams { streams }))?;
     line.push(b'\n');

@@ -25,6 +25,7 @@ mod output;
 mod pace;
 mod pause;
 mod posture;
+mod probe;
 mod progress;
 mod restart;
 mod room;

@@ -67,6 +67,8 @@ pub(crate) struct World {
     /// When the box began, for clocks that only go forward.
     pub(crate) began: std::time::Instant,
     done: watch::Sender<bool>,
+    /// Agents beside which a compartment of the peer probe is.
+    pub(crate) probes: watch::Sender<BTreeSet<AgentName>>,
     failed: RefCell<Option<WardenError>>,
 }
 
@@ -113,6 +115,7 @@ async fn live(arguments: Arguments) -> Result<(), WardenError> {
     for agent in agents {
         let _ = agent.await;
     }
+    let _ = world.probes.subscribe().wait_for(BTreeSet::is_empty).await;
     let box_name = world.box_name.clone();
     let removed = blocking(move || cgroup::remove_box(&box_name)).await?;
     if let Err(error) = removed {
@@ -205,6 +208,7 @@ impl World {
             roots: Roots::of(&arguments.images)?,
             began: std::time::Instant::now(),
             done: watch::Sender::new(false),
+            probes: watch::Sender::new(BTreeSet::new()),
             failed: RefCell::new(None),
             lock,
         })

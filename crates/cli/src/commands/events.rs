@@ -148,6 +148,7 @@ fn describe(number: usize, event: &Event) -> String {
         Event::AgentPaused { agent, instance } => format!("agent paused         {agent} #{instance}"),
         Event::AgentResumed { agent, instance } => format!("agent resumed        {agent} #{instance}"),
         Event::AgentTainted { agent, by } => format!("agent tainted        {agent} by {by}"),
+        Event::AgentProbed { agent, program } => format!("agent probed         {agent} by {program}"),
     };
     lines::printable(format!("{number:4}  {text}").as_bytes())
 }

@@ -28,6 +28,7 @@ mod peers;
 mod plan;
 mod platform;
 mod preflight;
+mod probe;
 mod programs;
 mod project;
 mod quickstart;

@@ -1,0 +1,42 @@
+//! Listing the peer's keys.
+//!
+//! Mechanism: `/proc/keys` has the names of keys that one may view. Source: proc_keys(5). Stopped by: `proc`,
+//! `user-namespace`.
+
+use std::ffi::CString;
+
+use casemate_sys::attack::{add_key, remove_key};
+
+use crate::attack::{Args, Attack, Kind, Length, Offer, Through, Why};
+
+/// The attack.
+pub(super) const ATTACK: Attack = Attack {
+    name: "list-keys",
+    title: "names of the peer's keys in /proc/keys",
+    stopped_by: &["proc", "user-namespace"],
+    through: Through::Kernel,
+    length: Length::Short,
+    kind: Kind::Reach { offer, take },
+};
+
+/// Removes it in the end.
+struct Key(Option<i64>);
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        if let Some(serial) = self.0 {
+            remove_key(serial);
+        }
+    }
+}
+
+fn offer(args: &Args) -> Result<Offer, Why> {
+    Ok(Offer::silent(Key(add_key(&CString::new(args.mark.as_str())?, b"x").ok())))
+}
+
+fn take(args: &Args) -> Result<String, Why> {
+    match std::fs::read_to_string("/proc/keys")?.contains(&args.mark) {
+        true => Ok("the name of a key of the victim".into()),
+        false => Err(Why::of("no key of the victim in the list")),
+    }
+}

@@ -1,0 +1,79 @@
+//! The driver, between plain processes: what works there is found, and what does not is not called blocked.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::path::Path;
+
+use casemate_probe::attack::Length;
+use casemate_probe::battery::{Allowed, Battery, Choice};
+use casemate_probe::matrix::Row;
+use casemate_probe::plain::{Plain, User};
+use casemate_probe::target::{Side, Streams, Target, TargetError};
+use casemate_probe::verdict::Verdict;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_casemate-probe");
+
+fn only(names: &[&str]) -> Choice {
+    Choice { length: Length::Full, only: names.iter().map(|name| (*name).to_owned()).collect() }
+}
+
+fn run(target: &dyn Target, names: &[&str], allowed: &Allowed) -> Vec<Row> {
+    let mut battery = Battery::new(only(names), Path::new(PROGRAM), Path::new("/no-socket")).unwrap();
+    let mut told = 0;
+    let rows = battery.run(target, allowed, &mut |_| told += 1).unwrap();
+    assert_eq!((told, rows.len()), (names.len(), names.len()));
+    rows
+}
+
+fn is_root(test: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("not run: {test}: only root may start processes of another user");
+    }
+    root
+}
+
+#[test]
+fn plain_processes_of_one_user_leak_and_what_a_composition_allows_is_allowed() {
+    if !is_root("attacks between plain processes") {
+        return;
+    }
+    let target = Plain::of(Path::new(PROGRAM), User::Nobody).unwrap();
+    let names =
+        ["read-memory", "temporary-file", "file-lock", "peer-secret", "exhaust-inotify", "box-socket"];
+    let allowed = Allowed { root: Some("share: kin".into()), cores: None };
+    let rows = run(&target, &names, &allowed);
+    let verdict = |name: &str| &rows.iter().find(|row| row.attack == name).unwrap().verdict;
+    for name in ["read-memory", "temporary-file", "peer-secret", "exhaust-inotify"] {
+        assert!(matches!(verdict(name), Verdict::Leak { .. }), "{name}: {}", verdict(name));
+    }
+    assert!(matches!(verdict("file-lock"), Verdict::Allowed { by, .. } if by == "share: kin"));
+    // There is no such socket: it works nowhere, so that nothing is said of it.
+    assert!(matches!(verdict("box-socket"), Verdict::Inconclusive { .. }), "{}", verdict("box-socket"));
+}
+
+/// Probes that go away at once.
+struct Gone;
+
+impl Target for Gone {
+    fn name(&self) -> String {
+        "nobody".into()
+    }
+
+    fn start(&self, _: Side) -> Result<Streams, TargetError> {
+        let (output, _) = rustix::pipe::pipe().unwrap();
+        let (_, input) = rustix::pipe::pipe().unwrap();
+        Ok(Streams { input, output, guard: Box::new(()) })
+    }
+}
+
+#[test]
+fn a_target_that_goes_away_is_an_error_and_no_verdict() {
+    if !is_root("a target that goes away") {
+        return;
+    }
+    let mut battery =
+        Battery::new(only(&["read-memory"]), Path::new(PROGRAM), Path::new("/no-socket")).unwrap();
+    let error = battery.run(&Gone, &Allowed::default(), &mut |_| ()).unwrap_err();
+    assert!(matches!(error, TargetError::Gone { .. }), "{error}");
+}
