@@ -18,6 +18,7 @@ pub mod network;
 pub mod order;
 pub mod plan;
 pub mod problem;
+pub mod replicas;
 pub mod resolve;
 pub mod rules;
 mod source;
