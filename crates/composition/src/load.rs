@@ -119,7 +119,8 @@ pub fn load(request: &Request<'_>, files: &mut dyn Files) -> Result<Loaded, Prob
     // What is wrong with the model is said together with what is wrong with the files.
     let read = root.map(|(root, variables)| {
         let done = interpolation == Interpolation::Done;
-        let model = if done { compose::model(&root, &variables, &request.scale, &mut findings) } else { None };
+        let model =
+            if done { compose::model(&root, &variables, &request.scale, &mut findings) } else { None };
         (root, model)
     });
     let ((root, compose), warnings) = findings.finish(read)?;

@@ -6,8 +6,9 @@ use casemate_canon::Sha256;
 
 use crate::compose::{Compose, Service, TMPFS_BYTES_DEFAULT, TMPFS_MODE_DEFAULT, absolute_path, target_of};
 use crate::lock::{
-    Agent, AgentName, Backend, BackendKind, Dependency, Edge, Egress, Exec, ImagePin, LOCK_BYTES_MAX, LOCK_VERSION, Limits,
-    Lock, LogLimits, Mount, Restart, RestartCondition, Secret, Stop, TrafficLimits, Ulimit, UlimitValues, User,
+    Agent, AgentName, Backend, BackendKind, Dependency, Edge, Egress, Exec, ImagePin, LOCK_BYTES_MAX,
+    LOCK_VERSION, Limits, Lock, LogLimits, Mount, Restart, RestartCondition, Secret, Stop, TrafficLimits,
+    Ulimit, UlimitValues, User,
 };
 use crate::problem::{At, Findings, Place, Problems, printable};
 use crate::replicas::names_of;
@@ -213,7 +214,9 @@ impl Compose {
     fn dependencies(&self, service: &Service) -> BTreeMap<AgentName, Dependency> {
         let known = service.depends_on.iter().filter_map(|(to, at)| Some((to, self.services.get(to)?, at)));
         known
-            .flat_map(|(to, other, at)| names_of(to, other.replicas()).into_iter().map(|name| (name, at.value)))
+            .flat_map(|(to, other, at)| {
+                names_of(to, other.replicas()).into_iter().map(|name| (name, at.value))
+            })
             .collect()
     }
 

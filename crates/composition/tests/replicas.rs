@@ -82,7 +82,10 @@ fn the_command_line_decides_over_the_files_and_names_services_alone() {
     assert_eq!(names(&scaled(TEXT, &[("web", 2)]).unwrap()), ["client", "web-1", "web-2"]);
     assert_eq!(scaled(TEXT, &[("web", 2)]), Ok(lock(&TEXT.replace("replicas: 3", "replicas: 2"))));
     let unknown = scaled(TEXT, &[("wep", 2)]).unwrap_err();
-    assert!(unknown.contains("names `wep`, which is no service of this file, did you mean `web`?"), "{unknown}");
+    assert!(
+        unknown.contains("names `wep`, which is no service of this file, did you mean `web`?"),
+        "{unknown}"
+    );
     assert!(scaled(TEXT, &[("web", 101)]).unwrap_err().contains("ask for 0 to 100"));
 }
 
@@ -115,8 +118,7 @@ fn replicas_are_in_the_order_of_their_numbers() {
 #[test]
 fn who_depends_on_a_service_waits_for_each_replica() {
     let lock = lock(TEXT);
-    let waits: Vec<&str> =
-        lock.agents[&name("client")].depends_on.keys().map(AgentName::as_str).collect();
+    let waits: Vec<&str> = lock.agents[&name("client")].depends_on.keys().map(AgentName::as_str).collect();
     assert_eq!(waits, ["web-1", "web-2", "web-3"]);
 }
 

@@ -20,6 +20,7 @@ use crate::failure::{Failure, Kind, Outcome};
 use crate::inputs;
 use crate::lines;
 use crate::project::{ComposeFile, Project};
+use crate::replicas::ScaleOptions;
 
 /// What `--against` says for what runs.
 const RUNNING: &str = "running";
@@ -37,6 +38,8 @@ pub(crate) struct PlanArgs {
     /// Policy to ask [default: the one that the Compose file names or policy.toml beside it, where it is there]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    #[command(flatten)]
+    scale: ScaleOptions,
 }
 
 /// What the files are compared with.
@@ -52,7 +55,7 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Outcome {
 }
 
 fn plan(global: &Global, args: &PlanArgs) -> Outcome {
-    let file = ComposeFile::find(global)?;
+    let file = ComposeFile::find(global)?.scaled(&args.scale);
     let project = Project::of(global, &file)?;
     let lock = inputs::resolve(&file, &project)?;
     let before = before(args.against.as_deref(), &file, &project)?;

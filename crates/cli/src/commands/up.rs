@@ -28,6 +28,7 @@ use crate::preflight;
 use crate::programs::{Program, own_path};
 use crate::progress::{Display, Style, phase_name, shortened};
 use crate::project::{ComposeFile, Project};
+use crate::replicas::ScaleOptions;
 use crate::supervisor::{LAST_STEP, Lease, Platform, Step, StopRequest, already_running};
 
 use self::running::Next;
@@ -74,6 +75,8 @@ pub(crate) struct UpArgs {
     remove_orphans: bool,
     #[command(flatten)]
     pull: PullOptions,
+    #[command(flatten)]
+    scale: ScaleOptions,
     /// Only these agents, and those that they depend on; the others stay in the composition and can start later
     #[arg(value_name = "AGENT")]
     agents: Vec<AgentName>,
@@ -98,15 +101,20 @@ impl UpArgs {
 /// Starts a project.
 pub(crate) fn run(global: &Global, args: &UpArgs) -> Outcome {
     let begun = Instant::now();
-    let file = ComposeFile::find(global)?;
+    let file = ComposeFile::find(global)?.scaled(&args.scale);
     let project = Project::of(global, &file)?;
     inputs::pull_images(global, &file, &project, &args.pull)?;
     let lock = inputs::resolve(&file, &project)?;
     let all: Vec<AgentName> = lock.agents.keys().cloned().collect();
-    if let Some(unknown) = args.agents.iter().find(|agent| !all.contains(agent)) {
-        return Err(inputs::no_such_agent(unknown, &all));
+    let mut named = BTreeSet::new();
+    for agent in &args.agents {
+        let meant = lock.meant_by(agent);
+        if meant.is_empty() {
+            return Err(inputs::no_such_agent(agent, &all));
+        }
+        named.extend(meant);
     }
-    if let Next::Done = running::join(global, args, &file, &project, &lock)? {
+    if let Next::Done = running::join(global, args, &file, &project, (&lock, &named))? {
         if args.remove_orphans {
             running::remove_orphans(&project, &lock)?;
         }
@@ -128,7 +136,6 @@ pub(crate) fn run(global: &Global, args: &UpArgs) -> Outcome {
     }
     drop(lease);
 
-    let named: BTreeSet<AgentName> = args.agents.iter().cloned().collect();
     let agents: Vec<AgentName> = match (named.is_empty(), args.no_deps) {
         (true, _) => all,
         (false, true) => named.into_iter().collect(),

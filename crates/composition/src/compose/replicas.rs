@@ -124,7 +124,8 @@ fn check_names(name: &AgentName, count: u32, place: Place, taken: &BTreeSet<Stri
 fn check_callers(compose: &Compose, name: &AgentName, f: &mut Findings<'_>) {
     for (caller, service) in &compose.services {
         for edge in service.extension.talks_to.iter().filter(|edge| edge.value.to == *name) {
-            let what = format!("`{caller}` calls `{name}`, of which there are 0 replicas: the edge is left out");
+            let what =
+                format!("`{caller}` calls `{name}`, of which there are 0 replicas: the edge is left out");
             f.warning(edge.place, what, format!("run a replica of `{name}`, or remove the edge"));
         }
     }

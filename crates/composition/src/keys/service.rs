@@ -6,7 +6,8 @@ const DESCRIBES: &str = "described to people, seen by no program of the agent";
 const INFERENCE: &str = "declare the inference service under `x-casemate: egress`";
 
 /// What is said of `scale` and of `replicas`.
-pub(super) const REPLICAS: &str = "0 to 100; several are agents of their own, NAME-1 and on: no `ports`, no `container_name`";
+pub(super) const REPLICAS: &str =
+    "0 to 100; several are agents of their own, NAME-1 and on: no `ports`, no `container_name`";
 
 /// A service.
 pub const SERVICE: Table = Table {

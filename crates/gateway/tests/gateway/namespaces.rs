@@ -182,7 +182,8 @@ fn connections_to_a_service_go_to_its_replicas_in_turn_and_past_those_that_do_no
     for (client, answered) in &mut open {
         let wait = if *answered == Some(3) { PATIENCE } else { Duration::from_millis(200) };
         client.set_read_timeout(Some(wait)).unwrap();
-        let ended = !matches!(client.read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+        let ended =
+            !matches!(client.read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
         assert_eq!(ended, *answered == Some(3), "{answered:?}");
     }
     drop(open);

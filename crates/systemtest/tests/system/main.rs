@@ -32,6 +32,7 @@ mod programs;
 mod project;
 mod quickstart;
 mod refusals;
+mod replicas;
 mod roots;
 mod secrets;
 mod statements;
