@@ -163,6 +163,11 @@ impl ComposeFile {
         Self { scale: scale.by_service(), ..self }
     }
 
+    /// The same with one agent of this service, however many the files ask for.
+    pub(crate) fn with_one(self, service: &AgentName) -> Self {
+        Self { scale: BTreeMap::from([(service.clone(), 1)]), ..self }
+    }
+
     /// The same with one more file over it.
     pub(crate) fn with(mut self, path: &Path, text: &str) -> Self {
         self.files.push((path.to_owned(), text.to_owned()));

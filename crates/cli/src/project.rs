@@ -67,6 +67,11 @@ impl Project {
         Self::named(inputs::parse(file)?.project().as_str())
     }
 
+    /// A project of another name in the same root directory.
+    pub(crate) fn beside(&self, name: &AgentName) -> Outcome<Self> {
+        Self::named(name.as_str())
+    }
+
     fn named(name: &str) -> Outcome<Self> {
         let name: AgentName = name
             .parse()

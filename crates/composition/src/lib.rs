@@ -15,6 +15,7 @@ pub mod lock;
 pub mod lock_file;
 pub mod merkle;
 pub mod network;
+pub mod one_off;
 pub mod order;
 pub mod plan;
 pub mod problem;

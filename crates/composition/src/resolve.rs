@@ -192,7 +192,7 @@ impl Compose {
 
     /// Whom this service may call, but for services that no agent runs.
     fn edges<'s>(&'s self, service: &'s Service) -> impl Iterator<Item = &'s Edge> {
-        let runs = |edge: &&Edge| self.services.get(&edge.to).is_none_or(|to| to.replicas() > 0);
+        let runs = |edge: &&Edge| self.services.get(&edge.to).is_some_and(|to| to.replicas() > 0);
         service.extension.talks_to.iter().map(|at| &at.value).filter(runs)
     }
 

@@ -51,7 +51,7 @@ pub(crate) struct ExecArgs {
     command: Vec<String>,
 }
 
-fn user(text: &str) -> Result<(u32, u32), String> {
+pub(crate) fn user(text: &str) -> Result<(u32, u32), String> {
     let (uid, gid) = text.split_once(':').unwrap_or((text, text));
     let id = |text: &str| text.parse::<u32>().ok().filter(|id| *id < casemate_sys::spec::ID_RANGE);
     id(uid).zip(id(gid)).ok_or_else(|| "write UID or UID:GID, numbers below 65536".to_owned())

@@ -92,10 +92,49 @@ impl UpArgs {
         self.platform.unwrap_or(Platform::Tdx)
     }
 
+    /// Those of a box whose agents all start, for whoever follows them himself.
+    pub(crate) fn of_box(how: BoxOptions, pull: PullOptions) -> Self {
+        let BoxOptions { platform, allow_weaker, broker, broker_cert } = how;
+        Self {
+            detach: true,
+            wait: false,
+            platform,
+            progress: Style::Plain,
+            allow_weaker,
+            locked: false,
+            broker,
+            broker_cert,
+            wait_timeout: 0,
+            force_recreate: false,
+            no_deps: false,
+            remove_orphans: false,
+            pull,
+            scale: ScaleOptions::default(),
+            agents: Vec::new(),
+        }
+    }
+
     /// Whether something is asked that holds for a box from its start on.
     fn binds_the_box(&self) -> bool {
         self.platform.is_some() || self.broker.is_some() || !self.allow_weaker.is_empty()
     }
+}
+
+/// What holds for a box from its start on.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct BoxOptions {
+    /// What the emulator stands in for [default: tdx]
+    #[arg(long)]
+    pub(crate) platform: Option<Platform>,
+    /// Go on where this control cannot be applied; evidence says so. Repeat for each
+    #[arg(long, value_name = "CONTROL", value_parser = control_named)]
+    pub(crate) allow_weaker: Vec<Control>,
+    /// A broker elsewhere, in place of a local one
+    #[arg(long, value_name = "URL", requires = "broker_cert")]
+    pub(crate) broker: Option<String>,
+    /// Certificate of that broker, PEM
+    #[arg(long, value_name = "FILE", requires = "broker")]
+    pub(crate) broker_cert: Option<PathBuf>,
 }
 
 /// Starts a project.
@@ -164,7 +203,7 @@ pub(crate) fn run(global: &Global, args: &UpArgs) -> Outcome {
 }
 
 /// The policy beside the Compose file, after a look that it can be read.
-fn usable_policy(file: &ComposeFile) -> Outcome<PathBuf> {
+pub(crate) fn usable_policy(file: &ComposeFile) -> Outcome<PathBuf> {
     let path = inputs::policy_beside(file)?;
     if !path.exists() {
         return Err(Failure::input(
@@ -176,16 +215,17 @@ fn usable_policy(file: &ComposeFile) -> Outcome<PathBuf> {
     Ok(path)
 }
 
-struct Start<'a> {
-    project: &'a Project,
-    args: &'a UpArgs,
-    lock: &'a Lock,
+/// A box that is to start.
+pub(crate) struct Start<'a> {
+    pub(crate) project: &'a Project,
+    pub(crate) args: &'a UpArgs,
+    pub(crate) lock: &'a Lock,
     /// Those that start.
-    agents: &'a [AgentName],
-    policy: Option<&'a Path>,
-    begun: Instant,
-    composition: String,
-    lines: LineStyle,
+    pub(crate) agents: &'a [AgentName],
+    pub(crate) policy: Option<&'a Path>,
+    pub(crate) begun: Instant,
+    pub(crate) composition: String,
+    pub(crate) lines: LineStyle,
 }
 
 impl Start<'_> {
@@ -227,7 +267,8 @@ impl Start<'_> {
         self.follow(&mut supervisor, follower, interrupt).await
     }
 
-    fn spawn_supervisor(&self) -> Outcome<tokio::process::Child> {
+    /// Starts the supervisor, which starts all else.
+    pub(crate) fn spawn_supervisor(&self) -> Outcome<tokio::process::Child> {
         let project = self.project;
         let log = inputs::create_private_file(&project.program_log("supervisor"))?;
         let mut command = tokio::process::Command::new(own_path()?);
@@ -261,12 +302,16 @@ impl Start<'_> {
     }
 
     async fn start(&self, supervisor: &mut tokio::process::Child, display: &mut Display) -> Outcome<()> {
-        self.show_steps(supervisor, display).await?;
+        self.follow_steps(supervisor, |step| display.step(step)).await?;
         self.show_agents(display).await
     }
 
     /// The parts of the box, as the supervisor reports them.
-    async fn show_steps(&self, supervisor: &mut tokio::process::Child, display: &mut Display) -> Outcome<()> {
+    pub(crate) async fn follow_steps(
+        &self,
+        supervisor: &mut tokio::process::Child,
+        mut show: impl FnMut(&Step),
+    ) -> Outcome<()> {
         let Some(output) = supervisor.stdout.take() else { return Err(self.supervisor_ended()) };
         let mut lines = BufReader::new(output.take(LINE_BYTES_MAX)).lines();
         while let Ok(Some(line)) = lines.next_line().await {
@@ -274,7 +319,7 @@ impl Start<'_> {
             if let Some((what, todo)) = step.failed {
                 return Err(Failure::environment(what, todo));
             }
-            display.step(&step);
+            show(&step);
             if step.done && step.step == LAST_STEP {
                 return Ok(());
             }
@@ -385,7 +430,7 @@ impl Start<'_> {
     }
 
     /// Stops everything and waits for it; a second Ctrl-C does not cut this short.
-    async fn stop(&self, supervisor: &mut tokio::process::Child) -> Outcome<()> {
+    pub(crate) async fn stop(&self, supervisor: &mut tokio::process::Child) -> Outcome<()> {
         let pid =
             supervisor.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {

@@ -95,6 +95,14 @@ impl Service {
         }
     }
 
+    /// The volumes that it mounts, by their keys at the top level.
+    pub(crate) fn volumes(&self) -> impl Iterator<Item = &AgentName> {
+        self.mounts.iter().filter_map(|mount| match &mount.value {
+            Mount::Volume { name, .. } => Some(name),
+            _ => None,
+        })
+    }
+
     /// How many agents run it.
     pub(crate) fn replicas(&self) -> u32 {
         self.replicas.as_ref().map_or(1, |at| at.value)

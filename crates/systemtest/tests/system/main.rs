@@ -34,6 +34,7 @@ mod quickstart;
 mod refusals;
 mod replicas;
 mod roots;
+mod run;
 mod secrets;
 mod statements;
 mod volumes;
