@@ -111,6 +111,10 @@ impl Project {
     pub(crate) fn broker(&self) -> PathBuf {
         self.dir.join("broker")
     }
+    /// Whether its broker has the state of another project's: it is a one-off box of that one.
+    pub(crate) fn shares_broker(&self) -> bool {
+        self.broker().is_symlink()
+    }
     /// Emulator state.
     pub(crate) fn emulator(&self) -> PathBuf {
         self.dir.join("emulator")
