@@ -70,20 +70,26 @@ impl Compose {
     pub fn resolve(&self, images: &BTreeMap<String, ImageFacts>) -> Result<Lock, Problems> {
         let mut f = Findings::of(&self.sources);
         let mut agents = BTreeMap::new();
+        // Replicas multiply what files bring: no more is made than a lock may have.
+        let mut bytes_left = Some(LOCK_BYTES_MAX);
         for (name, service) in &self.services {
             if service.replicas() == 0 {
                 continue;
             }
             if let Some(agent) = self.agent(name, service, images, &mut f) {
                 check_order(name, service, &agent, &mut f);
-                agents.extend(replicas(name, service, agent));
+                bytes_left =
+                    bytes_left.and_then(|left| left.checked_sub(bytes_of(&agent, service.replicas())));
+                if bytes_left.is_some() {
+                    agents.extend(replicas(name, service, agent));
+                }
             }
         }
         let volumes =
             self.volumes.values().map(|volume| (volume.name.clone(), volume.lock_entry())).collect();
         let lock = Lock { version: LOCK_VERSION, project: self.project.clone(), agents, volumes };
         let bytes = lock.to_json().map_or(usize::MAX, |json| json.len());
-        if bytes > LOCK_BYTES_MAX {
+        if bytes > LOCK_BYTES_MAX || bytes_left.is_none() {
             let what = format!("lock would have more than {LOCK_BYTES_MAX} bytes");
             f.problem(Place::START, what, "split the composition");
         }
@@ -276,6 +282,12 @@ impl Compose {
         secrets.sort();
         secrets
     }
+}
+
+/// Bytes that so many agents of a kind take in a lock, at least.
+fn bytes_of(agent: &Agent, count: u32) -> usize {
+    let one = serde_json::to_vec(agent).map_or(usize::MAX, |json| json.len());
+    one.saturating_mul(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
 /// The agents of a service: itself, or its replicas. Those differ by their names, and by what is called after them

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use casemate_canon::Sha256;
+use casemate_composition::explain::explain_edge;
 use casemate_composition::load::{self, NoFiles, Request};
 use casemate_composition::lock::{AgentName, ImagePin, Lock, User};
 use casemate_composition::network::{Target, aliases};
@@ -100,9 +101,26 @@ fn an_edge_to_a_service_leads_to_all_replicas_under_each_of_its_names_and_has_on
     let found: Vec<_> = found.iter().map(|alias| (alias.name.as_str(), &alias.ports)).collect();
     let ports = BTreeMap::from([(80, to)]);
     assert_eq!(found, [("front", &ports), ("web", &ports)]);
+    assert_eq!(
+        explain_edge(&lock, &name("client"), "web", 80).unwrap(),
+        "client may call web:80, any of web-1, web-2, web-3: talks-to \"web:80\" of client"
+    );
+    for host in ["web-1", "web"] {
+        assert_eq!(explain_edge(&lock, &name("client"), host, 81).unwrap_err().rule, "edge.declared");
+    }
     // Who calls does not change with how many are called.
     let two = scaled(TEXT, &[("web", 2)]).unwrap();
     assert_eq!(client.edges, two.agents[&name("client")].edges);
+}
+
+#[test]
+fn replicas_do_not_multiply_what_a_file_brings_past_the_size_of_a_lock() {
+    let large = TEXT.replace(
+        "    deploy: {",
+        &format!("    environment: {{ A: \"{}\" }}\n    deploy: {{", "x".repeat(60_000)),
+    );
+    assert!(scaled(&large, &[("web", 50)]).is_ok());
+    assert!(scaled(&large, &[("web", 100)]).unwrap_err().contains("lock would have more than 4194304 bytes"));
 }
 
 #[test]
