@@ -109,13 +109,25 @@ fn a_policy_that_expects_another_composition_refuses_a_one_off_agent_before_it_s
     assert_not_begun(&variable, "composition.digest");
     let alone = run(&project, &["--policy", "run.toml", "--no-deps"], &COMMAND);
     assert_not_begun(&alone, "composition.digest");
-    // The broker asks by itself: here the policy is changed after the command has looked at it.
+    // A policy that expects the composition and grants no secret.
     project.edit("run.toml", |text| {
         text.replacen("secrets = [\"one-off-policy/secret/token\"]", "secrets = []", 1)
     });
-    let unreleased = run(&project, &["--policy", "run.toml"], &COMMAND);
-    assert_not_begun(&unreleased, "agent.secrets");
-    assert!(!unreleased.stdout.contains("once"));
+    let ungranted = run(&project, &["--policy", "run.toml"], &COMMAND);
+    assert_not_begun(&ungranted, "agent.secrets");
+    assert!(!ungranted.stdout.contains("once"));
+    project.assert_nothing_left();
+    // The broker asks by itself: the one of the box that runs has the policy of the files.
+    project.up();
+    let said = fs::read_to_string(project.project_dir().join("logs/box-broker.txt")).unwrap();
+    let ready: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    let broker =
+        ["--broker", ready["url"].as_str().unwrap(), "--broker-cert", ready["certificate"].as_str().unwrap()];
+    let by_broker = run(&project, &broker, &COMMAND);
+    assert_not_begun(&by_broker, "rule      composition.digest");
+    assert!(by_broker.stderr.contains("failed at appraise"), "{}", by_broker.stderr);
+    assert_eq!(by_broker.stdout, "");
+    project.run(&["down", "-t", "0"]).assert_ok();
     assert_gone(&project);
     project.assert_nothing_left();
 }
@@ -179,6 +191,20 @@ fn an_interrupted_run_ends_its_box() {
     spawned.signal(Signal::INT);
     let output = spawned.wait(COMMAND_BOUND);
     assert_eq!(output.status.code(), Some(130), "{}", output.stderr);
+    assert!(!box_dir(&project).exists());
+    assert_gone(&project);
+}
+
+#[test]
+fn a_one_off_agent_whose_dependency_fails_does_not_begin_and_says_which() {
+    let base = agent("base", &["exit 4"], "");
+    let job =
+        agent("job", &["say usual"], "depends_on:\n  base: { condition: service_completed_successfully }");
+    let project = Project::ready("one-off-dep", &format!("{base}{job}"), &[]);
+    with_policy(&project, &["say once"]);
+    let output = run(&project, &["--rm", "--policy", "run.toml"], &["say once"]);
+    assert_not_begun(&output, "dependency `base` ended with status 4");
+    assert_eq!(output.stdout, "");
     assert!(!box_dir(&project).exists());
     assert_gone(&project);
 }
