@@ -135,6 +135,11 @@ impl ComposeFile {
             .join(" ")
     }
 
+    /// The `--scale` that gives the same composition, for what a message says to run; a blank before each.
+    pub(crate) fn scale_flags(&self) -> String {
+        self.scale.iter().map(|(service, count)| format!(" --scale {service}={count}")).collect()
+    }
+
     /// Says what deserves a second look.
     pub(crate) fn warn(&self, loaded: &Loaded) {
         self.remarks.iter().for_each(crate::lines::note);

@@ -66,7 +66,8 @@ fn check(global: &Global, file: &ComposeFile, path: &Path, lock: &Lock, found: &
     if matches!(found, LockFound::Same) {
         return Ok(0);
     }
-    let todo = format!("where the change is meant, run `casemate {} lock`", file.flags());
+    let todo =
+        format!("where the change is meant, run `casemate {} lock{}`", file.flags(), file.scale_flags());
     Err(Failure::differs(format!("{}: {}", path.display(), found.difference()), todo))
 }
 

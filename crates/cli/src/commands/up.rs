@@ -208,7 +208,7 @@ pub(crate) fn usable_policy(file: &ComposeFile) -> Outcome<PathBuf> {
     if !path.exists() {
         return Err(Failure::input(
             format!("{}: no policy says what the broker may release", path.display()),
-            format!("write one with `casemate {} policy write`", file.flags()),
+            format!("write one with `casemate {} policy write{}`", file.flags(), file.scale_flags()),
         ));
     }
     inputs::read_policy(&path)?;

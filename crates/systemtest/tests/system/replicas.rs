@@ -114,3 +114,29 @@ fn the_command_line_scales_a_service_and_the_policy_must_expect_it() {
     assert_eq!(names(&project), ["client", "web-1", "web-2"]);
     project.down();
 }
+
+#[test]
+fn an_edge_that_is_opened_by_hand_to_a_service_is_in_the_evidence_of_each_replica() {
+    let stranger = agent("stranger", &["watch web:8080"], "");
+    let text = format!("{}{stranger}", services("scale: 2"));
+    let project = Project::ready("replica-edges", &text, &[("token", "t")]);
+    project.up();
+    let verified = |name: &str, nonce: &str| {
+        project.attest(name, nonce, "e.json").assert_ok();
+        project.run(&["verify", "e.json", "--nonce", nonce])
+    };
+    project.logs_with("stranger", "call web:8080 failed");
+    verified("web-1", "nonce-before-it").assert_ok();
+    project.run(&["allow", "stranger", "web:8080"]).assert_ok();
+    for number in 1..=2 {
+        project.logs_with("stranger", &format!("call web:8080 answered web-{number}"));
+        let refused = verified(&format!("web-{number}"), &format!("nonce-after-it-{number}"));
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.stdout);
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(said.contains("agent.edges") && said.contains("stranger to web:8080"), "{said}");
+    }
+    // Of another agent it says nothing.
+    verified("client", "nonce-of-the-client").assert_ok();
+    project.run(&["deny", "stranger", "web:8080"]).assert_ok();
+    project.down();
+}
