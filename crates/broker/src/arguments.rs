@@ -62,6 +62,10 @@ pub(crate) struct Serve {
     /// for each. Without it any bundle is used: its parts are signed by the vendors, and are verified whoever made it.
     #[arg(long = "bundle-signer", value_name = "SHA256")]
     pub(crate) bundle_signers: Vec<Sha256>,
+    /// Serve beside another broker of this state directory, with a policy of its own: what it has attested it forgets
+    /// with its end, and what the other has attested it does not know. Without it, one broker serves a directory.
+    #[arg(long)]
+    pub(crate) beside: bool,
     /// Further name or address in the certificate made at first run.
     #[arg(long = "name", value_name = "NAME")]
     pub(crate) names: Vec<String>,

@@ -287,3 +287,29 @@ fn a_client_says_that_nobody_listens_after_a_bounded_number_of_attempts() {
     assert_eq!(error, ClientError::Unreachable { step: Step::Begin, cause });
     assert!(start.elapsed() < std::time::Duration::from_secs(5));
 }
+
+#[test]
+fn a_broker_beside_another_releases_by_its_own_policy_alone_and_a_nonce_is_spent_once_for_both() {
+    let (root, desk, broker) = start();
+    let mut strict = desk.values();
+    let agents = &mut strict.composition.as_mut().unwrap().agents;
+    agents.values_mut().for_each(|agent| agent.secrets.clear());
+    let beside = Broker::start_beside(root.path(), &casemate_verifier::Policy::render(&strict));
+    assert_ne!(broker.address, beside.address);
+    // What one has attested, the other does not know.
+    let (cookie, _) = attested(&broker, &desk, "researcher");
+    assert_eq!(beside.get(RESEARCHER_SECRET, &[("Cookie", &cookie)]).status, 401);
+    assert_eq!(broker.get(RESEARCHER_SECRET, &[("Cookie", &cookie)]).status, 200);
+    // Each has its own policy.
+    let (cookie, nonce) = beside.auth("tdx");
+    let body = desk.attestation("researcher", &nonce);
+    assert_eq!(beside.attest(&cookie, &body).status, 200);
+    let refused = beside.get(RESEARCHER_SECRET, &[("Cookie", &cookie)]);
+    assert_eq!(refused.error().refusal.unwrap().rule, "agent.secrets");
+    let again = broker.attest(&cookie, &body);
+    assert_eq!(again.error().refusal.unwrap().found, "a nonce that was used");
+    // Both are in one log, whose chain holds.
+    let (rows, chain) = broker.log();
+    assert!(rows.len() >= 4, "{rows:?}");
+    assert_eq!(chain, beside.log().1);
+}

@@ -100,7 +100,7 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Run a command in an agent, which taints it
     Exec(exec::ExecArgs),
-    /// Refused: a box runs what its composition names
+    /// Run a service with another command, in a box of its own
     Run(run::RunArgs),
     /// Show what an agent writes, and write to it, which taints it
     Attach(attach::AttachArgs),
@@ -174,7 +174,7 @@ pub(crate) fn run() -> Outcome {
         Command::Port(args) => port::run(&global, &args),
         Command::Logs(args) => logs::run(&global, &args),
         Command::Exec(args) => exec::run(&global, &args),
-        Command::Run(args) => run::run(&args),
+        Command::Run(args) => run::run(&global, &args),
         Command::Attach(args) => attach::run(&global, &args),
         Command::Cp(args) => cp::run(&global, &args),
         Command::Stats(args) => stats::run(&global, &args),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use casemate_composition::compose::{self, RelyingParty};
 use casemate_composition::load::{self, Files, Interpolation, Loaded, ReadError, Request, Text};
+use casemate_composition::lock::AgentName;
 use casemate_composition::problem::Problem;
 use casemate_composition::{Problems, suggest};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 use crate::cli::Global;
 use crate::failure::{Failure, Outcome};
 use crate::inputs;
+use crate::replicas::ScaleOptions;
 
 /// Largest file in bytes.
 const FILE_BYTES_MAX: usize = 1 << 20;
@@ -44,6 +46,7 @@ pub(crate) struct ComposeFile {
     variables: BTreeMap<String, String>,
     profiles: BTreeSet<String>,
     project: Option<String>,
+    scale: BTreeMap<AgentName, u32>,
     /// What was noticed while the files were looked for.
     remarks: Vec<String>,
     warnings: Vec<Problem>,
@@ -105,7 +108,17 @@ impl ComposeFile {
         };
         let named = variables.get("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty());
         let project = global.project.clone().or_else(|| named.cloned());
-        Ok(Self { path, files, directory, variables, profiles, project, remarks, warnings })
+        Ok(Self {
+            path,
+            files,
+            directory,
+            variables,
+            profiles,
+            project,
+            scale: BTreeMap::new(),
+            remarks,
+            warnings,
+        })
     }
 
     /// The folder that the first file is in.
@@ -120,6 +133,11 @@ impl ComposeFile {
             .chain(self.profiles.iter().map(|profile| format!("--profile {profile}")))
             .collect::<Vec<_>>()
             .join(" ")
+    }
+
+    /// The `--scale` that gives the same composition, for what a message says to run; a blank before each.
+    pub(crate) fn scale_flags(&self) -> String {
+        self.scale.iter().map(|(service, count)| format!(" --scale {service}={count}")).collect()
     }
 
     /// Says what deserves a second look.
@@ -143,6 +161,16 @@ impl ComposeFile {
     /// An override that makes it strict, where there is something to change.
     pub(crate) fn suggest(&self) -> Outcome<Option<String>> {
         self.requested(Interpolation::Done, |request, files| suggest::overrides(request, files))
+    }
+
+    /// The same with as many agents as the command line asks for.
+    pub(crate) fn scaled(self, scale: &ScaleOptions) -> Self {
+        Self { scale: scale.by_service(), ..self }
+    }
+
+    /// The same with one agent of this service, however many the files ask for.
+    pub(crate) fn with_one(self, service: &AgentName) -> Self {
+        Self { scale: BTreeMap::from([(service.clone(), 1)]), ..self }
     }
 
     /// The same with one more file over it.
@@ -174,6 +202,7 @@ impl ComposeFile {
             project: self.project.clone(),
             project_default: default.filter(|name| !name.is_empty()),
             interpolation,
+            scale: self.scale.clone(),
         };
         Ok(take(&request, &mut Folder::open(&directory)?))
     }

@@ -54,7 +54,7 @@ Exit codes:
        changes (where the machine fails these, they end with 2)
   130  interrupted with Ctrl-C before it was done: what `up` started is stopped, and orders to a running box are
        carried out all the same. `up` that shows what agents write ends with 0: Ctrl-C is how it is stopped
-  `exec` ends with the status of the command that it runs; with 125 where that was not begun, with 126 where it
+  `exec` and `run` end with the status of the command that they run; with 125 where that was not begun, with 126 where it
   cannot be executed, with 127 where the agent has no such program";
 
 /// A command failed.

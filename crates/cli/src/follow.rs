@@ -13,6 +13,7 @@ use crate::cli::Global;
 use crate::failure::Outcome;
 use crate::lines;
 use crate::project::Project;
+use crate::replicas;
 use log::Log;
 
 pub(crate) use log::Line;
@@ -132,17 +133,11 @@ impl Wanted {
 
 /// The agents to show: those named, or all of the lock that runs.
 pub(crate) fn chosen_agents(project: &Project, named: &[AgentName]) -> Outcome<Vec<AgentName>> {
-    if !project.lock_file().exists() {
-        return Err(project.never_run());
+    let agents = replicas::named(project, named)?;
+    if named.is_empty() {
+        return Ok(crate::inputs::read_lock(&project.lock_file())?.agents.into_keys().collect());
     }
-    let lock = crate::inputs::read_lock(&project.lock_file())?;
-    let all: Vec<AgentName> = lock.agents.into_keys().collect();
-    for agent in named {
-        if !all.contains(agent) {
-            return Err(crate::inputs::no_such_agent(agent, &all));
-        }
-    }
-    Ok(if named.is_empty() { all } else { named.to_vec() })
+    Ok(agents)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod preflight;
 mod programs;
 mod progress;
 mod project;
+mod replicas;
 mod statement;
 mod supervisor;
 mod transfer;

@@ -17,10 +17,10 @@ use crate::commands::up::interrupted;
 use crate::commands::verify;
 use crate::control;
 use crate::failure::{Failure, Outcome};
-use crate::follow::chosen_agents;
 use crate::lines::{self, LINE_BYTES_MAX};
 use crate::progress::{Display, phase_name};
 use crate::project::Project;
+use crate::replicas;
 
 /// What became of each agent.
 pub(crate) type Changed = BTreeMap<AgentName, Done>;
@@ -202,8 +202,8 @@ pub(crate) fn refused(project: &Project, refusal: Refusal) -> Failure {
 /// An order without a start: sends it to the agents that are named, or to all, and says of each what became of it.
 pub(crate) fn simple(global: &Global, named: &[AgentName], action: Action, words: (&str, &str)) -> Outcome {
     let project = Project::find(global)?;
-    chosen_agents(&project, named)?;
-    let changed = until_interrupted(order(&project, named, action, None))?;
+    let agents = replicas::named(&project, named)?;
+    let changed = until_interrupted(order(&project, &agents, action, None))?;
     tell(global, &changed, words);
     Ok(0)
 }

@@ -67,6 +67,11 @@ impl Project {
         Self::named(inputs::parse(file)?.project().as_str())
     }
 
+    /// A project of another name in the same root directory.
+    pub(crate) fn beside(&self, name: &AgentName) -> Outcome<Self> {
+        Self::named(name.as_str())
+    }
+
     fn named(name: &str) -> Outcome<Self> {
         let name: AgentName = name
             .parse()
@@ -105,6 +110,10 @@ impl Project {
     /// Broker state.
     pub(crate) fn broker(&self) -> PathBuf {
         self.dir.join("broker")
+    }
+    /// Whether its broker has the state of another project's: it is a one-off box of that one.
+    pub(crate) fn shares_broker(&self) -> bool {
+        self.broker().is_symlink()
     }
     /// Emulator state.
     pub(crate) fn emulator(&self) -> PathBuf {

@@ -9,6 +9,7 @@ mod mounts;
 mod ports;
 mod reach;
 mod read;
+mod replicas;
 mod run;
 mod service;
 mod top;
@@ -131,7 +132,7 @@ impl Compose {
     #[must_use]
     pub fn pull_policies(&self) -> BTreeMap<&str, PullPolicy> {
         let mut policies = BTreeMap::new();
-        for service in self.services.values() {
+        for service in self.services.values().filter(|service| service.replicas() > 0) {
             let Some(image) = &service.image else { continue };
             let own = service.pull_policy.unwrap_or(PullPolicy::Always);
             let policy = policies.entry(image.value.as_str()).or_insert(own);
@@ -145,6 +146,7 @@ impl Compose {
     pub fn images(&self) -> BTreeSet<&str> {
         self.services
             .values()
+            .filter(|service| service.replicas() > 0)
             .filter_map(|service| service.image.as_ref())
             .map(|at| at.value.as_str())
             .collect()
@@ -155,6 +157,7 @@ impl Compose {
 pub(crate) fn model(
     root: &Node,
     environment: &BTreeMap<String, String>,
+    scale: &BTreeMap<AgentName, u32>,
     f: &mut Findings<'_>,
 ) -> Option<Compose> {
     let Value::Map(_) = root.value else {
@@ -178,10 +181,11 @@ pub(crate) fn model(
         Some(project) => project,
         None => project_from(environment, f),
     };
-    let Some(services) = services else {
+    let Some(mut services) = services else {
         f.problem(Place::START, "file has no `services`", "write services: and at least one service");
         return None;
     };
+    replicas::scale(&mut services, scale, f);
     let compose = Compose {
         warnings: Vec::new(),
         sources: f.sources().clone(),

@@ -37,12 +37,15 @@ pub fn explain_edge(lock: &Lock, from: &AgentName, host: &str, port: u16) -> Res
     let named = agent.names.iter().find(|(name, _)| name.as_str() == host).map(|(_, to)| to.as_str());
     let host = named.unwrap_or(host);
     if let Some(edge) = agent.edges.iter().find(|edge| edge.to.as_str() == host && edge.port == port) {
+        let replicas: Vec<String> = lock.replicas(&edge.to).iter().map(ToString::to_string).collect();
+        let any =
+            if replicas.is_empty() { String::new() } else { format!(", any of {}", replicas.join(", ")) };
         return Ok(format!(
-            "{from} may call {host}:{port}: talks-to \"{}:{}\" of {from}",
+            "{from} may call {host}:{port}{any}: talks-to \"{}:{}\" of {from}",
             edge.to, edge.port
         ));
     }
-    let is_agent = lock.agents.keys().any(|name| name.as_str() == host);
+    let is_agent = host.parse().is_ok_and(|name| !lock.meant_by(&name).is_empty());
     if is_agent {
         let expected = one_of(agent.edges.iter().map(|edge| format!("{}:{}", edge.to, edge.port)));
         return Err(Refusal { rule: "edge.declared", expected, found });

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compose::{self, Compose};
 use crate::interpolate::Interpolator;
+use crate::lock::AgentName;
 use crate::problem::{Findings, Place, Problem, Problems};
 use crate::source::FileId;
 use crate::yaml::{self, Member, Node, Value};
@@ -74,6 +75,8 @@ pub struct Request<'t> {
     pub project_default: Option<String>,
     /// Whether variables are replaced.
     pub interpolation: Interpolation,
+    /// How many agents run a service, whatever the files say.
+    pub scale: BTreeMap<AgentName, u32>,
 }
 
 impl<'t> Request<'t> {
@@ -89,6 +92,7 @@ impl<'t> Request<'t> {
             project: None,
             project_default: None,
             interpolation: Interpolation::Done,
+            scale: BTreeMap::new(),
         }
     }
 }
@@ -115,7 +119,8 @@ pub fn load(request: &Request<'_>, files: &mut dyn Files) -> Result<Loaded, Prob
     // What is wrong with the model is said together with what is wrong with the files.
     let read = root.map(|(root, variables)| {
         let done = interpolation == Interpolation::Done;
-        let model = if done { compose::model(&root, &variables, &mut findings) } else { None };
+        let model =
+            if done { compose::model(&root, &variables, &request.scale, &mut findings) } else { None };
         (root, model)
     });
     let ((root, compose), warnings) = findings.finish(read)?;

@@ -147,6 +147,9 @@ pub struct Agent {
     pub stdin_open: bool,
     /// How much of its output is kept.
     pub log: LogLimits,
+    /// The service of which it is one of several replicas; none means that it is alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica_of: Option<AgentName>,
 }
 
 /// An image, by the digests of its parts (OCI image specification 1.1).
@@ -348,7 +351,7 @@ impl fmt::Display for BackendKind {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Edge {
-    /// The agent that is called.
+    /// The agent that is called, or a service with replicas: then any of them.
     pub to: AgentName,
     /// Its port.
     pub port: u16,

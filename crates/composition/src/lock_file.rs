@@ -58,6 +58,14 @@ pub enum LockError {
         /// The trust group of another.
         second: AgentName,
     },
+    /// Replicas of a service are not numbered as a Compose file gives them.
+    #[error("`replica_of` names `{service}`, and {found}: replicas are {service}-1 and so on, two at least")]
+    Replicas {
+        /// The service.
+        service: AgentName,
+        /// What is wrong.
+        found: String,
+    },
     /// A number has no canonical form.
     #[error("lock: {0}")]
     Number(#[from] CanonicalError),
@@ -133,6 +141,7 @@ impl Lock {
         }
         let lock = Self { version, project, agents, volumes };
         lock.require_one_trust()?;
+        lock.require_numbered_replicas()?;
         let computed = About::of(&lock)?;
         about.compare(&computed)?;
         let expected = lock.file(computed)?;

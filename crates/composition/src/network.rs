@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::lock::{AgentName, Lock};
+use crate::lock::{AgentName, Edge, Lock};
 
 /// First address of 127.64.0.0/10, from which aliases are taken: 127.64.0.1 is the first alias.
 pub const ALIAS_NETWORK: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 0);
@@ -38,6 +38,15 @@ pub enum Target {
         /// Its port.
         port: u16,
     },
+    /// A port of any replica of a service.
+    Service {
+        /// Which service.
+        service: AgentName,
+        /// Its replicas, in the order of their numbers.
+        replicas: Vec<AgentName>,
+        /// Their port.
+        port: u16,
+    },
     /// An outside endpoint.
     Host {
         /// Host name.
@@ -47,6 +56,20 @@ pub enum Target {
         /// Address that the lock names for it; none means the gateway resolves the name.
         address: Option<IpAddr>,
     },
+}
+
+impl Target {
+    /// Where an edge leads: to the agent of that name, or to the replicas of that service.
+    #[must_use]
+    pub fn of_edge(lock: &Lock, edge: &Edge) -> Self {
+        let (to, port) = (edge.to.clone(), edge.port);
+        let replicas = lock.replicas(&to);
+        if replicas.is_empty() {
+            Self::Agent { agent: to, port }
+        } else {
+            Self::Service { service: to, replicas, port }
+        }
+    }
 }
 
 /// Each listener that is born in an agent's network: its address and port, and where it leads.
@@ -68,7 +91,7 @@ pub fn aliases(lock: &Lock, agent: &AgentName) -> Vec<Alias> {
     }
     // Later, so that in a lock where a host has an agent's name, the name means the agent.
     for edge in &agent.edges {
-        let target = Target::Agent { agent: edge.to.clone(), port: edge.port };
+        let target = Target::of_edge(lock, edge);
         let further = agent.names.iter().filter(|(_, to)| **to == edge.to).map(|(name, _)| name);
         for name in std::iter::once(&edge.to).chain(further) {
             names.entry(name.to_string()).or_default().insert(edge.port, target.clone());

@@ -6,10 +6,12 @@ use casemate_canon::Sha256;
 
 use crate::compose::{Compose, Service, TMPFS_BYTES_DEFAULT, TMPFS_MODE_DEFAULT, absolute_path, target_of};
 use crate::lock::{
-    Agent, AgentName, Backend, BackendKind, Egress, Exec, ImagePin, LOCK_BYTES_MAX, LOCK_VERSION, Limits,
-    Lock, LogLimits, Mount, Restart, RestartCondition, Secret, Stop, Ulimit, UlimitValues, User,
+    Agent, AgentName, Backend, BackendKind, Dependency, Edge, Egress, Exec, ImagePin, LOCK_BYTES_MAX,
+    LOCK_VERSION, Limits, Lock, LogLimits, Mount, Restart, RestartCondition, Secret, Stop, TrafficLimits,
+    Ulimit, UlimitValues, User,
 };
 use crate::problem::{At, Findings, Place, Problems, printable};
+use crate::replicas::names_of;
 use crate::rules;
 
 /// Memory of an agent that names no limit.
@@ -68,17 +70,26 @@ impl Compose {
     pub fn resolve(&self, images: &BTreeMap<String, ImageFacts>) -> Result<Lock, Problems> {
         let mut f = Findings::of(&self.sources);
         let mut agents = BTreeMap::new();
+        // Replicas multiply what files bring: no more is made than a lock may have.
+        let mut bytes_left = Some(LOCK_BYTES_MAX);
         for (name, service) in &self.services {
+            if service.replicas() == 0 {
+                continue;
+            }
             if let Some(agent) = self.agent(name, service, images, &mut f) {
                 check_order(name, service, &agent, &mut f);
-                agents.insert(name.clone(), agent);
+                bytes_left =
+                    bytes_left.and_then(|left| left.checked_sub(bytes_of(&agent, service.replicas())));
+                if bytes_left.is_some() {
+                    agents.extend(replicas(name, service, agent));
+                }
             }
         }
         let volumes =
             self.volumes.values().map(|volume| (volume.name.clone(), volume.lock_entry())).collect();
         let lock = Lock { version: LOCK_VERSION, project: self.project.clone(), agents, volumes };
         let bytes = lock.to_json().map_or(usize::MAX, |json| json.len());
-        if bytes > LOCK_BYTES_MAX {
+        if bytes > LOCK_BYTES_MAX || bytes_left.is_none() {
             let what = format!("lock would have more than {LOCK_BYTES_MAX} bytes");
             f.problem(Place::START, what, "split the composition");
         }
@@ -163,19 +174,14 @@ impl Compose {
             memory: service.extension.memory,
             trust: service.extension.trust.clone().unwrap_or_else(|| name.clone()),
             expose: service.expose.clone(),
-            edges: service.extension.talks_to.iter().map(|at| at.value.clone()).collect(),
+            edges: self.edges(service).cloned().collect(),
             names: self.names(service),
             egress: egress(service),
-            traffic: service.extension.traffic.clone(),
+            traffic: self.traffic(service),
             ports: service.ports.iter().map(|at| at.value).collect(),
             restart: service.restart.as_ref().map_or(Restart::on(RestartCondition::No), |at| at.value),
             health: service.health.clone(),
-            depends_on: service
-                .depends_on
-                .iter()
-                .filter(|(to, _)| self.services.contains_key(*to))
-                .map(|(to, at)| (to.clone(), at.value))
-                .collect(),
+            depends_on: self.dependencies(service),
             stop: Stop {
                 signal: service.stop_signal.unwrap_or(SIGTERM),
                 grace_ms: service.stop_grace_ms.unwrap_or(STOP_GRACE_MS_DEFAULT),
@@ -186,12 +192,43 @@ impl Compose {
                 file_bytes: service.log.file_bytes.unwrap_or(LOG_FILE_BYTES_DEFAULT),
                 files: service.log.files.unwrap_or(LOG_FILES_DEFAULT),
             },
+            replica_of: None,
         })
+    }
+
+    /// Whom this service may call, but for services that no agent runs.
+    fn edges<'s>(&'s self, service: &'s Service) -> impl Iterator<Item = &'s Edge> {
+        let runs = |edge: &&Edge| self.services.get(&edge.to).is_some_and(|to| to.replicas() > 0);
+        service.extension.talks_to.iter().map(|at| &at.value).filter(runs)
+    }
+
+    /// Limits of endpoints, but for those of services that no agent runs.
+    fn traffic(&self, service: &Service) -> BTreeMap<String, TrafficLimits> {
+        let mut all = service.extension.traffic.clone();
+        let calls: BTreeSet<String> =
+            self.edges(service).map(|edge| format!("{}:{}", edge.to, edge.port)).collect();
+        for At { value: edge, .. } in &service.extension.talks_to {
+            let endpoint = format!("{}:{}", edge.to, edge.port);
+            if !calls.contains(&endpoint) {
+                all.remove(&endpoint);
+            }
+        }
+        all
+    }
+
+    /// Whom it waits for: each replica of a service. A service that no agent runs is not waited for, as in Compose.
+    fn dependencies(&self, service: &Service) -> BTreeMap<AgentName, Dependency> {
+        let known = service.depends_on.iter().filter_map(|(to, at)| Some((to, self.services.get(to)?, at)));
+        known
+            .flat_map(|(to, other, at)| {
+                names_of(to, other.replicas()).into_iter().map(|name| (name, at.value))
+            })
+            .collect()
     }
 
     /// The further names of those that this service may call.
     fn names(&self, service: &Service) -> BTreeMap<AgentName, AgentName> {
-        let called: BTreeSet<&AgentName> = service.extension.talks_to.iter().map(|at| &at.value.to).collect();
+        let called: BTreeSet<&AgentName> = self.edges(service).map(|edge| &edge.to).collect();
         let mut names = BTreeMap::new();
         for to in called {
             let aliases = self.services.get(to).map(|target| &target.aliases).into_iter().flatten();
@@ -245,6 +282,31 @@ impl Compose {
         secrets.sort();
         secrets
     }
+}
+
+/// Bytes that so many agents of a kind take in a lock, at least.
+fn bytes_of(agent: &Agent, count: u32) -> usize {
+    let one = serde_json::to_vec(agent).map_or(usize::MAX, |json| json.len());
+    one.saturating_mul(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+/// The agents of a service: itself, or its replicas. Those differ by their names, and by what is called after them
+/// where the file names nothing else.
+fn replicas(name: &AgentName, service: &Service, agent: Agent) -> Vec<(AgentName, Agent)> {
+    if service.replicas() == 1 {
+        return vec![(name.clone(), agent)];
+    }
+    let of = |own: AgentName| {
+        let mut replica = Agent { replica_of: Some(name.clone()), ..agent.clone() };
+        if service.hostname.is_none() {
+            replica.hostname = own.to_string();
+        }
+        if service.extension.trust.is_none() {
+            replica.trust = own.clone();
+        }
+        (own, replica)
+    };
+    names_of(name, service.replicas()).into_iter().map(of).collect()
 }
 
 /// Whoever reviews a lock must read what runs: no value of file or image has characters that show it in another order

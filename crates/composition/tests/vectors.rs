@@ -20,8 +20,9 @@ use casemate_composition::{ImageFacts, Lock, LockError, Proof, compose};
 use serde_json::{Value, json};
 
 /// Folder below `docs/vectors`, and its Compose file from there.
-const VECTORS: [(&str, &str); 4] = [
+const VECTORS: [(&str, &str); 5] = [
     ("one-agent", "compose.yaml"),
+    ("replicas", "compose.yaml"),
     ("research-desk", "../../../examples/research-desk/compose.yaml"),
     ("seven-leaves", "compose.yaml"),
     ("traps", "compose.yaml"),

@@ -19,6 +19,7 @@ use crate::carry::{Ended, Side, carry};
 use crate::edges::{Caller, Edge, Passage, Rule};
 use crate::egress::{self, EgressError};
 use crate::gateway::Gateway;
+use crate::pools::Pool;
 
 /// How long an accept loop rests after an error, which mostly is a lack of descriptors.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -52,7 +53,7 @@ pub(crate) async fn serve(gateway: Rc<Gateway>, edge: Rc<Edge>, listener: TcpLis
 
 async fn serve_one(gateway: Rc<Gateway>, caller: Side, slot: Slot) {
     let edge = &slot.passage.edge;
-    let stream = match dial(&gateway, &edge.target).await {
+    let stream = match dial(&gateway, &slot).await {
         Ok(stream) => stream,
         Err(rule) => return gateway.refuse(edge, rule),
     };
@@ -62,19 +63,14 @@ async fn serve_one(gateway: Rc<Gateway>, caller: Side, slot: Slot) {
     }
 }
 
-async fn dial(gateway: &Gateway, target: &Target) -> Result<TcpStream, Rule> {
-    match target {
+async fn dial(gateway: &Gateway, slot: &Slot) -> Result<TcpStream, Rule> {
+    let edge = &slot.passage.edge;
+    match &edge.target {
         Target::Agent { agent, port } => {
             let pool = gateway.pool(agent).ok_or(Rule::Capacity)?;
-            // No socket in time: the agent does not run.
-            let socket = pool.take().await.ok_or(Rule::Answers)?;
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
-            let connected = timeout(gateway.limits.connect_max, socket.connect(address)).await;
-            let stream = connected.map_err(|_| Rule::Answers)?.map_err(|_| Rule::Answers)?;
-            // With nobody listening, a source port that happens to be the target's connects to itself.
-            let itself = stream.local_addr().is_ok_and(|local| local == address);
-            if itself { Err(Rule::Answers) } else { Ok(stream) }
+            dial_agent(gateway, &pool, *port).await
         }
+        Target::Service { replicas, port, .. } => dial_one_of(gateway, slot, replicas, *port).await,
         Target::Host { host, port, address } => {
             let dialled = egress::dial(host, *port, *address, &gateway.limits).await;
             dialled.map_err(|error| match error {
@@ -84,6 +80,38 @@ async fn dial(gateway: &Gateway, target: &Target) -> Result<TcpStream, Rule> {
             })
         }
     }
+}
+
+async fn dial_agent(gateway: &Gateway, pool: &Pool, port: u16) -> Result<TcpStream, Rule> {
+    // No socket in time: the agent does not run.
+    let socket = pool.take().await.ok_or(Rule::Answers)?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let connected = timeout(gateway.limits.connect_max, socket.connect(address)).await;
+    let stream = connected.map_err(|_| Rule::Answers)?.map_err(|_| Rule::Answers)?;
+    // With nobody listening, a source port that happens to be the target's connects to itself.
+    let itself = stream.local_addr().is_ok_and(|local| local == address);
+    if itself { Err(Rule::Answers) } else { Ok(stream) }
+}
+
+/// Each connection begins with the replica after the one that the last began with. Who does not run, or has nobody
+/// listening, is passed over.
+async fn dial_one_of(
+    gateway: &Gateway,
+    slot: &Slot,
+    replicas: &[AgentName],
+    port: u16,
+) -> Result<TcpStream, Rule> {
+    let first = slot.passage.edge.next_turn(replicas.len());
+    let in_turn = replicas.iter().cycle().skip(first).take(replicas.len());
+    for agent in in_turn {
+        let Some(pool) = gateway.pool_of_running(agent) else { continue };
+        // From now on the end of this agent is the end of the connection.
+        slot.leads_to(agent);
+        if let Ok(stream) = dial_agent(gateway, &pool, port).await {
+            return Ok(stream);
+        }
+    }
+    Err(Rule::Answers)
 }
 
 /// What is open.
@@ -99,6 +127,8 @@ pub(crate) struct Table {
 #[derive(Debug)]
 struct Open {
     edge: Rc<Edge>,
+    /// Of the replicas of a service, the one that is called.
+    replica: Option<AgentName>,
     task: Option<AbortHandle>,
 }
 
@@ -108,6 +138,14 @@ pub(crate) struct Slot {
     id: u64,
     passage: Passage,
     table: Rc<RefCell<Table>>,
+}
+
+impl Slot {
+    fn leads_to(&self, agent: &AgentName) {
+        if let Some(open) = self.table.borrow_mut().open.get_mut(&self.id) {
+            open.replica = Some(agent.clone());
+        }
+    }
 }
 
 impl Table {
@@ -127,7 +165,7 @@ impl Table {
         *open += 1;
         let id = table.next;
         table.next += 1;
-        table.open.insert(id, Open { edge: Rc::clone(edge), task: None });
+        table.open.insert(id, Open { edge: Rc::clone(edge), replica: None, task: None });
         Ok(Slot { id, passage, table: Rc::clone(shared) })
     }
 
@@ -140,17 +178,20 @@ impl Table {
     /// Ends every connection that `agent` made or received.
     pub(crate) fn end_all_of(&mut self, agent: &AgentName) {
         let is_called = |target: &Target| matches!(target, Target::Agent { agent: to, .. } if to == agent);
-        self.end(|edge| edge.caller.agent() == agent || is_called(&edge.target));
+        self.end(|open| {
+            let edge = &open.edge;
+            edge.caller.agent() == agent || is_called(&edge.target) || open.replica.as_ref() == Some(agent)
+        });
     }
 
     /// Ends every connection of `edge`.
     pub(crate) fn end_all_on(&mut self, edge: &Rc<Edge>) {
-        self.end(|other| Rc::ptr_eq(other, edge));
+        self.end(|open| Rc::ptr_eq(&open.edge, edge));
     }
 
-    fn end(&mut self, ends: impl Fn(&Rc<Edge>) -> bool) {
+    fn end(&mut self, ends: impl Fn(&Open) -> bool) {
         // The tasks are dropped by their runtime later, so that no slot is given back during this borrow.
-        let open = self.open.values().filter(|open| ends(&open.edge));
+        let open = self.open.values().filter(|open| ends(open));
         open.filter_map(|open| open.task.as_ref()).for_each(AbortHandle::abort);
     }
 

@@ -164,7 +164,7 @@ fn order(packet: Packet) -> Result<Order, GatewayError> {
 fn check_target(target: &Target) -> Result<(), GatewayError> {
     match target {
         Target::Host { host, .. } => check_name(host),
-        Target::Agent { .. } => Ok(()),
+        Target::Agent { .. } | Target::Service { .. } => Ok(()),
     }
 }
 

@@ -87,6 +87,8 @@ pub(crate) struct Edge {
     bytes: Cell<u64>,
     refused: Cell<u64>,
     last_refusal: Cell<Option<Rule>>,
+    /// With which replica the next connection begins.
+    turn: Cell<usize>,
     /// When all bytes so far would have passed at the edge's rate.
     paid_until: Cell<Option<Instant>>,
 }
@@ -104,6 +106,7 @@ impl Edge {
             bytes: Cell::new(0),
             refused: Cell::new(0),
             last_refusal: Cell::new(None),
+            turn: Cell::new(0),
             paid_until: Cell::new(None),
         }
     }
@@ -123,6 +126,13 @@ impl Edge {
         self.open.set(self.open.get().saturating_add(1));
         self.connections.set(self.connections.get().saturating_add(1));
         Ok(Passage { edge: Rc::clone(self) })
+    }
+
+    /// Which of so many is next.
+    pub(crate) fn next_turn(&self, count: usize) -> usize {
+        let turn = self.turn.get().checked_rem(count).unwrap_or(0);
+        self.turn.set(turn.wrapping_add(1));
+        turn
     }
 
     /// Notes a refusal.

@@ -108,6 +108,12 @@ impl Gateway {
         self.with_agent(agent, |entry| Rc::clone(&entry.pool)).ok()
     }
 
+    /// The pool of `agent` where sockets have come for it: it runs.
+    pub(crate) fn pool_of_running(&self, agent: &AgentName) -> Option<Rc<Pool>> {
+        let agents = self.agents.borrow();
+        agents.get(agent).map(|entry| &entry.pool).filter(|pool| pool.was_filled()).map(Rc::clone)
+    }
+
     /// Counts that `rule` refused or ended a connection of `edge`; logs it and tells the warden, within bounds.
     pub(crate) fn refuse(&self, edge: &Edge, rule: Rule) {
         edge.refuse(rule);

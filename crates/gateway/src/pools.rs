@@ -26,6 +26,8 @@ pub(crate) struct Pool {
     /// How many were asked for and did not come yet.
     asked: Cell<usize>,
     waiting: Cell<usize>,
+    /// Whether any socket ever came.
+    filled: Cell<bool>,
     arrived: Notify,
     low: usize,
     full: usize,
@@ -41,6 +43,7 @@ impl Pool {
             idle: RefCell::default(),
             asked: Cell::new(0),
             waiting: Cell::new(0),
+            filled: Cell::new(false),
             arrived: Notify::new(),
             low: limits.pool_low,
             full: limits.pool_full,
@@ -52,6 +55,7 @@ impl Pool {
     /// Puts `sockets` in stock; what goes past the limit is closed.
     pub(crate) fn put(&self, sockets: Vec<TcpSocket>) {
         self.asked.set(self.asked.get().saturating_sub(sockets.len()));
+        self.filled.set(self.filled.get() || !sockets.is_empty());
         let mut idle = self.idle.borrow_mut();
         let room = self.max.saturating_sub(idle.len());
         if sockets.len() > room {
@@ -61,6 +65,11 @@ impl Pool {
             idle.push(socket);
             self.arrived.notify_one();
         }
+    }
+
+    /// Whether sockets have come: the agent runs, or ran a moment ago.
+    pub(crate) fn was_filled(&self) -> bool {
+        self.filled.get()
     }
 
     /// One socket, or none when the warden sent none in time.

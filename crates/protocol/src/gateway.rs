@@ -105,6 +105,15 @@ pub enum Target {
         /// Its port.
         port: u16,
     },
+    /// A port of any replica of a service: of each that takes the connection, the next in turn.
+    Service {
+        /// Which service.
+        service: AgentName,
+        /// Its replicas.
+        replicas: Vec<AgentName>,
+        /// Their port.
+        port: u16,
+    },
     /// An outside endpoint.
     Host {
         /// Host name.
@@ -120,6 +129,9 @@ impl From<&network::Target> for Target {
     fn from(target: &network::Target) -> Self {
         match target {
             network::Target::Agent { agent, port } => Self::Agent { agent: agent.clone(), port: *port },
+            network::Target::Service { service, replicas, port } => {
+                Self::Service { service: service.clone(), replicas: replicas.clone(), port: *port }
+            }
             network::Target::Host { host, port, address } => {
                 Self::Host { host: host.clone(), port: *port, address: *address }
             }
@@ -130,7 +142,9 @@ impl From<&network::Target> for Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Agent { agent, port } => write!(f, "{agent}:{port}"),
+            Self::Agent { agent: name, port } | Self::Service { service: name, port, .. } => {
+                write!(f, "{name}:{port}")
+            }
             Self::Host { host, port, .. } => write!(f, "{host}:{port}"),
         }
     }

@@ -9,6 +9,7 @@ mod boxed;
 mod log;
 mod posture;
 
+use casemate_composition::lock::Agent;
 use casemate_protocol::Nonce;
 use casemate_protocol::cmw::{Evidence, Platform};
 
@@ -148,7 +149,10 @@ fn try_all(
     let token = agent::open_token(ledger, &evidence.agent_token, &claims, nonce)?;
     let expected = agent::appraise(ledger, &token, &evidence.agent_config, &claims, composition, &platform);
     let posture = posture::open(ledger, &evidence.posture, &token, &platform);
-    let log = log::appraise(ledger, &evidence.event_log, &claims, &token, &platform);
+    // What cannot be read has failed already.
+    let config: Option<Agent> = serde_json::from_slice(&evidence.agent_config).ok();
+    let service = config.as_ref().and_then(|agent| agent.replica_of.as_ref());
+    let log = log::appraise(ledger, &evidence.event_log, &claims, &token, service, &platform);
     let expected = expected?;
     let logged = log?;
     agent::require_untainted(ledger, &token, logged.taint, expected, &platform);

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use casemate_compartment::backend;
 use casemate_composition::host::HostName;
-use casemate_composition::lock::{Agent, AgentName, Lock};
+use casemate_composition::lock::{Agent, AgentName, Edge, Lock};
 use casemate_composition::network::{self, ADDED_ALIASES, ADDED_ALIASES_MAX};
 use casemate_protocol::Refusal;
 use casemate_protocol::control::Reply;
@@ -153,22 +153,27 @@ impl LiveEdges {
             return None;
         }
         let names = self.names(lock, agent);
-        let (Target::Agent { port, .. } | Target::Host { port, .. }) = target;
+        let port = port_of(target);
         if let Some(address) = names.get(name_of(target)) {
-            return Some(SocketAddrV4::new(*address, *port));
+            return Some(SocketAddrV4::new(*address, port));
         }
         let taken: BTreeSet<Ipv4Addr> = names.into_values().collect();
         let mut all =
             (1..=ADDED_ALIASES_MAX).map(|number| Ipv4Addr::from_bits(ADDED_ALIASES.to_bits() | number));
-        all.find(|address| !taken.contains(address)).map(|address| SocketAddrV4::new(address, *port))
+        all.find(|address| !taken.contains(address)).map(|address| SocketAddrV4::new(address, port))
     }
 }
 
 fn name_of(target: &Target) -> &str {
     match target {
-        Target::Agent { agent, .. } => agent.as_str(),
+        Target::Agent { agent: name, .. } | Target::Service { service: name, .. } => name.as_str(),
         Target::Host { host, .. } => host,
     }
+}
+
+const fn port_of(target: &Target) -> u16 {
+    let (Target::Agent { port, .. } | Target::Service { port, .. } | Target::Host { port, .. }) = target;
+    *port
 }
 
 /// Refuses, before anything starts, a port of the box that is taken.
@@ -382,8 +387,8 @@ fn target(
     if let Some(target) = known.into_iter().find(|target| target.to_string() == text) {
         return Ok(target);
     }
-    if let Some((to, called)) = lock.agents.iter().find(|(to, _)| to.as_str() == host) {
-        if to == name {
+    if let Some((to, called)) = called(lock, host) {
+        if to == *name || agent.replica_of.as_ref() == Some(&to) {
             return Err(Refusal::new("edge.other", format!("another agent than {name}"), host).into());
         }
         if !called.expose.contains(&port) {
@@ -394,7 +399,7 @@ fn target(
             };
             return Err(Refusal::new("edge.exposed", expected, port).into());
         }
-        return Ok(Target::Agent { agent: to.clone(), port });
+        return Ok((&network::Target::of_edge(lock, &Edge { to, port })).into());
     }
     let expected = "a host name with a dot, in lower case, or an agent of this composition";
     let refused = |found: String| Refusal::new("egress.host", expected, found);
@@ -407,6 +412,13 @@ fn target(
         return Err(refused(format!("`{host}`, which has no dot and is no agent")).into());
     }
     Ok(Target::Host { host: host.to_string(), port, address: None })
+}
+
+/// The agent of this name, or the first of the replicas of this service.
+fn called<'l>(lock: &'l Lock, host: &str) -> Option<(AgentName, &'l Agent)> {
+    let to: AgentName = host.parse().ok()?;
+    let agent = lock.meant_by(&to).first().and_then(|first| lock.agents.get(first))?;
+    Some((to, agent))
 }
 
 fn open_edges(world: &World, name: &AgentName) -> String {

@@ -30,7 +30,8 @@ pub(crate) fn run(arguments: &Serve) -> Result<ExitCode, Failure> {
     };
     inputs.collateral(&inputs.policy()?)?;
     let state = StateDir::open(&arguments.state.dir)?;
-    let _only = state.lock("serve.lock", Duration::ZERO)?;
+    // Nonces, secrets and the log of decisions are in the database, whose transactions keep several apart.
+    let _only = if arguments.beside { None } else { Some(state.lock("serve.lock", Duration::ZERO)?) };
     let identity = tls::identity(&state, &arguments.names)?;
     let vault = Vault::new(&*keys::secrets_key(&state)?)?;
     let app = App::new(Store::open(&state)?, vault, inputs, keys::token_key(&state)?);

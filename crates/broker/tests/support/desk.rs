@@ -249,5 +249,6 @@ fn entry(agent: &str, resource: &str) -> Agent {
         exec: Exec::Allow,
         stdin_open: false,
         log: LogLimits { file_bytes: 1 << 20, files: 2 },
+        replica_of: None,
     }
 }

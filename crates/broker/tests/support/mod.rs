@@ -73,6 +73,17 @@ impl Broker {
     }
 
     pub fn start_with_files(root: &Path, policy: &Path, bundle: &Path) -> Self {
+        Self::start_with(root, policy, bundle, &[])
+    }
+
+    /// One more of the same state, with a policy of its own.
+    pub fn start_beside(root: &Path, policy: &str) -> Self {
+        let path = root.join("other.toml");
+        std::fs::write(&path, policy).unwrap();
+        Self::start_with(root, &path, &root.join("bundle.json"), &["--beside"])
+    }
+
+    fn start_with(root: &Path, policy: &Path, bundle: &Path, more: &[&str]) -> Self {
         let state = root.join("state");
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(root.join("stderr")).unwrap();
         let mut child = Command::new(BROKER)
@@ -82,6 +93,7 @@ impl Broker {
             .arg(policy)
             .arg("--bundle")
             .arg(bundle)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)

@@ -11,11 +11,12 @@ use clap::Args;
 
 use crate::cli::Global;
 use crate::failure::{Failure, Outcome};
-use crate::follow::{Follower, LineStyle, POLL, Shown, Wanted, chosen_agents};
+use crate::follow::{Follower, LineStyle, POLL, Shown, Wanted};
 use crate::inputs;
 use crate::inside;
 use crate::lines;
 use crate::project::Project;
+use crate::replicas::{self, IndexOption};
 use crate::supervisor::Lease;
 
 /// What `attach` takes.
@@ -31,6 +32,8 @@ pub(crate) struct AttachArgs {
     /// Show output alone
     #[arg(long)]
     no_stdin: bool,
+    #[command(flatten)]
+    index: IndexOption,
     /// Which agent
     agent: AgentName,
 }
@@ -38,16 +41,16 @@ pub(crate) struct AttachArgs {
 /// Attaches.
 pub(crate) fn run(global: &Global, args: &AttachArgs) -> Outcome {
     let project = Project::find(global)?;
-    chosen_agents(&project, std::slice::from_ref(&args.agent))?;
+    let agent = replicas::indexed(&project, &args.agent, args.index)?;
     let lock = inputs::read_lock(&project.lock_file())?;
-    let reads = lock.agents.get(&args.agent).is_some_and(|agent| agent.stdin_open);
+    let reads = lock.agents.get(&agent).is_some_and(|agent| agent.stdin_open);
     let wanted = Wanted { tail: Some(0), ..Wanted::default() };
     let style =
         if global.json { LineStyle::Json } else { LineStyle::Text { prefix: Shown::No, times: Shown::No } };
-    let mut follower = Follower::new(&project, std::slice::from_ref(&args.agent), wanted, style);
+    let mut follower = Follower::new(&project, std::slice::from_ref(&agent), wanted, style);
     let over = Arc::new(AtomicBool::new(false));
     if reads && !args.no_stdin {
-        let request = InsideRequest::Attach { agent: args.agent.clone() };
+        let request = InsideRequest::Attach { agent };
         let (_visit, streams) = inside::begin(&project, request)?;
         let input = streams.input.ok_or_else(crate::control::unexpected_reply)?;
         let over = Arc::clone(&over);
@@ -62,7 +65,7 @@ pub(crate) fn run(global: &Global, args: &AttachArgs) -> Outcome {
         });
     } else {
         crate::control::ask(&project, &casemate_protocol::control::ControlRequest::Status)?;
-        lines::note(format!("{} reads no input: this shows its output alone", args.agent));
+        lines::note(format!("{} reads no input: this shows its output alone", agent));
     }
     while !over.load(Ordering::Acquire) && !lines::output_ended() {
         follower.print_new();

@@ -10,10 +10,10 @@ use clap::Args;
 use crate::cli::Global;
 use crate::control;
 use crate::failure::Outcome;
-use crate::follow::chosen_agents;
 use crate::inputs;
 use crate::lines;
 use crate::project::Project;
+use crate::replicas;
 
 /// What `attest` takes.
 #[derive(Args, Debug)]
@@ -32,8 +32,8 @@ pub(crate) struct AttestArgs {
 /// Brings evidence.
 pub(crate) fn run(global: &Global, args: &AttestArgs) -> Outcome {
     let project = Project::find(global)?;
-    chosen_agents(&project, std::slice::from_ref(&args.agent))?;
-    let request = ControlRequest::Attest { agent: args.agent.clone(), nonce: args.nonce.clone() };
+    let agent = replicas::one(&project, &args.agent)?;
+    let request = ControlRequest::Attest { agent, nonce: args.nonce.clone() };
     let Reply::Evidence { evidence } = control::ask(&project, &request)? else {
         return Err(control::unexpected_reply());
     };

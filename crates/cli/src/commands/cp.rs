@@ -11,10 +11,10 @@ use serde_json::json;
 
 use crate::cli::Global;
 use crate::failure::{Failure, Outcome, one_line};
-use crate::follow::chosen_agents;
 use crate::inside;
 use crate::lines;
 use crate::project::Project;
+use crate::replicas::{self, IndexOption};
 
 /// Most files and folders of one copy.
 const ENTRIES_MAX: u64 = 1_000_000;
@@ -38,6 +38,8 @@ pub(crate) struct CpArgs {
     /// Most that is taken out of an agent, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 4096)]
     max_mib: u64,
+    #[command(flatten)]
+    index: IndexOption,
 }
 
 /// The two sides.
@@ -52,7 +54,7 @@ pub(crate) fn run(global: &Global, args: &CpArgs) -> Outcome {
     let project = Project::find(global)?;
     let copied = match direction(&args.from, &args.to)? {
         Direction::Out { agent, path, to } => {
-            chosen_agents(&project, std::slice::from_ref(&agent))?;
+            let agent = replicas::indexed(&project, &agent, args.index)?;
             let name = agent.clone();
             let (visit, streams) = inside::begin(&project, InsideRequest::CopyOut { agent, path })?;
             let output = streams.output.ok_or_else(crate::control::unexpected_reply)?;
@@ -62,7 +64,7 @@ pub(crate) fn run(global: &Global, args: &CpArgs) -> Outcome {
             copied.map_err(|error| failed(of_agent(&name, error)))?
         }
         Direction::Into { from, agent, path } => {
-            chosen_agents(&project, std::slice::from_ref(&agent))?;
+            let agent = replicas::indexed(&project, &agent, args.index)?;
             // Nothing is tainted by a name that does not exist.
             std::fs::metadata(&from)
                 .map_err(|error| Failure::input(format!("{from}: {error}"), "name a file or folder"))?;

@@ -9,9 +9,9 @@ use clap::Args;
 
 use crate::cli::Global;
 use crate::failure::{Failure, Outcome};
-use crate::follow::chosen_agents;
 use crate::inside::{self, Relay, window_of_stdin};
 use crate::project::Project;
+use crate::replicas::{self, IndexOption};
 
 /// What `exec` takes.
 #[derive(Args, Debug)]
@@ -42,6 +42,8 @@ pub(crate) struct ExecArgs {
     /// A variable besides the agent's; repeat for each
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
+    #[command(flatten)]
+    index: IndexOption,
     /// In which agent
     agent: AgentName,
     /// Program and arguments
@@ -49,7 +51,7 @@ pub(crate) struct ExecArgs {
     command: Vec<String>,
 }
 
-fn user(text: &str) -> Result<(u32, u32), String> {
+pub(crate) fn user(text: &str) -> Result<(u32, u32), String> {
     let (uid, gid) = text.split_once(':').unwrap_or((text, text));
     let id = |text: &str| text.parse::<u32>().ok().filter(|id| *id < casemate_sys::spec::ID_RANGE);
     id(uid).zip(id(gid)).ok_or_else(|| "write UID or UID:GID, numbers below 65536".to_owned())
@@ -66,7 +68,7 @@ fn variable(text: &str) -> Result<(String, String), String> {
 pub(crate) fn run(global: &Global, args: &ExecArgs) -> Outcome {
     let begun = || {
         let project = Project::find(global)?;
-        chosen_agents(&project, std::slice::from_ref(&args.agent))?;
+        let agent = replicas::indexed(&project, &args.agent, args.index)?;
         let terminal = match (args.tty, args.interactive) {
             (false, _) => None,
             (true, true) => Some(window_of_stdin().ok_or_else(|| {
@@ -82,7 +84,7 @@ pub(crate) fn run(global: &Global, args: &ExecArgs) -> Outcome {
             environment.entry("TERM".into()).or_insert(kind);
         }
         let request = InsideRequest::Exec(ExecRequest {
-            agent: args.agent.clone(),
+            agent,
             command: args.command.clone(),
             user: args.user,
             working_dir: args.workdir.clone(),

@@ -7,10 +7,10 @@ use clap::Args;
 
 use crate::cli::Global;
 use crate::failure::Outcome;
-use crate::follow::chosen_agents;
 use crate::lines;
 use crate::orders::{order, tell, until_interrupted};
 use crate::project::Project;
+use crate::replicas;
 
 /// What `kill` takes.
 #[derive(Args, Debug)]
@@ -37,9 +37,9 @@ struct Signal {
 /// Sends the signal.
 pub(crate) fn run(global: &Global, args: &KillArgs) -> Outcome {
     let project = Project::find(global)?;
-    chosen_agents(&project, &args.agents)?;
+    let agents = replicas::named(&project, &args.agents)?;
     let Signal { number, name } = &args.signal;
-    let changed = until_interrupted(order(&project, &args.agents, Action::Kill { signal: *number }, None))?;
+    let changed = until_interrupted(order(&project, &agents, Action::Kill { signal: *number }, None))?;
     if global.json {
         tell(global, &changed, ("", ""));
     } else {

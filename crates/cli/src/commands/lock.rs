@@ -12,6 +12,7 @@ use crate::failure::{Failure, Outcome};
 use crate::inputs::{self, LockFound, PullOptions};
 use crate::lines;
 use crate::project::{ComposeFile, Project};
+use crate::replicas::ScaleOptions;
 
 /// What `lock` takes.
 #[derive(Args, Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct LockArgs {
     output: Option<PathBuf>,
     #[command(flatten)]
     pull: PullOptions,
+    #[command(flatten)]
+    scale: ScaleOptions,
 }
 
 /// Resolves, and writes or compares.
@@ -34,7 +37,7 @@ pub(crate) fn run(global: &Global, args: &LockArgs) -> Outcome {
 }
 
 fn lock(global: &Global, args: &LockArgs) -> Outcome {
-    let file = ComposeFile::find(global)?;
+    let file = ComposeFile::find(global)?.scaled(&args.scale);
     let project = Project::of(global, &file)?;
     inputs::pull_images(global, &file, &project, &args.pull)?;
     let lock = inputs::resolve(&file, &project)?;
@@ -63,7 +66,8 @@ fn check(global: &Global, file: &ComposeFile, path: &Path, lock: &Lock, found: &
     if matches!(found, LockFound::Same) {
         return Ok(0);
     }
-    let todo = format!("where the change is meant, run `casemate {} lock`", file.flags());
+    let todo =
+        format!("where the change is meant, run `casemate {} lock{}`", file.flags(), file.scale_flags());
     Err(Failure::differs(format!("{}: {}", path.display(), found.difference()), todo))
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use casemate_canon::Sha256;
 use casemate_composition::{Lock, Plan};
 use casemate_images::ImageError;
+use casemate_protocol::Refusal;
 use casemate_protocol::control::{ControlRequest, Reply};
 use clap::Args;
 use serde_json::json;
@@ -20,6 +21,7 @@ use crate::failure::{Failure, Kind, Outcome};
 use crate::inputs;
 use crate::lines;
 use crate::project::{ComposeFile, Project};
+use crate::replicas::ScaleOptions;
 
 /// What `--against` says for what runs.
 const RUNNING: &str = "running";
@@ -37,6 +39,8 @@ pub(crate) struct PlanArgs {
     /// Policy to ask [default: the one that the Compose file names or policy.toml beside it, where it is there]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    #[command(flatten)]
+    scale: ScaleOptions,
 }
 
 /// What the files are compared with.
@@ -52,7 +56,7 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Outcome {
 }
 
 fn plan(global: &Global, args: &PlanArgs) -> Outcome {
-    let file = ComposeFile::find(global)?;
+    let file = ComposeFile::find(global)?.scaled(&args.scale);
     let project = Project::of(global, &file)?;
     let lock = inputs::resolve(&file, &project)?;
     let before = before(args.against.as_deref(), &file, &project)?;
@@ -153,9 +157,7 @@ fn policy(named: Option<&Path>, file: &ComposeFile) -> Outcome<Option<(PathBuf, 
 
 /// Refuses where this policy would refuse a box of this lock: asked before one that runs is ended for it.
 pub(crate) fn require_admitted(path: &Path, lock: &Lock) -> Outcome<()> {
-    let policy = inputs::read_policy(path)?;
-    let plan = Plan::new(None, lock, &BTreeMap::new()).map_err(|error| inputs::too_large(&error))?;
-    match Foresight::new(path, policy.values(), lock, &plan).into_refusal() {
+    match foreseen_refusal(path, lock)? {
         None => Ok(()),
         Some((whom, refusal)) => Err(Failure::refused(
             format!("{}: the policy would refuse {whom}; the box that runs goes on", path.display()),
@@ -163,6 +165,13 @@ pub(crate) fn require_admitted(path: &Path, lock: &Lock) -> Outcome<()> {
             "where the change is meant, write the policy again with `casemate policy write --force`, then try again",
         )),
     }
+}
+
+/// What this policy would refuse of a box of this lock, and of whom.
+pub(crate) fn foreseen_refusal(path: &Path, lock: &Lock) -> Outcome<Option<(String, Refusal)>> {
+    let policy = inputs::read_policy(path)?;
+    let plan = Plan::new(None, lock, &BTreeMap::new()).map_err(|error| inputs::too_large(&error))?;
+    Ok(Foresight::new(path, policy.values(), lock, &plan).into_refusal())
 }
 
 /// Sizes of the root file systems that the store has.

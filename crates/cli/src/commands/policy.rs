@@ -15,6 +15,7 @@ use crate::failure::{Failure, Outcome};
 use crate::inputs;
 use crate::lines;
 use crate::project::{ComposeFile, Project};
+use crate::replicas::ScaleOptions;
 use crate::supervisor::Platform;
 
 /// What `policy` takes.
@@ -67,6 +68,8 @@ struct WriteArgs {
     /// Where the policy of `--from-evidence` goes [default: policy.toml]
     #[arg(short, long, value_name = "FILE", requires = "from_evidence")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    scale: ScaleOptions,
 }
 
 /// The control of this name that may be weaker, for the command line.
@@ -115,7 +118,7 @@ fn write(global: &Global, args: &WriteArgs) -> Outcome {
             output,
         });
     }
-    let file = ComposeFile::find(global)?;
+    let file = ComposeFile::find(global)?.scaled(&args.scale);
     let path = inputs::policy_beside(&file)?;
     if path.exists() && !args.force {
         return Err(Failure::input(

@@ -8,10 +8,10 @@ use serde_json::json;
 
 use crate::cli::Global;
 use crate::failure::{Failure, Outcome};
-use crate::follow::chosen_agents;
 use crate::inputs;
 use crate::lines;
 use crate::project::Project;
+use crate::replicas;
 
 /// What `port` takes.
 #[derive(Args, Debug)]
@@ -27,9 +27,9 @@ pub(crate) struct PortArgs {
 /// Shows the ports of `ports:`.
 pub(crate) fn run(global: &Global, args: &PortArgs) -> Outcome {
     let project = Project::find(global)?;
-    chosen_agents(&project, std::slice::from_ref(&args.agent))?;
+    let agent = replicas::one(&project, &args.agent)?;
     let lock = inputs::read_lock(&project.lock_file())?;
-    let all = lock.agents.get(&args.agent).map(|agent| &agent.ports).into_iter().flatten();
+    let all = lock.agents.get(&agent).map(|agent| &agent.ports).into_iter().flatten();
     let found: Vec<_> = all.filter(|port| args.port.is_none_or(|wanted| wanted == port.target)).collect();
     if let (Some(wanted), true) = (args.port, found.is_empty()) {
         return Err(Failure::input(

@@ -12,10 +12,10 @@ use clap::{Args, ValueEnum};
 use crate::cli::Global;
 use crate::control;
 use crate::failure::Outcome;
-use crate::follow::chosen_agents;
 use crate::lines;
 use crate::progress::{phase_name, shortened};
 use crate::project::Project;
+use crate::replicas;
 
 /// What `ps` takes.
 #[derive(Args, Debug)]
@@ -88,15 +88,13 @@ impl State {
 /// Shows the agents.
 pub(crate) fn run(global: &Global, args: &PsArgs) -> Outcome {
     let project = Project::find(global)?;
-    if !args.agents.is_empty() {
-        chosen_agents(&project, &args.agents)?;
-    }
+    let wanted = if args.agents.is_empty() { Vec::new() } else { replicas::named(&project, &args.agents)? };
     let Reply::Status { composition, mut agents } = control::ask(&project, &ControlRequest::Status)? else {
         return Err(control::unexpected_reply());
     };
     let shared_cores = sharing_cores(&agents);
     agents.retain(|name, agent| {
-        (args.agents.is_empty() || args.agents.contains(name))
+        (wanted.is_empty() || wanted.contains(name))
             && (args.status.is_empty() || args.status.contains(&State::of(agent)))
     });
     if global.json || args.format == Format::Json {

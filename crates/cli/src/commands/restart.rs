@@ -8,9 +8,9 @@ use super::start::StartOptions;
 use super::stop::Grace;
 use crate::cli::Global;
 use crate::failure::Outcome;
-use crate::follow::chosen_agents;
 use crate::orders::{order, tell, until_interrupted, within};
 use crate::project::Project;
+use crate::replicas;
 
 /// What `restart` takes.
 #[derive(Args, Debug)]
@@ -28,13 +28,13 @@ pub(crate) struct RestartArgs {
 /// Restarts agents: each is a new instance, measured, appraised and given its secrets anew.
 pub(crate) fn run(global: &Global, args: &RestartArgs) -> Outcome {
     let project = Project::find(global)?;
-    chosen_agents(&project, &args.agents)?;
+    let agents = replicas::named(&project, &args.agents)?;
     let action = Action::Restart {
         grace_ms: args.grace.ms(),
         dependencies: args.how.dependencies(),
         until: args.how.until(),
     };
-    let started = order(&project, &args.agents, action, None);
+    let started = order(&project, &agents, action, None);
     let changed = until_interrupted(within(args.how.wait_timeout, started))?;
     tell(global, &changed, ("started anew", "runs already"));
     Ok(0)

@@ -6,9 +6,9 @@ use clap::Args;
 
 use crate::cli::Global;
 use crate::failure::Outcome;
-use crate::follow::chosen_agents;
 use crate::orders::{order, tell, until_interrupted, within};
 use crate::project::Project;
+use crate::replicas;
 
 /// What `start` takes.
 #[derive(Args, Debug)]
@@ -50,9 +50,9 @@ impl StartOptions {
 /// Starts agents: each is a new instance, measured, appraised and given its secrets anew.
 pub(crate) fn run(global: &Global, args: &StartArgs) -> Outcome {
     let project = Project::find(global)?;
-    chosen_agents(&project, &args.agents)?;
+    let agents = replicas::named(&project, &args.agents)?;
     let action = Action::Start { dependencies: args.how.dependencies(), until: args.how.until() };
-    let started = order(&project, &args.agents, action, None);
+    let started = order(&project, &agents, action, None);
     let changed = until_interrupted(within(args.how.wait_timeout, started))?;
     tell(global, &changed, ("started", "runs already"));
     Ok(0)

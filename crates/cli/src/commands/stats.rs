@@ -14,9 +14,9 @@ use serde_json::json;
 use crate::cli::Global;
 use crate::control;
 use crate::failure::Outcome;
-use crate::follow::chosen_agents;
 use crate::lines;
 use crate::project::Project;
+use crate::replicas;
 
 /// Time between two samples: CPU time is told over it.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -42,11 +42,11 @@ type Sample = BTreeMap<AgentName, AgentUsage>;
 /// Shows what agents use, each second.
 pub(crate) fn run(global: &Global, args: &StatsArgs) -> Outcome {
     let project = Project::find(global)?;
-    chosen_agents(&project, &args.agents)?;
-    let mut before = sample(&project, &args.agents)?;
+    let agents = replicas::named(&project, &args.agents)?;
+    let mut before = sample(&project, &agents)?;
     loop {
         std::thread::sleep(INTERVAL);
-        let now = match sample(&project, &args.agents) {
+        let now = match sample(&project, &agents) {
             // The box ended while somebody watched: nothing more comes.
             Err(_) if !args.no_stream && UnixStream::connect(project.control_socket()).is_err() => {
                 lines::note(format!("project {} ended", project.name));

@@ -1,4 +1,4 @@
-//! `casemate top`: the processes of one agent.
+//! `casemate top`: the processes of one agent, or of each replica of a service.
 
 use casemate_composition::lock::AgentName;
 use casemate_protocol::control::{ControlRequest, Reply};
@@ -8,9 +8,9 @@ use clap::Args;
 use crate::cli::Global;
 use crate::control;
 use crate::failure::Outcome;
-use crate::follow::chosen_agents;
 use crate::lines;
 use crate::project::Project;
+use crate::replicas;
 
 /// What `top` takes.
 #[derive(Args, Debug)]
@@ -20,27 +20,37 @@ use crate::project::Project;
         of an `exec` or a health check. Command lines are the agent's own words."
 )]
 pub(crate) struct TopArgs {
-    /// Which agent
+    /// Which agent, or service with replicas
     agent: AgentName,
 }
 
 /// Shows the processes.
 pub(crate) fn run(global: &Global, args: &TopArgs) -> Outcome {
     let project = Project::find(global)?;
-    chosen_agents(&project, std::slice::from_ref(&args.agent))?;
-    let request = ControlRequest::Inside(InsideRequest::Processes { agent: args.agent.clone() });
-    let Reply::Inside(InsideReply::Processes { processes }) = control::ask(&project, &request)? else {
+    let agents = replicas::named(&project, std::slice::from_ref(&args.agent))?;
+    for agent in &agents {
+        if agents.len() > 1 && !global.json {
+            lines::print(agent);
+        }
+        show(global, &project, agent)?;
+    }
+    Ok(0)
+}
+
+fn show(global: &Global, project: &Project, agent: &AgentName) -> Outcome<()> {
+    let request = ControlRequest::Inside(InsideRequest::Processes { agent: agent.clone() });
+    let Reply::Inside(InsideReply::Processes { processes }) = control::ask(project, &request)? else {
         return Err(control::unexpected_reply());
     };
     if global.json {
         lines::print(serde_json::to_string(&processes).unwrap_or_default());
-        return Ok(0);
+        return Ok(());
     }
     let head = ["PID", "INSIDE", "USER", "STATE", "THREADS", "CPU", "MEMORY", "COMMAND"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(processes.iter().map(row));
     lines::print_table(&rows);
-    Ok(0)
+    Ok(())
 }
 
 fn row(process: &ProcessStatus) -> Vec<String> {

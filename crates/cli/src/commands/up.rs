@@ -28,6 +28,7 @@ use crate::preflight;
 use crate::programs::{Program, own_path};
 use crate::progress::{Display, Style, phase_name, shortened};
 use crate::project::{ComposeFile, Project};
+use crate::replicas::ScaleOptions;
 use crate::supervisor::{LAST_STEP, Lease, Platform, Step, StopRequest, already_running};
 
 use self::running::Next;
@@ -74,6 +75,8 @@ pub(crate) struct UpArgs {
     remove_orphans: bool,
     #[command(flatten)]
     pull: PullOptions,
+    #[command(flatten)]
+    scale: ScaleOptions,
     /// Only these agents, and those that they depend on; the others stay in the composition and can start later
     #[arg(value_name = "AGENT")]
     agents: Vec<AgentName>,
@@ -89,24 +92,68 @@ impl UpArgs {
         self.platform.unwrap_or(Platform::Tdx)
     }
 
+    /// Those of a box whose agents all start, for whoever follows them himself.
+    pub(crate) fn of_box(how: BoxOptions, pull: PullOptions) -> Self {
+        let BoxOptions { platform, allow_weaker, broker, broker_cert } = how;
+        Self {
+            detach: true,
+            wait: false,
+            platform,
+            progress: Style::Plain,
+            allow_weaker,
+            locked: false,
+            broker,
+            broker_cert,
+            wait_timeout: 0,
+            force_recreate: false,
+            no_deps: false,
+            remove_orphans: false,
+            pull,
+            scale: ScaleOptions::default(),
+            agents: Vec::new(),
+        }
+    }
+
     /// Whether something is asked that holds for a box from its start on.
     fn binds_the_box(&self) -> bool {
         self.platform.is_some() || self.broker.is_some() || !self.allow_weaker.is_empty()
     }
 }
 
+/// What holds for a box from its start on.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct BoxOptions {
+    /// What the emulator stands in for [default: tdx]
+    #[arg(long)]
+    pub(crate) platform: Option<Platform>,
+    /// Go on where this control cannot be applied; evidence says so. Repeat for each
+    #[arg(long, value_name = "CONTROL", value_parser = control_named)]
+    pub(crate) allow_weaker: Vec<Control>,
+    /// A broker elsewhere, in place of a local one
+    #[arg(long, value_name = "URL", requires = "broker_cert")]
+    pub(crate) broker: Option<String>,
+    /// Certificate of that broker, PEM
+    #[arg(long, value_name = "FILE", requires = "broker")]
+    pub(crate) broker_cert: Option<PathBuf>,
+}
+
 /// Starts a project.
 pub(crate) fn run(global: &Global, args: &UpArgs) -> Outcome {
     let begun = Instant::now();
-    let file = ComposeFile::find(global)?;
+    let file = ComposeFile::find(global)?.scaled(&args.scale);
     let project = Project::of(global, &file)?;
     inputs::pull_images(global, &file, &project, &args.pull)?;
     let lock = inputs::resolve(&file, &project)?;
     let all: Vec<AgentName> = lock.agents.keys().cloned().collect();
-    if let Some(unknown) = args.agents.iter().find(|agent| !all.contains(agent)) {
-        return Err(inputs::no_such_agent(unknown, &all));
+    let mut named = BTreeSet::new();
+    for agent in &args.agents {
+        let meant = lock.meant_by(agent);
+        if meant.is_empty() {
+            return Err(inputs::no_such_agent(agent, &all));
+        }
+        named.extend(meant);
     }
-    if let Next::Done = running::join(global, args, &file, &project, &lock)? {
+    if let Next::Done = running::join(global, args, &file, &project, (&lock, &named))? {
         if args.remove_orphans {
             running::remove_orphans(&project, &lock)?;
         }
@@ -128,7 +175,6 @@ pub(crate) fn run(global: &Global, args: &UpArgs) -> Outcome {
     }
     drop(lease);
 
-    let named: BTreeSet<AgentName> = args.agents.iter().cloned().collect();
     let agents: Vec<AgentName> = match (named.is_empty(), args.no_deps) {
         (true, _) => all,
         (false, true) => named.into_iter().collect(),
@@ -157,28 +203,29 @@ pub(crate) fn run(global: &Global, args: &UpArgs) -> Outcome {
 }
 
 /// The policy beside the Compose file, after a look that it can be read.
-fn usable_policy(file: &ComposeFile) -> Outcome<PathBuf> {
+pub(crate) fn usable_policy(file: &ComposeFile) -> Outcome<PathBuf> {
     let path = inputs::policy_beside(file)?;
     if !path.exists() {
         return Err(Failure::input(
             format!("{}: no policy says what the broker may release", path.display()),
-            format!("write one with `casemate {} policy write`", file.flags()),
+            format!("write one with `casemate {} policy write{}`", file.flags(), file.scale_flags()),
         ));
     }
     inputs::read_policy(&path)?;
     Ok(path)
 }
 
-struct Start<'a> {
-    project: &'a Project,
-    args: &'a UpArgs,
-    lock: &'a Lock,
+/// A box that is to start.
+pub(crate) struct Start<'a> {
+    pub(crate) project: &'a Project,
+    pub(crate) args: &'a UpArgs,
+    pub(crate) lock: &'a Lock,
     /// Those that start.
-    agents: &'a [AgentName],
-    policy: Option<&'a Path>,
-    begun: Instant,
-    composition: String,
-    lines: LineStyle,
+    pub(crate) agents: &'a [AgentName],
+    pub(crate) policy: Option<&'a Path>,
+    pub(crate) begun: Instant,
+    pub(crate) composition: String,
+    pub(crate) lines: LineStyle,
 }
 
 impl Start<'_> {
@@ -220,7 +267,8 @@ impl Start<'_> {
         self.follow(&mut supervisor, follower, interrupt).await
     }
 
-    fn spawn_supervisor(&self) -> Outcome<tokio::process::Child> {
+    /// Starts the supervisor, which starts all else.
+    pub(crate) fn spawn_supervisor(&self) -> Outcome<tokio::process::Child> {
         let project = self.project;
         let log = inputs::create_private_file(&project.program_log("supervisor"))?;
         let mut command = tokio::process::Command::new(own_path()?);
@@ -254,12 +302,16 @@ impl Start<'_> {
     }
 
     async fn start(&self, supervisor: &mut tokio::process::Child, display: &mut Display) -> Outcome<()> {
-        self.show_steps(supervisor, display).await?;
+        self.follow_steps(supervisor, |step| display.step(step)).await?;
         self.show_agents(display).await
     }
 
     /// The parts of the box, as the supervisor reports them.
-    async fn show_steps(&self, supervisor: &mut tokio::process::Child, display: &mut Display) -> Outcome<()> {
+    pub(crate) async fn follow_steps(
+        &self,
+        supervisor: &mut tokio::process::Child,
+        mut show: impl FnMut(&Step),
+    ) -> Outcome<()> {
         let Some(output) = supervisor.stdout.take() else { return Err(self.supervisor_ended()) };
         let mut lines = BufReader::new(output.take(LINE_BYTES_MAX)).lines();
         while let Ok(Some(line)) = lines.next_line().await {
@@ -267,7 +319,7 @@ impl Start<'_> {
             if let Some((what, todo)) = step.failed {
                 return Err(Failure::environment(what, todo));
             }
-            display.step(&step);
+            show(&step);
             if step.done && step.step == LAST_STEP {
                 return Ok(());
             }
@@ -378,7 +430,7 @@ impl Start<'_> {
     }
 
     /// Stops everything and waits for it; a second Ctrl-C does not cut this short.
-    async fn stop(&self, supervisor: &mut tokio::process::Child) -> Outcome<()> {
+    pub(crate) async fn stop(&self, supervisor: &mut tokio::process::Child) -> Outcome<()> {
         let pid =
             supervisor.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {

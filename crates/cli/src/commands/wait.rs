@@ -10,10 +10,10 @@ use serde_json::json;
 use crate::cli::Global;
 use crate::control;
 use crate::failure::Outcome;
-use crate::follow::chosen_agents;
 use crate::lines;
 use crate::orders::{Conversation, refused, until_interrupted};
 use crate::project::Project;
+use crate::replicas;
 
 /// Exit code where an agent's program never ran, as of a start that failed.
 const NEVER_RAN: u8 = 255;
@@ -34,18 +34,18 @@ pub(crate) struct WaitArgs {
 /// Prints each agent's exit status as it comes.
 pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
     let project = Project::find(global)?;
-    chosen_agents(&project, &args.agents)?;
-    let statuses = until_interrupted(statuses(global, &project, args))?;
-    let codes = args.agents.iter().filter_map(|agent| statuses.get(agent)).map(|status| code(*status));
+    let agents = replicas::named(&project, &args.agents)?;
+    let statuses = until_interrupted(statuses(global, &project, &agents))?;
+    let codes = agents.iter().filter_map(|agent| statuses.get(agent)).map(|status| code(*status));
     Ok(codes.into_iter().find(|code| *code != 0).unwrap_or(0))
 }
 
 async fn statuses(
     global: &Global,
     project: &Project,
-    args: &WaitArgs,
+    agents: &[AgentName],
 ) -> Outcome<BTreeMap<AgentName, Option<i32>>> {
-    let request = ControlRequest::Wait { agents: args.agents.iter().cloned().collect() };
+    let request = ControlRequest::Wait { agents: agents.iter().cloned().collect() };
     let mut conversation = Conversation::begin(project, &request).await?;
     let mut statuses = BTreeMap::new();
     loop {

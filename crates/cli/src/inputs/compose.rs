@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use casemate_composition::compose::RelyingParty;
 use casemate_composition::load::{Interpolation, Loaded};
 use casemate_composition::lock::{AgentName, ImagePin};
+use casemate_composition::one_off::OneOff;
 use casemate_composition::{Compose, ImageFacts, Lock, Problems};
 use casemate_images::{ImageError, ImageInfo};
 
@@ -39,6 +40,22 @@ pub(crate) fn resolve(file: &ComposeFile, project: &Project) -> Outcome<Lock> {
     let loaded = load(file, Interpolation::Done)?;
     file.warn(&loaded);
     let compose = inputs::with_sandboxes(of_loaded(loaded)?)?;
+    compose.resolve(&image_facts(&compose, project)?).map_err(failure_of)
+}
+
+/// The lock of one agent of `service` with another command, and of those that it depends on.
+pub(crate) fn resolve_one_off(
+    file: &ComposeFile,
+    project: &Project,
+    service: &AgentName,
+    change: &OneOff,
+) -> Outcome<Lock> {
+    let loaded = load(file, Interpolation::Done)?;
+    file.warn(&loaded);
+    let compose = of_loaded(loaded)?;
+    let all: Vec<AgentName> = compose.agents().cloned().collect();
+    let compose = compose.one_off(service, change).ok_or_else(|| no_such_agent(service, &all))?;
+    let compose = inputs::with_sandboxes(compose)?;
     compose.resolve(&image_facts(&compose, project)?).map_err(failure_of)
 }
 

@@ -86,8 +86,10 @@ pub(crate) fn write_lock_to(path: &Path, lock: &Lock, bytes: &[u8], found: &Lock
 
 /// What to do where the lock is not what the files give.
 pub(crate) fn look_and_lock(file: &ComposeFile) -> String {
-    let flags = file.flags();
-    format!("look at the change with `casemate {flags} lock --check`, then run `casemate {flags} lock`")
+    let (flags, scale) = (file.flags(), file.scale_flags());
+    format!(
+        "look at the change with `casemate {flags} lock --check{scale}`, then run `casemate {flags} lock{scale}`"
+    )
 }
 
 /// The file form of a lock.

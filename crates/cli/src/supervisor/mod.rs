@@ -282,7 +282,7 @@ fn report(step: &Step) {
 
 fn broker_arguments(project: &Project, args: &SupervisorArgs) -> Outcome<Vec<OsString>> {
     let policy = args.policy.clone().ok_or_else(|| Failure::input("no policy", "use `casemate up`"))?;
-    Ok(vec![
+    let mut arguments: Vec<OsString> = vec![
         "serve".into(),
         "--state".into(),
         project.broker().into(),
@@ -292,7 +292,11 @@ fn broker_arguments(project: &Project, args: &SupervisorArgs) -> Outcome<Vec<OsS
         inputs::bundle_file(project).into(),
         "--listen".into(),
         "127.0.0.1:0".into(),
-    ])
+    ];
+    if project.shares_broker() {
+        arguments.push("--beside".into());
+    }
+    Ok(arguments)
 }
 
 fn emulator_arguments(

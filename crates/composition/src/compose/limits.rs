@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::keys;
-use crate::lock::{Restart, Ulimit, UlimitValues};
+use crate::lock::{Ulimit, UlimitValues};
 use crate::problem::{At, Findings, Place};
 use crate::units;
 use crate::yaml::{Node, Value};
 
 use super::read::{parsed, walk};
+use super::replicas;
 use super::run;
+use super::service::Service;
 
 /// Smallest memory limit: less does not start a process with its C library.
 const MEMORY_BYTES_MIN: u64 = 4 << 20;
@@ -129,13 +131,9 @@ fn set<T: PartialEq>(slot: &mut Option<At<T>>, read: Option<At<T>>, keys: &str, 
     }
 }
 
-/// `deploy`: resources and the restart policy.
-pub(crate) fn deploy(
-    node: &Node,
-    limits: &mut WrittenLimits,
-    restart: &mut Option<At<Restart>>,
-    f: &mut Findings<'_>,
-) {
+/// `deploy`: resources, the restart policy, and how many agents.
+pub(crate) fn deploy(node: &Node, service: &mut Service, f: &mut Findings<'_>) {
+    let Service { limits, restart, replicas, .. } = service;
     walk(&keys::DEPLOY, node, f, |f, key, member| match key {
         "resources" => walk(&keys::RESOURCES, &member.node, f, |f, key, member| match key {
             "limits" => walk(&keys::RESOURCE_LIMITS, &member.node, f, |f, key, member| {
@@ -150,6 +148,7 @@ pub(crate) fn deploy(
                 limit("mem_reservation", &member.node, limits, f);
             }),
         }),
+        "replicas" => replicas::count(&member.node, key, replicas, f),
         _ => {
             let policy = run::restart_policy(&member.node, f);
             run::set_restart(restart, policy, f);

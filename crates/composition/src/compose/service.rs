@@ -17,6 +17,7 @@ use super::mounts::{self, ConfigUse, SecretUse};
 use super::ports;
 use super::reach::{self, Extension};
 use super::read::{self, walk};
+use super::replicas;
 use super::run;
 
 /// Longest image reference in bytes.
@@ -54,6 +55,10 @@ pub(crate) struct Service {
     pub(crate) stop_grace_ms: Option<u64>,
     pub(crate) stdin_open: bool,
     pub(crate) log: logging::WrittenLog,
+    /// How many agents run it, where that is said.
+    pub(crate) replicas: Option<At<u32>>,
+    /// Where `container_name` stands.
+    pub(crate) container_name: Option<Place>,
 }
 
 impl Service {
@@ -85,7 +90,22 @@ impl Service {
             stop_grace_ms: None,
             stdin_open: false,
             log: logging::WrittenLog::default(),
+            replicas: None,
+            container_name: None,
         }
+    }
+
+    /// The volumes that it mounts, by their keys at the top level.
+    pub(crate) fn volumes(&self) -> impl Iterator<Item = &AgentName> {
+        self.mounts.iter().filter_map(|mount| match &mount.value {
+            Mount::Volume { name, .. } => Some(name),
+            _ => None,
+        })
+    }
+
+    /// How many agents run it.
+    pub(crate) fn replicas(&self) -> u32 {
+        self.replicas.as_ref().map_or(1, |at| at.value)
     }
 }
 
@@ -137,7 +157,10 @@ fn files(service: &mut Service, key: &str, member: &Member, f: &mut Findings<'_>
         "extra_hosts" => service.extra_hosts = reach::extra_hosts(node, f),
         "x-casemate" => service.extension = reach::extension(node, f),
         "networks" => reach::networks(node, &mut service.aliases, f),
-        "container_name" => container_name(node, &mut service.aliases, f),
+        "container_name" => {
+            service.container_name = Some(node.place);
+            container_name(node, &mut service.aliases, f);
+        }
         "configs" => service.configs = mounts::configs(node, f),
         "read_only" => {
             if read::truth(node, key, f) == Some(false) {
@@ -172,7 +195,8 @@ fn running(
         "user" => service.user = run::user(node, f),
         "hostname" => service.hostname = run::hostname(node, f),
         "group_add" => service.groups = run::groups(node, f),
-        "deploy" => limits::deploy(node, &mut service.limits, &mut service.restart, f),
+        "deploy" => limits::deploy(node, service, f),
+        "scale" => replicas::count(node, key, &mut service.replicas, f),
         "healthcheck" => service.health = run::health(node, f),
         "restart" => {
             let read = run::restart(node, f);

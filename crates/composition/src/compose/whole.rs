@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::lock::{AgentName, Condition, Mount, Port};
 use crate::problem::{At, Findings, Place, printable};
 
-use super::{Compose, Service};
+use super::{Compose, Service, replicas};
 
 /// What only the whole file can tell.
 pub(super) fn cross_check(compose: &Compose, f: &mut Findings<'_>) {
@@ -52,6 +52,7 @@ pub(super) fn cross_check(compose: &Compose, f: &mut Findings<'_>) {
     check_aliases(compose, f);
     check_published(compose, f);
     check_cycle(compose, f);
+    replicas::cross_check(compose, f);
 }
 
 /// Files of container engines join all services by networks. Read here, their agents would wait for each other and
@@ -135,20 +136,21 @@ fn check_shared_roots(compose: &Compose, f: &mut Findings<'_>) {
     let sharing = || {
         compose.services.values().filter_map(|service| {
             let extension = &service.extension;
-            Some((extension.share.as_ref()?, &extension.trust, service.image.as_ref()?.value.as_str()))
+            let image = service.image.as_ref()?.value.as_str();
+            Some((extension.share.as_ref()?, &extension.trust, image, service.replicas()))
         })
     };
     let (mut members, mut users) = (BTreeMap::new(), BTreeMap::new());
-    for (At { value: group, .. }, trust, image) in sharing() {
+    for (At { value: group, .. }, trust, image, replicas) in sharing() {
         let (count, first) = members.entry(group).or_insert((0_u32, trust));
-        *count = count.saturating_add(1);
+        *count = count.saturating_add(replicas);
         if trust.is_none() || trust != *first {
             *first = &None;
         }
         let users = users.entry((group, image)).or_insert(0_u32);
-        *users = users.saturating_add(1);
+        *users = users.saturating_add(replicas);
     }
-    for (At { place, value: group }, _, image) in sharing() {
+    for (At { place, value: group }, _, image, _) in sharing() {
         match members.get(group) {
             Some((1, _)) => {
                 let what = format!("nobody else is in the group `{group}` of `share`");

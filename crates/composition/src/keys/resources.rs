@@ -1,5 +1,6 @@
 //! Keys that say what an agent may use, how it is started again, and how its health is told.
 
+use super::service::REPLICAS;
 use super::{Extensions, NOT_YET, Table, honoured, ignored, limited, no_effect, refused, unless};
 
 /// `deploy`.
@@ -9,7 +10,7 @@ pub const DEPLOY: Table = Table {
     extensions: Extensions::Allowed,
     keys: &[
         honoured("resources"),
-        unless(refused("replicas", NOT_YET, "write one service for each agent"), &["1"]),
+        limited("replicas", REPLICAS),
         unless(refused("mode", NOT_YET, "write one service for each agent"), &["replicated"]),
         honoured("restart_policy"),
         no_effect("labels", "described to people"),

@@ -5,6 +5,10 @@ use super::{Extensions, FALSE, NOT_YET, Table, honoured, ignored, limited, no_ef
 const DESCRIBES: &str = "described to people, seen by no program of the agent";
 const INFERENCE: &str = "declare the inference service under `x-casemate: egress`";
 
+/// What is said of `scale` and of `replicas`.
+pub(super) const REPLICAS: &str =
+    "0 to 100; several are agents of their own, NAME-1 and on: no `ports`, no `container_name`";
+
 /// A service.
 pub const SERVICE: Table = Table {
     of: "service",
@@ -47,7 +51,7 @@ pub const SERVICE: Table = Table {
         ),
         refused("credential_spec", "managed service accounts are a Windows matter", "remove it"),
         honoured("depends_on"),
-        limited("deploy", "`resources`, `restart_policy` and one replica"),
+        limited("deploy", "`resources`, `restart_policy` and `replicas`"),
         refused("develop", NOT_YET, "import the image again after a change"),
         refused("device_cgroup_rules", "no device enters a compartment", "remove it"),
         refused(
@@ -140,7 +144,7 @@ pub const SERVICE: Table = Table {
         limited("read_only", "true: the root is always read-only"),
         limited("restart", "`no`, `always`, `on-failure[:N]`, `unless-stopped`"),
         refused("runtime", "the launcher is the only runtime", "use `x-casemate: backend`"),
-        unless(refused("scale", NOT_YET, "write one service for each agent"), &["1"]),
+        limited("scale", REPLICAS),
         limited("secrets", "mode 0400, owned by the agent's user"),
         limited("security_opt", "`no-new-privileges:true`"),
         honoured("shm_size"),

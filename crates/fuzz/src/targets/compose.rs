@@ -35,6 +35,8 @@ pub(super) fn all() -> Vec<Target> {
             b"include: [inc/compose.yaml]\n",
             b"env_file: a.env",
             b"profiles: [on]",
+            b"scale: 100",
+            b"deploy: {replicas: 2}",
             b"depends_on: [a]",
             b"environment: [A]",
             b"'",

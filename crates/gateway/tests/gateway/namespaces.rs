@@ -120,3 +120,77 @@ fn answers_the_c_library_of_a_namespace() {
     let expected = FromGateway::NameDenied { agent: name("planner"), name: String::from("evil.example") };
     assert_eq!(warden.receive_within(PATIENCE), Some(expected));
 }
+
+/// A replica of `web` in a namespace of its own, with sockets for the gateway, whose port 80 says its number.
+fn replica(warden: &Warden, number: u8) -> Namespace {
+    let namespace = Namespace::new();
+    let server = namespace.inside(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 80)).unwrap());
+    serve_on(server, move |mut stream| {
+        let _ = stream.write_all(&[number]);
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    supply(warden, &namespace, number);
+    namespace
+}
+
+fn supply(warden: &Warden, namespace: &Namespace, number: u8) {
+    let sockets = namespace.inside(|| (0..32).map(|_| fresh()).collect::<Vec<_>>());
+    let borrowed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+    warden.send(&ToGateway::Pool { agent: name(&format!("web-{number}")) }, &borrowed);
+}
+
+/// Which replica answers; none where the connection is reset.
+fn who_answers(edge: SocketAddr) -> (TcpStream, Option<u8>) {
+    let mut client = connect(edge);
+    let mut number = [0];
+    let answered = client.read_exact(&mut number).is_ok();
+    (client, answered.then_some(number[0]))
+}
+
+#[test]
+fn connections_to_a_service_go_to_its_replicas_in_turn_and_past_those_that_do_not_answer() {
+    let warden = Warden::start_with(None);
+    let target = Target::Service {
+        service: name("web"),
+        replicas: (1..=4).map(|number| name(&format!("web-{number}"))).collect(),
+        port: 80,
+    };
+    let edge = warden.listen("client", target);
+    let answers = |count: usize| {
+        let mut all: Vec<Option<u8>> = (0..count).map(|_| who_answers(edge).1).collect();
+        all.sort_unstable();
+        all
+    };
+    // Nobody runs: reset at once, not after a wait for sockets.
+    let begun = std::time::Instant::now();
+    assert_eq!(who_answers(edge).1, None);
+    assert!(begun.elapsed() < Duration::from_millis(900));
+    let _running: Vec<Namespace> = (1..=2).map(|number| replica(&warden, number)).collect();
+    let third = replica(&warden, 3);
+    // The fourth runs, and nobody listens there.
+    let deaf = Namespace::new();
+    supply(&warden, &deaf, 4);
+    let one_each = answers(12);
+    for number in 1..=3 {
+        assert!(one_each.iter().filter(|answer| **answer == Some(number)).count() >= 3, "{one_each:?}");
+    }
+    assert!(!one_each.contains(&None));
+    // What is open to a replica ends with it, and what is open to the others does not.
+    let mut open: Vec<(TcpStream, Option<u8>)> = (0..6).map(|_| who_answers(edge)).collect();
+    drop(third);
+    warden.send(&ToGateway::Forget { agent: name("web-3") }, &[]);
+    for (client, answered) in &mut open {
+        let wait = if *answered == Some(3) { PATIENCE } else { Duration::from_millis(200) };
+        client.set_read_timeout(Some(wait)).unwrap();
+        let ended =
+            !matches!(client.read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+        assert_eq!(ended, *answered == Some(3), "{answered:?}");
+    }
+    drop(open);
+    let left = answers(8);
+    assert!(left.iter().all(|answer| matches!(answer, Some(1 | 2))), "{left:?}");
+    let passed = warden.traffic();
+    let counts: Vec<(&str, u64)> =
+        passed.iter().map(|edge| (edge.to.as_str(), edge.traffic.refused)).collect();
+    assert_eq!(counts, [("web:80", 1)], "one edge, and one refusal");
+}

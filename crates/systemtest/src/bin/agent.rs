@@ -4,7 +4,7 @@
 //! the tests compare what it says with what they see from outside.
 //!
 //! Steps: `say TEXT`; `secret NAME` (mode, owner and content from its end to its beginning, so that the log does not
-//! hold the content itself); `serve PORT TEXT`; `call HOST:PORT`; `watch HOST:PORT...`
+//! hold the content itself); `serve PORT TEXT` (`@` for the host name); `call HOST:PORT`; `watch HOST:PORT...`
 //! (calls each again and again, and says what changes); `ask JSON` (over the agent socket); `reach PORT`
 //! (exits 1 where nothing listens: a health check); `crash-until INSTANCE CODE`; `exit CODE`; `sleep MS`;
 //! `write PATH TEXT`; `read PATH`; `eat MIB` (of memory); `spawn COUNT` (processes that wait); `flood LINES`; `hold
@@ -206,7 +206,10 @@ fn secret(name: &str) -> Result<String, Box<dyn Error>> {
 fn serve(rest: &str) -> Result<(), Box<dyn Error>> {
     let (port, text) = rest.split_once(' ').ok_or("no text")?;
     let listener = TcpListener::bind(("0.0.0.0", port.parse::<u16>()?))?;
-    let text = text.to_owned();
+    let text = match text {
+        "@" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        text => text.to_owned(),
+    };
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             // A caller that goes away is no concern.

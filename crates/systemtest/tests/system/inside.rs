@@ -435,16 +435,3 @@ fn ports_of_the_box_are_told() {
     told(&["server", "81"]).assert_fails(2, "port 81 of server", "ports:");
     project.down();
 }
-
-#[test]
-fn another_command_is_no_agent_of_the_composition() {
-    let project = Project::ready("run", &one(""), &[]);
-    // Whatever runs.
-    project.run(&["run", "one"]).assert_refused("composition.membership");
-    project.up();
-    let (expected, _) =
-        project.run(&["run", "--rm", "one", "/agent", "say x"]).assert_refused("composition.membership");
-    assert_eq!(expected, "an agent of the composition, once");
-    assert_eq!(project.ps()["agents"]["one"]["tainted"], false);
-    project.down();
-}

@@ -29,12 +29,13 @@ pub(super) enum LoggedTaint {
     Tainted,
 }
 
-/// Replays the log. Rules that do not hold are in the ledger.
+/// Replays the log. Rules that do not hold are in the ledger. Of one of several replicas, `service` is their service.
 pub(super) fn appraise(
     ledger: &mut Ledger,
     bytes: &[u8],
     claims: &BoxClaims,
     token: &AgentToken,
+    service: Option<&AgentName>,
     platform: &PlatformView,
 ) -> Option<Logged> {
     let log = replay(ledger, bytes, &claims.log_head).ok()?;
@@ -52,7 +53,8 @@ pub(super) fn appraise(
     ];
     let _recorded: Result<(), Failed> = results.into_iter().collect();
     ledger.claim("box", "log-count", log.end.count, platform.standing.runtime());
-    Some(Logged { taint: taint(&log, token), added_edges: added_edges(&log.events, &token.sub) })
+    let added_edges = added_edges(&log.events, &token.sub, service);
+    Some(Logged { taint: taint(&log, token), added_edges })
 }
 
 struct Log {
@@ -174,14 +176,16 @@ fn taint(log: &Log, token: &AgentToken) -> LoggedTaint {
     LoggedTaint::Clean
 }
 
-/// Edges of `name` that were opened by hand: those that were open when it was launched last, and those since.
-fn added_edges(events: &[Event], name: &AgentName) -> BTreeSet<String> {
+/// Edges of `name`, or to all replicas of its service, that were opened by hand: those that were open when it was
+/// launched last, and those since.
+fn added_edges(events: &[Event], name: &AgentName, service: Option<&AgentName>) -> BTreeSet<String> {
+    let is_name = |called: &str| called == name.as_str() || service.is_some_and(|own| called == own.as_str());
     let mut open = BTreeSet::new();
     let mut seen = BTreeSet::new();
     for event in events {
         match event {
             Event::PolicyChanged { agent, to, change } => {
-                let is_called = to.rsplit_once(':').is_some_and(|(called, _)| called == name.as_str());
+                let is_called = to.rsplit_once(':').is_some_and(|(called, _)| is_name(called));
                 if agent != name && !is_called {
                     continue;
                 }
@@ -200,4 +204,24 @@ fn added_edges(events: &[Event], name: &AgentName) -> BTreeSet<String> {
         }
     }
     seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edge_to_a_service_that_was_opened_by_hand_is_one_to_each_of_its_replicas() {
+        let name = |text: &str| -> AgentName { text.parse().unwrap() };
+        let opened = |to: &str| {
+            [Event::PolicyChanged { agent: name("client"), to: to.into(), change: EdgeChange::Added }]
+        };
+        let of_replica = |to: &str| added_edges(&opened(to), &name("web-1"), Some(&name("web")));
+        assert_eq!(of_replica("web:80"), ["client to web:80".to_owned()].into());
+        assert_eq!(of_replica("web-1:80").len(), 1);
+        for other in ["web-2:80", "client:80", "webs:80"] {
+            assert!(of_replica(other).is_empty(), "{other}");
+        }
+        assert!(added_edges(&opened("web:80"), &name("web-1"), None).is_empty());
+    }
 }

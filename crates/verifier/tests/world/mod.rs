@@ -116,6 +116,7 @@ pub(crate) fn agent(argument: &str) -> Agent {
         exec: Exec::Allow,
         stdin_open: false,
         log: LogLimits { file_bytes: 1 << 20, files: 2 },
+        replica_of: None,
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) fn text(edges: &[EdgeStatus], running: bool) -> Vec<String> {
         }
         let kind = match edge.target {
             Target::Agent { .. } => "agent",
+            Target::Service { .. } => "replicas",
             Target::Host { .. } => "outside",
         };
         let mut parts = vec![format!("  -> {:32} {kind:8}", edge.target.to_string())];
@@ -43,7 +44,9 @@ pub(super) fn dot(edges: &[EdgeStatus]) -> Vec<String> {
             Origin::Port(address) => (address.to_string(), "house"),
         };
         let (to, to_shape, port) = match &edge.target {
-            Target::Agent { agent, port } => (agent.to_string(), "box", port),
+            Target::Agent { agent: name, port } | Target::Service { service: name, port, .. } => {
+                (name.to_string(), "box", port)
+            }
             Target::Host { host, port, .. } => (host.clone(), "ellipse", port),
         };
         let (from, to) = (quoted(&from), quoted(&to));

@@ -3,9 +3,12 @@
 //! The composition is bound when a box is launched. A changed one is another box, so nothing of it is brought into the
 //! one that runs.
 
+use std::collections::BTreeSet;
+
 use casemate_canon::Sha384;
 use casemate_composition::Lock;
 use casemate_composition::explain::diff;
+use casemate_composition::lock::AgentName;
 use casemate_protocol::control::{ControlRequest, Reply};
 use casemate_protocol::lifecycle::{Action, Dependencies, Done, Until};
 use casemate_protocol::refusal::Refusal;
@@ -38,7 +41,7 @@ pub(super) fn join(
     args: &UpArgs,
     file: &ComposeFile,
     project: &Project,
-    lock: &Lock,
+    (lock, named): (&Lock, &BTreeSet<AgentName>),
 ) -> Outcome<Next> {
     // Nobody answers, or a crash left the socket: the lease tells.
     if std::os::unix::net::UnixStream::connect(project.control_socket()).is_err() {
@@ -76,20 +79,27 @@ pub(super) fn join(
     }
     let change = if args.locked { LockChange::Refuse } else { LockChange::Write };
     inputs::write_lock(file, lock, change)?;
-    start(global, args, project, lock, composition)?;
+    let named: Vec<AgentName> = named.iter().cloned().collect();
+    start(global, args, project, &named, composition)?;
     Ok(Next::Done)
 }
 
-fn start(global: &Global, args: &UpArgs, project: &Project, lock: &Lock, composition: Sha384) -> Outcome<()> {
+fn start(
+    global: &Global,
+    args: &UpArgs,
+    project: &Project,
+    named: &[AgentName],
+    composition: Sha384,
+) -> Outcome<()> {
     let dependencies = if args.no_deps { Dependencies::Leave } else { Dependencies::Follow };
     let action = if args.force_recreate {
         Action::Restart { grace_ms: None, dependencies, until: Until::Healthy }
     } else {
         Action::Start { dependencies, until: Until::Healthy }
     };
-    let names: Vec<_> = lock.agents.keys().cloned().collect();
+    let names: Vec<_> = inputs::read_lock(&project.lock_file())?.agents.into_keys().collect();
     let mut display = Display::new(if global.json { Style::Json } else { args.progress }, &names);
-    let ordered = order(project, &args.agents, action, Some(&mut display));
+    let ordered = order(project, named, action, Some(&mut display));
     let changed = until_interrupted(within(args.wait_timeout, ordered))
         .inspect_err(|failure| display.failed(failure))?;
     tell(global, project, &changed, composition, args.force_recreate);
