@@ -7,10 +7,11 @@ use crate::compose::PullPolicy;
 use crate::host::HostName;
 use crate::interpolate::looks_secret;
 use crate::keys;
-use crate::lock::{AgentName, Dependency, Health, Mount, Port, Restart, User};
+use crate::lock::{AgentName, BackendKind, Dependency, Health, Hook, Mount, Port, Restart, User};
 use crate::problem::{At, Findings, Place, printable};
 use crate::yaml::{Member, Node, Value};
 
+use super::hooks;
 use super::limits::{self, WrittenLimits};
 use super::logging;
 use super::mounts::{self, ConfigUse, SecretUse};
@@ -53,6 +54,10 @@ pub(crate) struct Service {
     pub(crate) stop_signal: Option<i32>,
     pub(crate) stop_grace_ms: Option<u64>,
     pub(crate) stdin_open: bool,
+    /// Where `tty: true` stands.
+    pub(crate) tty: Option<Place>,
+    pub(crate) post_start: Vec<Hook>,
+    pub(crate) pre_stop: Vec<Hook>,
     pub(crate) log: logging::WrittenLog,
 }
 
@@ -84,6 +89,9 @@ impl Service {
             stop_signal: None,
             stop_grace_ms: None,
             stdin_open: false,
+            tty: None,
+            post_start: Vec::new(),
+            pre_stop: Vec::new(),
             log: logging::WrittenLog::default(),
         }
     }
@@ -103,6 +111,11 @@ pub(crate) fn service(
         }
     });
     limits::cross_check(&mut service.limits, f);
+    let backend = service.extension.backend.as_ref().map(|backend| backend.value);
+    if let (Some(place), Some(BackendKind::Gvisor)) = (service.tty, backend) {
+        let what = "`tty` is refused with `backend: gvisor`: the sandbox would take its terminal from the box";
+        f.problem(place, what, "remove it, or the backend");
+    }
     mounts::cross_check(&service.configs, &service.mounts, f);
     let names_image = match &member.node.value {
         // `build` has its own problem, which says the same.
@@ -185,6 +198,9 @@ fn running(
         "platform" => platform(node, f),
         "logging" => service.log = logging::logging(node, f),
         "stdin_open" => service.stdin_open = read::truth(node, key, f).unwrap_or(false),
+        "tty" => service.tty = (read::truth(node, key, f) == Some(true)).then_some(member.key_place),
+        "post_start" => service.post_start = hooks::hooks(node, key, variables, f),
+        "pre_stop" => service.pre_stop = hooks::hooks(node, key, variables, f),
         _ => return limits::limit(key, node, &mut service.limits, f),
     }
     true
