@@ -28,7 +28,7 @@ use rustix::io::Errno;
 
 use crate::controls::{GroupSeen, Hardening, Reported, is_root_alone, status_of};
 use crate::plan::{self, Plan};
-use crate::{Backend, Compartment, CompartmentError, Output, Root, Standing, Starting, Visit, Work};
+use crate::{Backend, Compartment, CompartmentError, Root, Standing, Starting, Visit, Work};
 
 pub(crate) use program::Program;
 
@@ -40,12 +40,12 @@ const OWN_PIDS: u32 = 192;
 pub(crate) struct Gvisor;
 
 impl Backend for Gvisor {
-    fn start(&self, plan: &Plan<'_>, root: Root<'_>, output: Output) -> Result<Starting, CompartmentError> {
+    fn start(&self, plan: &Plan<'_>, root: Root<'_>, streams: Streams) -> Result<Starting, CompartmentError> {
         let program = plan.programs.gvisor().ok_or(LaunchError::Protocol { reason: MISSING.into() })?;
         let prepared = spawn::prepare(plan.launcher)?;
         let mut group = Group::create(plan.box_name, plan.name.as_str(), group_limits(plan.agent))?;
         let confined = plan.cores.confine(plan.name, &mut group).map_err(CompartmentError::from);
-        let begun = confined.and_then(|()| begin(plan, prepared, root, output, &group, &program));
+        let begun = confined.and_then(|()| begin(plan, prepared, root, streams, &group, &program));
         let (starting, spec) = match begun {
             Ok(begun) => begun,
             Err(error) => {
@@ -68,14 +68,6 @@ impl Backend for Gvisor {
                 Compartment { first, secrets, group, root_device, spec, launcher, reported, program };
             Ok(Standing { compartment, agent_socket, sockets, gate })
         }))
-    }
-
-    fn command(&self, compartment: &Compartment, command: &[String]) -> Result<Child, LaunchError> {
-        let program = compartment.program.as_ref().ok_or(LaunchError::Protocol { reason: MISSING.into() })?;
-        let process = config::process(&compartment.spec, command).to_string();
-        let sandbox = Some(Sandbox { options: config::options(), config: process });
-        let spec = Spec { join: 1, command: Vec::new(), sandbox, ..compartment.spec.clone() };
-        spawn::join_sandbox(&compartment.launcher, &spec, &compartment.first, program.file())
     }
 
     fn can(&self, work: &Work, terminal: bool) -> Result<(), Refusal> {
@@ -157,7 +149,7 @@ fn begin(
     plan: &Plan<'_>,
     prepared: Prepared,
     root: Root<'_>,
-    output: Output,
+    streams: Streams,
     group: &Group,
     program: &Arc<Program>,
 ) -> Result<(spawn::Starting, Spec), CompartmentError> {
@@ -170,7 +162,7 @@ fn begin(
         Root::Image(image, number) => (RootObject::Image(image), number),
         Root::Shared(mount, number) => (RootObject::Shared(mount), number),
     };
-    let starting = prepared.start(&spec, object, Some(program.file()), &output.into())?;
+    let starting = prepared.start(&spec, object, Some(program.file()), &streams)?;
     Ok((starting, spec))
 }
 

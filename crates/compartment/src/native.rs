@@ -10,24 +10,24 @@ use casemate_sys::cgroup::Group;
 use casemate_sys::netns;
 use casemate_sys::observe::{self, observe};
 use casemate_sys::root::RootObject;
-use casemate_sys::spawn::{self, LaunchError, Launched, Prepared, Released, Streams};
+use casemate_sys::spawn::{self, Launched, Prepared, Released, Streams};
 use casemate_sys::spec::{JOIN_COPY_IN, JOIN_COPY_OUT, Spec};
 use rustix::io::Errno;
 
 use crate::controls::{self, GroupSeen, Hardening, Reported, is_root_alone};
 use crate::plan::{self, Plan};
-use crate::{Backend, Compartment, CompartmentError, Output, Root, Standing, Starting, Visit, Work};
+use crate::{Backend, Compartment, CompartmentError, Root, Standing, Starting, Visit, Work};
 
 /// The backend.
 pub(crate) struct Native;
 
 impl Backend for Native {
-    fn start(&self, plan: &Plan<'_>, root: Root<'_>, output: Output) -> Result<Starting, CompartmentError> {
+    fn start(&self, plan: &Plan<'_>, root: Root<'_>, streams: Streams) -> Result<Starting, CompartmentError> {
         // It gets ready while the group is made.
         let prepared = spawn::prepare(plan.launcher)?;
         let mut group = Group::create(plan.box_name, plan.name.as_str(), plan::group_limits(plan.agent))?;
         let confined = plan.cores.confine(plan.name, &mut group).map_err(CompartmentError::from);
-        let begun = confined.and_then(|()| begin(plan, prepared, root, output, &group));
+        let begun = confined.and_then(|()| begin(plan, prepared, root, streams, &group));
         let (starting, spec) = match begun {
             Ok(begun) => begun,
             Err(error) => {
@@ -49,11 +49,6 @@ impl Backend for Native {
                 Compartment { first, secrets, group, root_device, spec, launcher, reported, program: None };
             Ok(Standing { compartment, agent_socket, sockets, gate })
         }))
-    }
-
-    fn command(&self, compartment: &Compartment, command: &[String]) -> Result<Child, LaunchError> {
-        let spec = Spec { join: 1, command: command.to_vec(), ..compartment.spec.clone() };
-        spawn::join(&compartment.launcher, &spec, &compartment.first)
     }
 
     fn visit(
@@ -95,7 +90,7 @@ fn begin(
     plan: &Plan<'_>,
     prepared: Prepared,
     root: Root<'_>,
-    output: Output,
+    streams: Streams,
     group: &Group,
 ) -> Result<(spawn::Starting, Spec), CompartmentError> {
     let mut spec = plan::spec(plan, group);
@@ -104,6 +99,6 @@ fn begin(
         Root::Image(image, number) => (RootObject::Image(image), number),
         Root::Shared(mount, number) => (RootObject::Shared(mount), number),
     };
-    let starting = prepared.start(&spec, object, None, &output.into())?;
+    let starting = prepared.start(&spec, object, None, &streams)?;
     Ok((starting, spec))
 }

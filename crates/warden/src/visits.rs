@@ -12,6 +12,7 @@ use casemate_protocol::event::Event;
 
 use crate::agent::{Record, Running, Stage};
 use crate::error::WardenError;
+use crate::pause::Door;
 use crate::world::World;
 
 /// Most visits of one agent at a time.
@@ -27,11 +28,21 @@ pub(crate) struct Visits {
 
 /// One of them, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Rc<Cell<u32>>);
+pub(crate) struct Place {
+    now: Rc<Cell<u32>>,
+    door: Option<Door>,
+}
+
+impl Place {
+    /// It is inside: from here on a pause finds it.
+    pub(crate) fn arrived(&mut self) {
+        self.door = None;
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.now.set(self.now.get().saturating_sub(1));
     }
 }
 
@@ -56,10 +67,9 @@ impl Visits {
         by: &str,
     ) -> Result<(Place, Rc<Running>), WardenError> {
         let (agent, record, running) = running(world, name)?;
-        if record.pause.is_on() {
-            // The log says that nothing of it moves.
-            return Err(Refusal::new("agent.running", format!("{name} runs"), "it is paused").into());
-        }
+        // While it is paused, the log says that nothing of it moves.
+        let paused = || Refusal::new("agent.running", format!("{name} runs"), "it is paused");
+        let door = record.pause.door().await.ok_or_else(paused)?;
         if agent.exec == Exec::Deny {
             let expected = format!("`exec: allow` in `x-casemate` of {name}, or no `exec` there");
             return Err(Refusal::new("agent.exec", expected, format!("`exec: deny`, asked for {by}")).into());
@@ -69,7 +79,7 @@ impl Visits {
             return Err(Refusal::new("agent.visits", format!("fewer than {VISITS_MAX} visits"), found).into());
         }
         self.now.set(self.now.get().saturating_add(1));
-        let place = Place(Rc::clone(&self.now));
+        let place = Place { now: Rc::clone(&self.now), door: Some(door) };
         if agent.mounts.iter().any(|mount| matches!(mount, Mount::Volume { read_only: false, .. })) {
             self.volume.set(true);
         }

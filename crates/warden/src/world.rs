@@ -327,6 +327,7 @@ fn record(
             uptime_s: None,
             exit_status: None,
             health: None,
+            health_said: None,
             measurement: agent.measurement().map_err(|e| WardenError::ours(&e))?,
             backend: agent.backend.kind(),
             controls: BTreeMap::new(),

@@ -25,7 +25,8 @@ use crate::supervisor::Lease;
     after_help = "Output is the agent's log, line by line, of all its starts. Where the Compose file says `stdin_open: \
         true`, standard input is passed on, which taints the agent as `exec` does; with --no-stdin nothing is, and nothing \
         is tainted. Ctrl-C ends `attach` and not the agent; so does the end of standard input, and the agent's own input \
-        stays open."
+        stays open.\n\nWhere it says `tty: true` as well, this is the agent's terminal: every key goes to it, Ctrl-C among \
+        them, and it has the size of yours. Ctrl-P Ctrl-Q leaves it."
 )]
 pub(crate) struct AttachArgs {
     /// Show output alone
@@ -40,7 +41,11 @@ pub(crate) fn run(global: &Global, args: &AttachArgs) -> Outcome {
     let project = Project::find(global)?;
     chosen_agents(&project, std::slice::from_ref(&args.agent))?;
     let lock = inputs::read_lock(&project.lock_file())?;
-    let reads = lock.agents.get(&args.agent).is_some_and(|agent| agent.stdin_open);
+    let agent = lock.agents.get(&args.agent);
+    let reads = agent.is_some_and(|agent| agent.stdin_open);
+    if reads && !args.no_stdin && !global.json && agent.is_some_and(|agent| agent.tty) {
+        return terminal(&project, args);
+    }
     let wanted = Wanted { tail: Some(0), ..Wanted::default() };
     let style =
         if global.json { LineStyle::Json } else { LineStyle::Text { prefix: Shown::No, times: Shown::No } };
@@ -73,5 +78,14 @@ pub(crate) fn run(global: &Global, args: &AttachArgs) -> Outcome {
         std::thread::sleep(POLL);
     }
     follower.print_new();
+    Ok(0)
+}
+
+/// The agent's own terminal.
+fn terminal(project: &Project, args: &AttachArgs) -> Outcome {
+    let (_visit, streams) = inside::begin(project, InsideRequest::Attach { agent: args.agent.clone() })?;
+    if inside::watch(streams)? == inside::Left::Agent {
+        lines::note(format!("{} has ended, or starts again: its terminal is gone", args.agent));
+    }
     Ok(0)
 }
