@@ -104,6 +104,13 @@ async fn run(world: &Rc<World>, name: &AgentName, agent: &Agent, record: &Record
     let mut restarts = Restarts::of(agent.restart);
     let mut first = true;
     loop {
+        if let Err(error) = world.notary.require_room(name).await {
+            tracing::error!(agent = %name, "{error}");
+            set(record, Phase::Waiting, StepState::Failed);
+            Steps::begin(name, &world.journal).failed(Phase::Waiting, &error);
+            record.stage.send_replace(Stage::Failed);
+            return lifecycle::Standing::Ended;
+        }
         let end = once(world, name, agent, record).await;
         let again = match end {
             End::NotStarted => return lifecycle::Standing::Stopped,

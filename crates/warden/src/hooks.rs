@@ -21,11 +21,7 @@ use crate::tail::Tail;
 const LAST_WORDS_WAIT_MAX: Duration = Duration::from_millis(200);
 
 /// Runs those of a start, one after the other, until one fails.
-pub(crate) async fn post_start(
-    agent: &Agent,
-    record: &Record,
-    running: &Running,
-) -> Result<(), WardenError> {
+pub(crate) async fn post_start(agent: &Agent, record: &Record, running: &Running) -> Result<(), WardenError> {
     for (number, hook) in (1_u32..).zip(&agent.post_start) {
         run(agent, record, running, hook).await.map_err(|how| WardenError::Environment {
             what: format!("`post_start` hook {number} {how}"),

@@ -86,6 +86,7 @@ pub(crate) async fn pause(world: &World, name: &AgentName) -> Result<Done, Warde
     if record.pause.is_on() {
         return Ok(Done::Already);
     }
+    world.notary.require_room(name).await?;
     // Who is on the way in arrives first, and is found inside.
     let _door = record.pause.door.write().await;
     let freezer = Freezer::of(&world.box_name, name.as_str()).map_err(|error| cannot(name, error))?;

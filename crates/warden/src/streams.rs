@@ -184,7 +184,8 @@ mod tests {
     #[test]
     fn carriage_returns_in_front_of_line_ends_are_taken_away_over_pieces() {
         let mut lines = LineEnds::default();
-        let all: Vec<u8> = [&b"a\r\nb\r"[..], b"\nc\r", b"d\r\r\n"].iter().flat_map(|p| lines.of(p)).collect();
+        let all: Vec<u8> =
+            [&b"a\r\nb\r"[..], b"\nc\r", b"d\r\r\n"].iter().flat_map(|p| lines.of(p)).collect();
         assert_eq!(all, b"a\nb\nc\rd\r\n");
     }
 

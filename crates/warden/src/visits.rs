@@ -74,6 +74,7 @@ impl Visits {
             let expected = format!("`exec: allow` in `x-casemate` of {name}, or no `exec` there");
             return Err(Refusal::new("agent.exec", expected, format!("`exec: deny`, asked for {by}")).into());
         }
+        world.notary.require_room(name).await?;
         if self.now.get() >= VISITS_MAX {
             let found = format!("{VISITS_MAX} are at work");
             return Err(Refusal::new("agent.visits", format!("fewer than {VISITS_MAX} visits"), found).into());

@@ -168,7 +168,7 @@ impl World {
                 });
             }
         };
-        let log = EventLog::create(&arguments.project_dir.join("events.jsonl"), register)?;
+        let log = EventLog::create(&arguments.project_dir.join("events.jsonl"), register, lock.agents.len())?;
         let notary = Notary::new(tsm, &lock, log)?;
         let warden = env!("CARGO_PKG_VERSION").to_owned();
         notary.append(&Event::CompositionLoaded { composition, warden }).await?;
