@@ -313,7 +313,10 @@ fn terminals_and_hooks_are_measured_in_those_who_have_them_and_in_nobody_else() 
     }
     let hook = agent("post_start: [{ command: x }]").post_start;
     assert_eq!(hook.len(), 1);
-    assert_eq!((hook[0].command.as_slice(), hook[0].user, &hook[0].working_dir), (&["x".to_owned()][..], None, &None));
+    assert_eq!(
+        (hook[0].command.as_slice(), hook[0].user, &hook[0].working_dir),
+        (&["x".to_owned()][..], None, &None)
+    );
 }
 
 #[test]

@@ -35,7 +35,8 @@ pub(crate) fn watch(streams: Streams) -> Outcome<Left> {
     };
     let runtime = event_loop()?;
     let is_terminal = std::io::stdin().is_terminal();
-    let shown = if is_terminal || !std::io::stdout().is_terminal() { Shown::AsItIs } else { Shown::Printable };
+    let shown =
+        if is_terminal || !std::io::stdout().is_terminal() { Shown::AsItIs } else { Shown::Printable };
     let raw = if is_terminal { Raw::stdin() } else { None };
     redraw(&master);
     let (tell, mut told) = mpsc::unbounded_channel();

@@ -113,7 +113,8 @@ pub(crate) fn service(
     limits::cross_check(&mut service.limits, f);
     let backend = service.extension.backend.as_ref().map(|backend| backend.value);
     if let (Some(place), Some(BackendKind::Gvisor)) = (service.tty, backend) {
-        let what = "`tty` is refused with `backend: gvisor`: the sandbox would take its terminal from the box";
+        let what =
+            "`tty` is refused with `backend: gvisor`: the sandbox would take its terminal from the box";
         f.problem(place, what, "remove it, or the backend");
     }
     mounts::cross_check(&service.configs, &service.mounts, f);

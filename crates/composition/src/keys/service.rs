@@ -159,7 +159,10 @@ pub const SERVICE: Table = Table {
         refused("storage_opt", "the root is read-only", "limit each `tmpfs` by `size`"),
         refused("sysctls", NOT_YET, "remove it; ports below 1024 are open to every agent"),
         limited("tmpfs", "options `size` and `mode`; the image has the folder"),
-        limited("tty", "a terminal of the agent's own, for `casemate attach`; its output is logged as it comes"),
+        limited(
+            "tty",
+            "a terminal of the agent's own, for `casemate attach`; its output is logged as it comes",
+        ),
         limited("ulimits", "without core dumps, real-time and raised priority"),
         unless(
             refused("use_api_socket", "the container engine's socket is power over the host", "remove it"),
