@@ -10,7 +10,8 @@ use casemate_composition::lock::{Agent, AgentName, Exec, Mount};
 use casemate_protocol::Refusal;
 use casemate_protocol::event::Event;
 
-use crate::agent::{Record, Running, Stage};
+use crate::agent::{Record, Running};
+use crate::change;
 use crate::error::WardenError;
 use crate::pause::Door;
 use crate::world::World;
@@ -51,11 +52,12 @@ pub(crate) fn running<'a>(
     world: &'a World,
     name: &AgentName,
 ) -> Result<(&'a Agent, &'a Record, Rc<Running>), WardenError> {
-    let refusal = |found: &str| Refusal::new("agent.running", format!("{name} runs"), found);
-    let (agent, record) = world.agent(name).ok_or_else(|| refusal("no such agent in this composition"))?;
-    let runs = matches!(*record.stage.borrow(), Stage::Running | Stage::Healthy);
-    let running = record.running.borrow().clone().filter(|_| runs && !world.is_shutting_down());
-    Ok((agent, record, running.ok_or_else(|| refusal("it does not run"))?))
+    let (record, running) = change::runs(world, name)?;
+    let (agent, _) = world.agent(name).ok_or_else(|| WardenError::ours(&"agent is not in the lock"))?;
+    if world.is_shutting_down() {
+        return Err(Refusal::new("agent.running", format!("{name} runs"), "the box is about to end").into());
+    }
+    Ok((agent, record, running))
 }
 
 impl Visits {
