@@ -70,12 +70,9 @@ impl Backend for Gvisor {
         }))
     }
 
-    fn can(&self, work: &Work, terminal: bool) -> Result<(), Refusal> {
+    fn can(&self, work: &Work) -> Result<(), Refusal> {
         match work {
             Work::CopyIn(_) | Work::CopyOut(_) => Err(no_copying()),
-            Work::Command(_) if terminal => {
-                Err(cannot("a command without a terminal (`exec` without `-t`)", "a terminal"))
-            }
             Work::Command(_) => Ok(()),
         }
     }
@@ -86,11 +83,11 @@ impl Backend for Gvisor {
         visit: &Visit,
         streams: Streams,
     ) -> Result<(Child, Released), CompartmentError> {
-        self.can(&visit.work, matches!(streams, Streams::Terminal(_)))?;
+        self.can(&visit.work)?;
         let Work::Command(command) = &visit.work else { return Err(no_copying().into()) };
         let program = compartment.program.as_ref().ok_or(LaunchError::Protocol { reason: MISSING.into() })?;
         let asked = visit.specification(&compartment.spec);
-        let process = config::process(&asked, command).to_string();
+        let process = config::process(&asked, command, matches!(streams, Streams::Terminal(_))).to_string();
         let sandbox = Some(Sandbox { options: config::options(), config: process });
         let spec = Spec { join: 1, command: Vec::new(), sandbox, ..asked };
         let joined = spawn::join_with(
@@ -134,13 +131,9 @@ impl Backend for Gvisor {
     }
 }
 
-/// What this backend has no way to do.
-fn cannot(expected: &str, found: &str) -> Refusal {
-    Refusal::new("backend.visit", expected, found)
-}
-
 fn no_copying() -> Refusal {
-    cannot("an agent of the native backend", "copying files into or out of a sandbox")
+    let found = "copying files into or out of a sandbox";
+    Refusal::new("backend.visit", "an agent of the native backend", found)
 }
 
 const MISSING: &str = "the box has no gVisor";
@@ -304,17 +297,15 @@ mod tests {
     }
 
     #[test]
-    fn copies_and_terminals_are_refused_before_anything_happens() {
-        let command = Work::Command(vec!["/bin/sh".into()]);
-        for (work, terminal, can) in [
-            (command.clone(), false, true),
-            (command, true, false),
-            (Work::CopyIn("/a".into()), false, false),
-            (Work::CopyOut("/a".into()), false, false),
+    fn copies_are_refused_before_anything_happens() {
+        for (work, can) in [
+            (Work::Command(vec!["/bin/sh".into()]), true),
+            (Work::CopyIn("/a".into()), false),
+            (Work::CopyOut("/a".into()), false),
         ] {
-            let found = Gvisor.can(&work, terminal).map_err(|refusal| refusal.rule);
-            assert_eq!(found, if can { Ok(()) } else { Err("backend.visit".into()) }, "{work:?} {terminal}");
-            assert_eq!(crate::native::Native.can(&work, terminal), Ok(()));
+            let found = Gvisor.can(&work).map_err(|refusal| refusal.rule);
+            assert_eq!(found, if can { Ok(()) } else { Err("backend.visit".into()) }, "{work:?}");
+            assert_eq!(crate::native::Native.can(&work), Ok(()));
         }
     }
 

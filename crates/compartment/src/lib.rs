@@ -47,8 +47,8 @@ pub trait Backend: Sync {
     ///
     /// # Errors
     /// The refusal `backend.visit`.
-    fn can(&self, work: &Work, terminal: bool) -> Result<(), Refusal> {
-        let _ = (work, terminal);
+    fn can(&self, work: &Work) -> Result<(), Refusal> {
+        let _ = work;
         Ok(())
     }
 

@@ -141,7 +141,7 @@ async fn exec(world: &World, request: ExecRequest) -> Result<Begun, NotBegun> {
         return Err(WardenError::from(Refusal::new("agent.command", expected, "another request")).into());
     }
     let work = Work::Command(command);
-    let (place, running) = begin_work(world, &agent, "exec", &work, terminal.is_some()).await?;
+    let (place, running) = begin_work(world, &agent, "exec", &work).await?;
     let (streams, ends) = match terminal {
         Some((rows, columns)) => {
             let (own_uid, own_gid) =
@@ -172,7 +172,7 @@ async fn exec(world: &World, request: ExecRequest) -> Result<Begun, NotBegun> {
 async fn copy(world: &World, agent: &AgentName, work: Work) -> Result<Begun, NotBegun> {
     let inward = matches!(work, Work::CopyIn(_));
     let by = if inward { "copy-in" } else { "copy-out" };
-    let (place, running) = begin_work(world, agent, by, &work, false).await?;
+    let (place, running) = begin_work(world, agent, by, &work).await?;
     let (output, stdout) = pipe()?;
     let (_, stderr) = pipe()?;
     let mut ends = vec![(Stream::Output, output)];
@@ -214,10 +214,9 @@ async fn begin_work(
     name: &AgentName,
     by: &str,
     work: &Work,
-    terminal: bool,
 ) -> Result<(Place, Rc<Running>), WardenError> {
     let (agent, _, _) = running(world, name)?;
-    backend(agent.backend).can(work, terminal)?;
+    backend(agent.backend).can(work)?;
     begin(world, name, by).await
 }
 

@@ -114,8 +114,8 @@ pub(crate) fn service(
     let backend = service.extension.backend.as_ref().map(|backend| backend.value);
     if let (Some(place), Some(BackendKind::Gvisor)) = (service.tty, backend) {
         let what =
-            "`tty` is refused with `backend: gvisor`: the sandbox would take its terminal from the box";
-        f.problem(place, what, "remove it, or the backend");
+            "`tty` is refused with `backend: gvisor`: Ctrl-C would reach the agent's first process alone";
+        f.problem(place, what, "remove it, or the backend; `casemate exec -it AGENT COMMAND` has a terminal");
     }
     mounts::cross_check(&service.configs, &service.mounts, f);
     let names_image = match &member.node.value {
