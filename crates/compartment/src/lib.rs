@@ -11,6 +11,7 @@ mod gvisor;
 mod native;
 mod plan;
 mod programs;
+mod start;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
