@@ -32,7 +32,7 @@ use crate::roots::Root;
 use crate::streams::Own;
 use crate::visits::Visits;
 use crate::world::World;
-use crate::{agent_socket, dependencies, edges, health, hooks, pause, secrets, streams};
+use crate::{agent_socket, dependencies, edges, ending, secrets, streams};
 
 /// Time between two looks whether a compartment stands.
 const BUILD_POLL: Duration = Duration::from_millis(10);
@@ -156,7 +156,7 @@ async fn once(world: &Rc<World>, name: &AgentName, agent: &Agent, record: &Recor
     };
     let began = Instant::now();
     record.since.set(Some(began));
-    let (status, failed) = watch_over(world, agent, record, &steps, &running).await;
+    let (status, failed) = ending::watch_over(world, agent, record, &steps, &running).await;
     drop(running);
     clean_up(world, name, record).await;
     record.since.set(None);
@@ -363,7 +363,7 @@ async fn start(
 }
 
 /// Its program runs, and what belongs to its start is done.
-fn came_up(record: &Record, steps: &Steps) {
+pub(crate) fn came_up(record: &Record, steps: &Steps) {
     steps.note(Phase::Run, StepState::Done, "");
     record.stage.send_replace(Stage::Running);
 }
@@ -433,68 +433,8 @@ async fn hand_over_sockets(
     world.gateway.send(&ToGateway::Pool { agent: name.clone() }, &take(usize::MAX)).await
 }
 
-/// Waits for the agent's end, while its health is checked and a shutdown may come. Gives its exit status, and what of its
-/// start failed.
-async fn watch_over(
-    world: &Rc<World>,
-    agent: &Agent,
-    record: &Record,
-    steps: &Steps,
-    running: &Rc<Running>,
-) -> (i32, Option<WardenError>) {
-    let first = &running.compartment.first;
-    let attended = async {
-        if !agent.post_start.is_empty() {
-            hooks::post_start(agent, record, running).await?;
-            came_up(record, steps);
-        }
-        health::watch(agent, record, steps, running).await;
-        Ok::<_, WardenError>(())
-    };
-    let failed = tokio::select! {
-        status = ended(first) => return (status, None),
-        attended = attended => attended.err(),
-        () = order::asked_to_end(world, record) => None,
-    };
-    let asked = Instant::now();
-    if failed.is_none() && !agent.pre_stop.is_empty() {
-        pause::go_on_to_end(world, record, running).await;
-        let hooks = hooks::pre_stop(agent, record, running, steps);
-        tokio::select! {
-            status = ended(first) => return (status, None),
-            () = hooks => {}
-            () = out_of_time(world, agent, record, asked) => {}
-        }
-    }
-    let signalled = first.signal(agent.stop.signal).is_ok();
-    // Signals wait for those who stand still.
-    pause::go_on_to_end(world, record, running).await;
-    if signalled {
-        tokio::select! {
-            status = ended(first) => return (status, failed),
-            () = out_of_time(world, agent, record, asked) => {}
-        }
-    }
-    pause::kill(record, running).await;
-    (ended(first).await, failed)
-}
-
-/// Waits until the time is over that an agent has to end, from when it was asked to. Who asks again may leave it less.
-async fn out_of_time(world: &World, agent: &Agent, record: &Record, asked: Instant) {
-    let mut order = record.order.subscribe();
-    let mut shutdown = world.shutdown.subscribe();
-    loop {
-        let left = order::grace(world, agent, record).saturating_sub(asked.elapsed());
-        tokio::select! {
-            () = tokio::time::sleep(left) => return,
-            _ = order.changed() => {}
-            _ = shutdown.changed() => {}
-        }
-    }
-}
-
 /// The exit status, when it comes.
-async fn ended(first: &FirstProcess) -> i32 {
+pub(crate) async fn ended(first: &FirstProcess) -> i32 {
     // Tokio has no type for a pidfd; a receiver waits for readability of any descriptor and is never read from.
     let pidfd = first.pidfd().try_clone().and_then(Receiver::from_owned_fd_unchecked);
     let Ok(pidfd) = pidfd else { return 255 };

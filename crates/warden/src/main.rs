@@ -13,6 +13,7 @@ mod control;
 mod courier;
 mod dependencies;
 mod edges;
+mod ending;
 mod error;
 mod evidence;
 mod gateway;
