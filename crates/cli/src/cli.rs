@@ -11,6 +11,7 @@ use crate::commands::{
     up, verify, wait, why,
 };
 use crate::failure::{EXIT_CODES, Failure, Outcome};
+use crate::hints;
 use crate::preflight;
 use crate::supervisor;
 
@@ -208,7 +209,18 @@ fn unusable(said: &str, mut words: impl Iterator<Item = String>) -> Failure {
             .find(|word| Cli::command().find_subcommand(word).is_some())
             .map_or_else(|| "casemate".to_owned(), |word| format!("casemate {word}")),
     };
-    let todo = if what.contains("'-f'") || what.contains("'--file'") {
+    // What it is about stands between the first quotes.
+    let about = what.split('\'').nth(1).unwrap_or_default();
+    let hint = if what.starts_with("unrecognized subcommand") {
+        hints::of_command(about)
+    } else if what.starts_with("unexpected argument") {
+        hints::of_flag(command.strip_prefix("casemate ").unwrap_or_default(), about)
+    } else {
+        None
+    };
+    let todo = if let Some(hint) = hint {
+        hint.to_owned()
+    } else if matches!(about, "-f" | "--file") {
         "name the Compose file before the command: `casemate -f FILE COMMAND`".to_owned()
     } else {
         let tip = said.lines().find_map(|line| line.trim_start().strip_prefix("tip: "));
@@ -246,6 +258,48 @@ mod tests {
         );
         assert!(refused(&["up", "--platform", "x"]).ends_with("to do: see `casemate up --help`\n"));
         assert_eq!(refused(&["up", "--wait-timeout", "\u{1b}[2J"]).lines().count(), 2);
+    }
+
+    #[test]
+    fn words_of_compose_are_answered_with_what_does_it_here() {
+        let to_do = |arguments: &[&str]| {
+            let said = refused(arguments);
+            said.split_once("\nto do: ").unwrap().1.trim_end().to_owned()
+        };
+        assert!(to_do(&["up", "--build"]).contains("casemate image import"));
+        assert!(to_do(&["up", "-d", "--dry-run"]).contains("casemate plan"));
+        assert!(to_do(&["ps", "--services"]).contains("casemate ps -q"));
+        assert!(to_do(&["--project-name", "x", "ps"]).contains("-p NAME"));
+        assert!(to_do(&["ps", "--filter=status=running"]).contains("--status"));
+        assert!(to_do(&["build"]).contains("casemate image import"));
+        assert!(to_do(&["up", "--nonsense"]).contains("casemate up --help"));
+    }
+
+    /// What a hint is about is not there, and what it names is.
+    #[test]
+    fn no_hint_is_stale() {
+        let cli = Cli::command();
+        let takes = |command: &clap::Command, flag: &str| {
+            command.get_arguments().any(|argument| {
+                argument.get_long().is_some_and(|long| flag == format!("--{long}"))
+                    || argument.get_short().is_some_and(|short| flag == format!("-{short}"))
+            })
+        };
+        let (flags, commands) = hints::all();
+        for (of, flag, _) in flags {
+            let all = cli.get_subcommands().filter(|command| of.is_empty() || command.get_name() == *of);
+            let all: Vec<_> = all.collect();
+            assert!(!all.is_empty(), "{of}");
+            assert!(!all.iter().any(|command| takes(command, flag)) && !takes(&cli, flag), "{of} {flag}");
+        }
+        for (command, _) in commands {
+            assert!(cli.find_subcommand(command).is_none(), "{command}");
+        }
+        let hints = flags.iter().map(|(_, _, hint)| hint).chain(commands.iter().map(|(_, hint)| hint));
+        for named in hints.flat_map(|hint| hint.split("casemate ").skip(1)) {
+            let word = named.split([' ', '`', ';']).next().unwrap_or_default();
+            assert!(word.starts_with('-') || cli.find_subcommand(word).is_some(), "{named}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Asks the warden about the inside of a compartment, and takes the descriptors that come with its answer.
 
 mod relay;
+mod screen;
 mod terminal;
 
 use std::io::{BufReader, Write as _};
@@ -18,12 +19,24 @@ use crate::lines;
 use crate::project::Project;
 
 pub(crate) use relay::{Relay, relay};
+pub(crate) use screen::{Left, watch};
 pub(crate) use terminal::{window, window_of_stdin};
 
 /// Time until the warden says that the command runs.
 const BEGIN_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Longest first answer in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// An event loop to wait for signals in.
+fn event_loop() -> Outcome<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| {
+        Failure::environment(
+            format!("cannot wait for signals: {error}"),
+            "close some programs, then try again",
+        )
+    })
+}
 
 /// A command that runs in a compartment. Dropping it ends the command.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ mod composition;
 mod control;
 mod failure;
 mod follow;
+mod hints;
 mod image_progress;
 mod inputs;
 mod inside;

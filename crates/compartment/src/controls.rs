@@ -84,26 +84,37 @@ pub(crate) fn controls(
     let tried = |control: Control| {
         if reported.tried.iter().any(|name| name == control.name()) { Seen::InForce } else { Seen::Unknown }
     };
-    let status = |control: Control| {
-        let seen = match control {
-            Control::UserNamespace => told(seen.ids_mapped),
-            Control::Namespaces => told(seen.namespaces_own),
-            Control::PrivateRoot => told(root_alone),
-            Control::NoPrivileges => told(seen.unprivileged),
-            Control::Seccomp => told(seen.filtered),
-            Control::CgroupLimits => told(group.limits),
-            Control::CgroupCpu => told(group.cpu),
-            Control::Cores => return cores,
-            Control::AgentSocket => reported.agent_socket,
-            Control::Proc => hardening.proc,
-            Control::Speculation => hardening.speculation,
-            Control::CoreScheduling => hardening.core_scheduling,
-            Control::Landlock | Control::Keyring => tried(control),
-            // Who does not ask for it does not have it.
-            Control::DenyWriteExecute => told(tried(control) == Seen::InForce),
-        };
-        let missing = reported.not_applied.iter().any(|name| name == control.name());
-        status_of(if missing { Seen::Not } else { seen })
+    statuses(cores, reported, |control| match control {
+        Control::UserNamespace => told(seen.ids_mapped),
+        Control::Namespaces => told(seen.namespaces_own),
+        Control::PrivateRoot => told(root_alone),
+        Control::NoPrivileges => told(seen.unprivileged),
+        Control::Seccomp => told(seen.filtered),
+        Control::CgroupLimits => told(group.limits),
+        Control::CgroupCpu => told(group.cpu),
+        Control::AgentSocket => reported.agent_socket,
+        Control::Proc => hardening.proc,
+        Control::Speculation => hardening.speculation,
+        Control::CoreScheduling => hardening.core_scheduling,
+        Control::Landlock | Control::Keyring => tried(control),
+        // Who does not ask for it does not have it.
+        Control::DenyWriteExecute => told(tried(control) == Seen::InForce),
+        Control::Cores => Seen::Unknown,
+    })
+}
+
+/// The status of each control by what a backend has seen of it; of cores, what their placement says. What the launcher did
+/// not apply is not in force, whatever is seen.
+pub(crate) fn statuses(
+    cores: ControlStatus,
+    reported: &Reported,
+    seen: impl Fn(Control) -> Seen,
+) -> BTreeMap<Control, ControlStatus> {
+    let missing = |control: Control| reported.not_applied.iter().any(|name| name == control.name());
+    let status = |control| match control {
+        Control::Cores => cores,
+        _ if missing(control) => ControlStatus::NotEnforced,
+        _ => status_of(seen(control)),
     };
     Control::ALL.into_iter().map(|control| (control, status(control))).collect()
 }
@@ -112,7 +123,7 @@ pub(crate) const fn told(in_force: bool) -> Seen {
     if in_force { Seen::InForce } else { Seen::Not }
 }
 
-pub(crate) const fn status_of(seen: Seen) -> ControlStatus {
+const fn status_of(seen: Seen) -> ControlStatus {
     match seen {
         Seen::InForce => ControlStatus::Enforced,
         Seen::InPart => ControlStatus::EnforcedWithGaps,

@@ -10,25 +10,25 @@ mod config;
 mod program;
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::Child;
-use std::sync::Arc;
 
 use casemate_composition::lock::{Agent, AgentName};
 use casemate_protocol::Refusal;
 use casemate_protocol::agent_token::{Control, ControlStatus};
-use casemate_sys::cgroup::{Group, GroupLimits};
+use casemate_sys::cgroup::GroupLimits;
 use casemate_sys::compartment::sandbox::ROOT;
+use casemate_sys::hardening::Seen;
 use casemate_sys::netns;
 use casemate_sys::observe::{self, Observed, observe};
-use casemate_sys::root::RootObject;
-use casemate_sys::spawn::{self, LaunchError, Launched, Prepared, Released, Streams};
+use casemate_sys::spawn::{self, LaunchError, Released, Streams};
 use casemate_sys::spec::{Sandbox, Spec};
 use rustix::io::Errno;
 
-use crate::controls::{GroupSeen, Hardening, Reported, is_root_alone, status_of};
+use crate::controls::{GroupSeen, Hardening, Reported, is_root_alone, statuses, told};
 use crate::plan::{self, Plan};
-use crate::{Backend, Compartment, CompartmentError, Output, Root, Standing, Starting, Visit, Work};
+use crate::start::{self, Own};
+use crate::{Backend, Compartment, CompartmentError, Root, Starting, Visit, Work};
 
 pub(crate) use program::Program;
 
@@ -40,50 +40,27 @@ const OWN_PIDS: u32 = 192;
 pub(crate) struct Gvisor;
 
 impl Backend for Gvisor {
-    fn start(&self, plan: &Plan<'_>, root: Root<'_>, output: Output) -> Result<Starting, CompartmentError> {
+    fn start(&self, plan: &Plan<'_>, root: Root<'_>, streams: Streams) -> Result<Starting, CompartmentError> {
         let program = plan.programs.gvisor().ok_or(LaunchError::Protocol { reason: MISSING.into() })?;
-        let prepared = spawn::prepare(plan.launcher)?;
-        let mut group = Group::create(plan.box_name, &plan.group_name(), group_limits(plan.agent))?;
-        let confined = plan.cores.confine(plan.name, &mut group).map_err(CompartmentError::from);
-        let begun = confined.and_then(|()| begin(plan, prepared, root, output, &group, &program));
-        let (starting, spec) = match begun {
-            Ok(begun) => begun,
-            Err(error) => {
-                let _ = group.remove();
-                return Err(error);
-            }
+        let seccomp = program.seccomp().to_vec();
+        let specify = move |spec: &mut Spec| {
+            spec.seccomp = seccomp;
+            spec.landlock = Vec::new();
+            let config = config::whole(spec).to_string();
+            spec.sandbox = Some(Sandbox { options: config::options(), config });
         };
-        let launcher = plan.launcher.to_owned();
-        Ok(Starting::new(move || {
-            let launched = starting.collect().map_err(|error| {
-                let _ = group.remove();
-                CompartmentError::from(error)
-            })?;
-            let Launched { first, agent_socket, secrets, sockets, not_applied, tried, gate } = launched;
-            let seen = casemate_sys::hardening::refuses_descriptors(agent_socket.as_fd());
-            let reported = Reported { not_applied, tried, agent_socket: seen };
-            let root_device = observe::root_at(first.pid(), ROOT).map(|root| root.device);
-            let program = Some(program);
-            let compartment =
-                Compartment { first, secrets, group, root_device, spec, launcher, reported, program };
-            Ok(Standing { compartment, agent_socket, sockets, gate })
-        }))
+        let own = Own {
+            limits: group_limits(plan.agent),
+            specify: Box::new(specify),
+            program: Some(program),
+            root_device: |pid| observe::root_at(pid, ROOT).map(|root| root.device),
+        };
+        start::start(plan, root, streams, own)
     }
 
-    fn command(&self, compartment: &Compartment, command: &[String]) -> Result<Child, LaunchError> {
-        let program = compartment.program.as_ref().ok_or(LaunchError::Protocol { reason: MISSING.into() })?;
-        let process = config::process(&compartment.spec, command).to_string();
-        let sandbox = Some(Sandbox { options: config::options(), config: process });
-        let spec = Spec { join: 1, command: Vec::new(), sandbox, ..compartment.spec.clone() };
-        spawn::join_sandbox(&compartment.launcher, &spec, &compartment.first, program.file())
-    }
-
-    fn can(&self, work: &Work, terminal: bool) -> Result<(), Refusal> {
+    fn can(&self, work: &Work) -> Result<(), Refusal> {
         match work {
             Work::CopyIn(_) | Work::CopyOut(_) => Err(no_copying()),
-            Work::Command(_) if terminal => {
-                Err(cannot("a command without a terminal (`exec` without `-t`)", "a terminal"))
-            }
             Work::Command(_) => Ok(()),
         }
     }
@@ -94,11 +71,11 @@ impl Backend for Gvisor {
         visit: &Visit,
         streams: Streams,
     ) -> Result<(Child, Released), CompartmentError> {
-        self.can(&visit.work, matches!(streams, Streams::Terminal(_)))?;
+        self.can(&visit.work)?;
         let Work::Command(command) = &visit.work else { return Err(no_copying().into()) };
         let program = compartment.program.as_ref().ok_or(LaunchError::Protocol { reason: MISSING.into() })?;
         let asked = visit.specification(&compartment.spec);
-        let process = config::process(&asked, command).to_string();
+        let process = config::process(&asked, command, matches!(streams, Streams::Terminal(_))).to_string();
         let sandbox = Some(Sandbox { options: config::options(), config: process });
         let spec = Spec { join: 1, command: Vec::new(), sandbox, ..asked };
         let joined = spawn::join_with(
@@ -123,12 +100,12 @@ impl Backend for Gvisor {
     ) -> BTreeMap<Control, ControlStatus> {
         let first = compartment.first.pid();
         // Everything in the group, which begins with the first process and which nobody inside can leave.
-        let seen: Vec<Seen> = compartment
+        let seen: Vec<Process> = compartment
             .group
             .members()
             .into_iter()
             .filter(|pid| !observe::has_ended(*pid))
-            .map(|pid| Seen {
+            .map(|pid| Process {
                 no_new_privileges: observe::no_new_privileges(pid),
                 rest: observe(pid, compartment.spec.uid_base),
             })
@@ -142,37 +119,12 @@ impl Backend for Gvisor {
     }
 }
 
-/// What this backend has no way to do.
-fn cannot(expected: &str, found: &str) -> Refusal {
-    Refusal::new("backend.visit", expected, found)
-}
-
 fn no_copying() -> Refusal {
-    cannot("an agent of the native backend", "copying files into or out of a sandbox")
+    let found = "copying files into or out of a sandbox";
+    Refusal::new("backend.visit", "an agent of the native backend", found)
 }
 
 const MISSING: &str = "the box has no gVisor";
-
-fn begin(
-    plan: &Plan<'_>,
-    prepared: Prepared,
-    root: Root<'_>,
-    output: Output,
-    group: &Group,
-    program: &Arc<Program>,
-) -> Result<(spawn::Starting, Spec), CompartmentError> {
-    let mut spec = plan::spec(plan, group);
-    spec.seccomp = program.seccomp().to_vec();
-    spec.landlock = Vec::new();
-    spec.sandbox = Some(Sandbox { options: config::options(), config: config::whole(&spec).to_string() });
-    let object;
-    (object, spec.root_number) = match root {
-        Root::Image(image, number) => (RootObject::Image(image), number),
-        Root::Shared(mount, number) => (RootObject::Shared(mount), number),
-    };
-    let starting = prepared.start(&spec, object, Some(program.file()), &output.into())?;
-    Ok((starting, spec))
-}
 
 /// The agent's limits, with room for the sandbox's own processes. Memory has none: the sandbox's is the agent's.
 fn group_limits(agent: &Agent) -> GroupLimits {
@@ -181,51 +133,41 @@ fn group_limits(agent: &Agent) -> GroupLimits {
 }
 
 /// What is seen of one process of the sandbox.
-struct Seen {
+struct Process {
     no_new_privileges: bool,
     rest: Observed,
 }
 
 /// The status of each control: of all processes of the sandbox, the weakest.
 fn controls(
-    seen: &[Seen],
+    seen: &[Process],
     root_alone: bool,
     group: GroupSeen,
     cores: ControlStatus,
     hardening: Hardening,
     reported: &Reported,
 ) -> BTreeMap<Control, ControlStatus> {
-    let all = |holds: fn(&Seen) -> bool| !seen.is_empty() && seen.iter().all(holds);
-    let plainly = |holds: bool| if holds { ControlStatus::Enforced } else { ControlStatus::NotEnforced };
-    let status = |control: Control| {
-        if reported.not_applied.iter().any(|name| name == control.name()) {
-            return ControlStatus::NotEnforced;
-        }
-        match control {
-            Control::UserNamespace => plainly(all(|one| one.rest.ids_mapped)),
-            Control::Namespaces => plainly(all(|one| one.rest.namespaces_own)),
-            Control::PrivateRoot => plainly(root_alone),
-            Control::NoPrivileges if all(|one| one.rest.unprivileged) => ControlStatus::Enforced,
-            // Capabilities in the agent's own user namespace, and over nothing outside of it.
-            Control::NoPrivileges if all(|one| one.no_new_privileges && one.rest.ids_mapped) => {
-                ControlStatus::EnforcedWithGaps
-            }
-            Control::NoPrivileges | Control::Landlock => ControlStatus::NotEnforced,
-            Control::Seccomp => plainly(all(|one| one.rest.filtered)),
-            Control::CgroupLimits => plainly(group.limits),
-            Control::CgroupCpu => plainly(group.cpu),
-            // No process of the sandbox can make a key call: the filter that all of them are behind has none.
-            Control::Keyring => plainly(all(|one| one.rest.filtered)),
-            Control::AgentSocket => status_of(reported.agent_socket),
-            // The agent's /proc is made by its sandbox; how much memory the box has is in it.
-            Control::Proc if all(|one| one.rest.filtered) => ControlStatus::EnforcedWithGaps,
-            Control::Speculation => status_of(hardening.speculation),
-            Control::CoreScheduling => status_of(hardening.core_scheduling),
-            Control::Cores => cores,
-            Control::Proc | Control::DenyWriteExecute => ControlStatus::NotEnforced,
-        }
-    };
-    Control::ALL.into_iter().map(|control| (control, status(control))).collect()
+    let all = |holds: fn(&Process) -> bool| !seen.is_empty() && seen.iter().all(holds);
+    statuses(cores, reported, |control| match control {
+        Control::UserNamespace => told(all(|one| one.rest.ids_mapped)),
+        Control::Namespaces => told(all(|one| one.rest.namespaces_own)),
+        Control::PrivateRoot => told(root_alone),
+        Control::NoPrivileges if all(|one| one.rest.unprivileged) => Seen::InForce,
+        // Capabilities in the agent's own user namespace, and over nothing outside of it.
+        Control::NoPrivileges if all(|one| one.no_new_privileges && one.rest.ids_mapped) => Seen::InPart,
+        Control::Seccomp => told(all(|one| one.rest.filtered)),
+        Control::CgroupLimits => told(group.limits),
+        Control::CgroupCpu => told(group.cpu),
+        // No process of the sandbox can make a key call: the filter that all of them are behind has none.
+        Control::Keyring => told(all(|one| one.rest.filtered)),
+        Control::AgentSocket => reported.agent_socket,
+        // The agent's /proc is made by its sandbox; how much memory the box has is in it.
+        Control::Proc if all(|one| one.rest.filtered) => Seen::InPart,
+        Control::Speculation => hardening.speculation,
+        Control::CoreScheduling => hardening.core_scheduling,
+        Control::NoPrivileges | Control::Landlock | Control::Proc | Control::DenyWriteExecute => Seen::Not,
+        Control::Cores => Seen::Unknown,
+    })
 }
 
 #[cfg(test)]
@@ -233,7 +175,7 @@ mod tests {
     use super::*;
     use casemate_composition::lock::BackendKind;
 
-    fn seen() -> Seen {
+    fn seen() -> Process {
         let rest = Observed {
             ids_mapped: true,
             namespaces_own: true,
@@ -241,7 +183,7 @@ mod tests {
             unprivileged: false,
             filtered: true,
         };
-        Seen { no_new_privileges: true, rest }
+        Process { no_new_privileges: true, rest }
     }
 
     const NO_CORES: ControlStatus = ControlStatus::NotEnforced;
@@ -277,7 +219,7 @@ mod tests {
 
     #[test]
     fn one_process_that_lacks_a_control_is_a_sandbox_that_lacks_it() {
-        type Weaken = fn(&mut Seen);
+        type Weaken = fn(&mut Process);
         let weak: [(Control, Weaken); 4] = [
             (Control::UserNamespace, |one| one.rest.ids_mapped = false),
             (Control::Namespaces, |one| one.rest.namespaces_own = false),
@@ -312,17 +254,15 @@ mod tests {
     }
 
     #[test]
-    fn copies_and_terminals_are_refused_before_anything_happens() {
-        let command = Work::Command(vec!["/bin/sh".into()]);
-        for (work, terminal, can) in [
-            (command.clone(), false, true),
-            (command, true, false),
-            (Work::CopyIn("/a".into()), false, false),
-            (Work::CopyOut("/a".into()), false, false),
+    fn copies_are_refused_before_anything_happens() {
+        for (work, can) in [
+            (Work::Command(vec!["/bin/sh".into()]), true),
+            (Work::CopyIn("/a".into()), false),
+            (Work::CopyOut("/a".into()), false),
         ] {
-            let found = Gvisor.can(&work, terminal).map_err(|refusal| refusal.rule);
-            assert_eq!(found, if can { Ok(()) } else { Err("backend.visit".into()) }, "{work:?} {terminal}");
-            assert_eq!(crate::native::Native.can(&work, terminal), Ok(()));
+            let found = Gvisor.can(&work).map_err(|refusal| refusal.rule);
+            assert_eq!(found, if can { Ok(()) } else { Err("backend.visit".into()) }, "{work:?}");
+            assert_eq!(crate::native::Native.can(&work), Ok(()));
         }
     }
 

@@ -11,6 +11,7 @@ mod gvisor;
 mod native;
 mod plan;
 mod programs;
+mod start;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
@@ -36,30 +37,24 @@ pub use programs::Programs;
 
 /// What builds compartments, runs commands in them and looks at them from outside.
 pub trait Backend: Sync {
-    /// Begins to build the compartment of `plan`, with this root and these ends for the agent's output. Call it on a
+    /// Begins to build the compartment of `plan`, with this root and these streams for the agent. Call it on a
     /// thread that lives as long as the compartment shall: the kernel ends the compartment with that thread.
     ///
     /// # Errors
     /// [`CompartmentError`]; then nothing of it is left.
-    fn start(&self, plan: &Plan<'_>, root: Root<'_>, output: Output) -> Result<Starting, CompartmentError>;
-
-    /// Starts one more command in a standing compartment, confined as its agent is. The child ends with the command's
-    /// status; its output is dropped.
-    ///
-    /// # Errors
-    /// [`LaunchError::Start`].
-    fn command(&self, compartment: &Compartment, command: &[String]) -> Result<Child, LaunchError>;
+    fn start(&self, plan: &Plan<'_>, root: Root<'_>, streams: Streams) -> Result<Starting, CompartmentError>;
 
     /// Refuses, before anything happens, what this backend has no way to do in a standing compartment.
     ///
     /// # Errors
     /// The refusal `backend.visit`.
-    fn can(&self, work: &Work, terminal: bool) -> Result<(), Refusal> {
-        let _ = (work, terminal);
+    fn can(&self, work: &Work) -> Result<(), Refusal> {
+        let _ = work;
         Ok(())
     }
 
-    /// Starts what an operator asked for in a standing compartment, confined as its agent is, with these streams. The
+    /// Starts what an operator or the composition asks for in a standing compartment, confined as its agent is, with these
+    /// streams. The
     /// child ends with the status of what was started, and passes signals on to it; [`Released::executed`] tells
     /// whether it could be.
     ///
@@ -108,7 +103,7 @@ pub fn backend(kind: lock::Backend) -> &'static dyn Backend {
     }
 }
 
-/// What an operator asked for in a standing compartment.
+/// What an operator, or the composition, asks for in a standing compartment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visit {
     /// What is done.
@@ -139,26 +134,6 @@ pub enum Root<'a> {
     Image(ImageFiles<'a>, u64),
     /// A mount that the agents of a group use together, from one copy of the metadata with this number.
     Shared(BorrowedFd<'a>, u64),
-}
-
-/// The agent's streams.
-#[derive(Debug)]
-pub struct Output {
-    /// Standard input; none where the agent reads nothing.
-    pub stdin: Option<OwnedFd>,
-    /// Standard output.
-    pub stdout: OwnedFd,
-    /// Standard error.
-    pub stderr: OwnedFd,
-}
-
-impl From<Output> for Streams {
-    fn from(Output { stdin, stdout, stderr }: Output) -> Self {
-        match stdin {
-            Some(stdin) => Self::All { stdin, stdout, stderr },
-            None => Self::Output { stdout, stderr },
-        }
-    }
 }
 
 /// A compartment in the making.
@@ -248,6 +223,12 @@ pub enum CompartmentError {
 }
 
 impl Visit {
+    /// Of this command, as the agent's user and in its working directory.
+    #[must_use]
+    pub const fn of(command: Vec<String>) -> Self {
+        Self { work: Work::Command(command), user: None, working_dir: None, environment: BTreeMap::new() }
+    }
+
     /// The specification of a standing compartment, with what the visitor asks for in place of the agent's own.
     pub(crate) fn specification(&self, standing: &Spec) -> Spec {
         let mut spec = standing.clone();

@@ -14,7 +14,7 @@ pub use markdown::markdown;
 pub use resources::{
     DEPLOY, HEALTHCHECK, LOGGING, RESERVATIONS, RESOURCE_LIMITS, RESOURCES, RESTART_POLICY, ULIMIT, ULIMITS,
 };
-pub use service::{DEPENDENCY, PORT, SERVICE, SERVICE_NETWORK, X_CASEMATE, X_ENDPOINT};
+pub use service::{DEPENDENCY, PORT, POST_START, PRE_STOP, SERVICE, SERVICE_NETWORK, X_CASEMATE, X_ENDPOINT};
 pub(crate) use storage::INSTEAD_OF_BIND;
 pub use storage::{
     CONFIG, MOUNT, MOUNT_TMPFS, MOUNT_VOLUME, SECRET, SERVICE_CONFIG, SERVICE_SECRET, VOLUME, VOLUME_OPTIONS,
@@ -87,7 +87,7 @@ pub enum Extensions {
 }
 
 /// All tables, in the order of the document.
-pub const TABLES: [&Table; 30] = [
+pub const TABLES: [&Table; 32] = [
     &TOP,
     &SERVICE,
     &X_CASEMATE,
@@ -98,6 +98,8 @@ pub const TABLES: [&Table; 30] = [
     &EXTENDS,
     &ENV_FILE,
     &DEPENDENCY,
+    &POST_START,
+    &PRE_STOP,
     &SERVICE_NETWORK,
     &HEALTHCHECK,
     &LOGGING,

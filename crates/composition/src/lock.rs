@@ -145,6 +145,15 @@ pub struct Agent {
     pub exec: Exec,
     /// Whether its standard input is open for the operator (`attach`); else it reads nothing there.
     pub stdin_open: bool,
+    /// Whether its streams are a terminal of its own; not written where they are not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tty: bool,
+    /// Commands that run inside, one after the other, once its program runs; not written where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub post_start: Vec<Hook>,
+    /// Commands that run inside, one after the other, before it is asked to end; not written where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pre_stop: Vec<Hook>,
     /// How much of its output is kept.
     pub log: LogLimits,
     /// The service of which it is one of several replicas; none means that it is alone.
@@ -453,6 +462,20 @@ pub struct Health {
     pub start_period_ms: u64,
     /// Time between two checks until the first one passes.
     pub start_interval_ms: u64,
+}
+
+/// A command that the composition has run in a compartment at a moment of its agent's life, confined as the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    /// Program and arguments, never empty.
+    pub command: Vec<String>,
+    /// User and group inside; none is the agent's own, with its further groups.
+    pub user: Option<User>,
+    /// Working directory, absolute; none is the agent's own.
+    pub working_dir: Option<String>,
+    /// Variables, added to the agent's own.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// An agent that this one waits for.

@@ -188,6 +188,9 @@ impl Compose {
             },
             exec: service.extension.exec.unwrap_or(Exec::Allow),
             stdin_open: service.stdin_open,
+            tty: service.tty.is_some(),
+            post_start: service.post_start.clone(),
+            pre_stop: service.pre_stop.clone(),
             log: LogLimits {
                 file_bytes: service.log.file_bytes.unwrap_or(LOG_FILE_BYTES_DEFAULT),
                 files: service.log.files.unwrap_or(LOG_FILES_DEFAULT),

@@ -42,7 +42,7 @@ fn agent(service: &str) -> Agent {
 }
 
 /// The keys of the service under test, each a piece that may stand in any order.
-const PIECES: [&str; 33] = [
+const PIECES: [&str; 36] = [
     "image: i:1",
     "command: [\"run\", \"it\"]",
     "environment: { A: \"1\", B: \"2\" }",
@@ -75,6 +75,9 @@ const PIECES: [&str; 33] = [
     "extra_hosts: { h.example: 10.0.0.1 }",
     "x-casemate: { talks-to: [\"peer:80\"], egress: [\"h.example:1\", \"g.example:2\"], trust: desk, exec: deny }",
     "stdin_open: true",
+    "tty: true",
+    "post_start: [{ command: [\"made\", \"it\"], user: \"0:1\", working_dir: /hook, environment: { H: \"1\" } }, { command: then }]",
+    "pre_stop: [{ command: drain }]",
     "logging: { options: { max-size: 1m, max-file: 3 } }",
 ];
 
@@ -145,6 +148,8 @@ fn other_spellings_of_the_same_thing_do_not_change_the_digest() {
         ("expose: [\"90\", \"91\"]\n", "expose: [91/tcp, 90-91]\n"),
         ("interval: 2s", "interval: 2000ms"),
         ("stop_signal: SIGINT", "stop_signal: \"2\""),
+        ("{ H: \"1\" }", "[H=1]"),
+        ("[\"made\", \"it\"], user", "made it, privileged: false, user"),
         (
             "{ peer: { condition: service_started, required: false } }",
             "{ peer: { required: \"false\", condition: \"service_started\", restart: false } }",
@@ -214,6 +219,15 @@ fn every_change_of_behaviour_changes_the_agent_and_no_other() {
         ("mode: 0440", "mode: 0444"),
         ("exec: deny", "exec: allow"),
         ("stdin_open: true", "stdin_open: false"),
+        ("tty: true", "tty: false"),
+        ("\"made\"", "\"Made\""),
+        ("\"made\", \"it\"", "\"made it\""),
+        ("user: \"0:1\"", "user: \"0:2\""),
+        ("working_dir: /hook", "working_dir: /Hook"),
+        ("H: \"1\"", "H: \"2\""),
+        (", { command: then }", ""),
+        ("{ command: drain }", "{ command: drained }"),
+        ("pre_stop: [{ command: drain }]", "pre_stop: []"),
         ("max-size: 1m", "max-size: 2m"),
         ("max-file: 3", "max-file: 4"),
         ("trust: desk", "trust: other"),
@@ -289,6 +303,20 @@ fn denied_executable_memory_is_measured_in_those_who_ask_for_it_and_in_nobody_el
     let json = |agent| serde_json::to_value(agent).unwrap();
     assert_eq!(json(&with)["memory"], "deny-write-execute");
     assert!(json(&without).get("memory").is_none(), "measurements without it stay as they were");
+}
+
+#[test]
+fn terminals_and_hooks_are_measured_in_those_who_have_them_and_in_nobody_else() {
+    let json = serde_json::to_value(agent("")).unwrap();
+    for name in ["tty", "post_start", "pre_stop"] {
+        assert!(json.get(name).is_none(), "measurements without `{name}` stay as they were");
+    }
+    let hook = agent("post_start: [{ command: x }]").post_start;
+    assert_eq!(hook.len(), 1);
+    assert_eq!(
+        (hook[0].command.as_slice(), hook[0].user, &hook[0].working_dir),
+        (&["x".to_owned()][..], None, &None)
+    );
 }
 
 #[test]

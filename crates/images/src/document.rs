@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use casemate_canon::{Sha256, to_canonical_json};
+use casemate_canon::{Sha256, require_unique, to_canonical_json};
 use casemate_composition::lock::User;
 use casemate_protocol::Refusal;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -13,7 +13,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::accounts::Accounts;
 use crate::compression::Compression;
 use crate::error::ImageError;
-use crate::json;
 
 pub(crate) const MEDIA_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Docker's names for the same (distribution project, image manifest version 2, schema 2).
@@ -181,7 +180,7 @@ fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<
 
 /// Reads a document of kind `what`.
 pub(crate) fn parse<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, ImageError> {
-    let parsed = json::require_unique(bytes).and_then(|()| serde_json::from_slice(bytes));
+    let parsed = require_unique(bytes).and_then(|()| serde_json::from_slice(bytes));
     parsed.map_err(|error| ImageError::Malformed {
         what,
         problem: error.to_string().chars().filter(|c| !c.is_control()).take(200).collect(),

@@ -21,7 +21,6 @@ pub mod hostile;
 mod import;
 mod ingest;
 mod inspect;
-mod json;
 mod limits;
 mod lockfile;
 mod mkfs;

@@ -197,6 +197,8 @@ pub struct AgentStatus {
     pub exit_status: Option<i32>,
     /// `healthy`, `unhealthy`, `starting`; none without a health check.
     pub health: Option<String>,
+    /// How the last health check failed, and the end of what it printed; none where it passed.
+    pub health_said: Option<String>,
     /// Agent measurement.
     pub measurement: Sha384,
     /// What builds its compartment.

@@ -11,6 +11,11 @@ use crate::posture::Verdict;
 
 /// Most events of one log.
 pub const EVENTS_MAX: usize = 100_000;
+/// Most bytes of the events about all agents together that begin something: evidence carries the whole log, in base64, and
+/// has [`crate::cmw::COLLECTION_BYTES_MAX`]. What is above is for what must be said in any case, such as ends.
+pub const AGENTS_EVENTS_BYTES_MAX: usize = 5 << 20;
+/// Likewise, events.
+pub const AGENTS_EVENTS_MAX: usize = 75_000;
 
 /// One event. Its digest is SHA-384 over its RFC 8785 form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +130,23 @@ impl Event {
     /// [`CanonicalError`], which a value of this type does not raise.
     pub fn digest(&self) -> Result<Sha384, CanonicalError> {
         Ok(Sha384::of(&to_canonical_json(self)?))
+    }
+
+    /// The agent that it is about; none where it is about the box.
+    #[must_use]
+    pub const fn agent(&self) -> Option<&AgentName> {
+        match self {
+            Self::CompositionLoaded { .. } | Self::PostureChanged { .. } => None,
+            Self::AgentLaunched { agent, .. }
+            | Self::SecretDelivered { agent, .. }
+            | Self::AgentStarted { agent, .. }
+            | Self::AgentExited { agent, .. }
+            | Self::AgentPaused { agent, .. }
+            | Self::AgentResumed { agent, .. }
+            | Self::AgentTainted { agent, .. }
+            | Self::AgentProbed { agent, .. }
+            | Self::PolicyChanged { agent, .. } => Some(agent),
+        }
     }
 }
 

@@ -200,19 +200,6 @@ pub fn join(launcher: &Path, spec: &Spec, first: &FirstProcess) -> Result<std::p
     prepare(launcher)?.hand_over(spec, first.pidfd.as_fd(), None, None, None).map(|(child, _)| child)
 }
 
-/// Likewise, in the compartment's sandbox, with the program of that sandbox.
-///
-/// # Errors
-/// [`LaunchError::Start`].
-pub fn join_sandbox(
-    launcher: &Path,
-    spec: &Spec,
-    first: &FirstProcess,
-    program: BorrowedFd<'_>,
-) -> Result<std::process::Child, LaunchError> {
-    prepare(launcher)?.hand_over(spec, first.pidfd.as_fd(), None, Some(program), None).map(|(child, _)| child)
-}
-
 /// What an agent, or a command that joins it, has as its streams.
 #[derive(Debug)]
 pub enum Streams {
@@ -236,7 +223,8 @@ pub enum Streams {
     Terminal(OwnedFd),
 }
 
-/// As [`join`] or, with a program, [`join_sandbox`], with these streams; and the line that tells whether the program could be executed.
+/// As [`join`], with these streams and, for a compartment that has a sandbox, its program; and the line that tells whether
+/// the command could be executed.
 ///
 /// # Errors
 /// [`LaunchError::Start`].

@@ -44,8 +44,8 @@ pub struct Spec {
     /// 0 to build a compartment from the image that is handed over; for the standing one, 1 to run a command,
     /// [`JOIN_COPY_OUT`] and [`JOIN_COPY_IN`] to copy files.
     pub join: u8,
-    /// What the agent, or a command that joins it, has as its three streams: [`STREAMS_NONE`] and those after it. To
-    /// build, [`STREAMS_OUTPUT`] or [`STREAMS_ALL`].
+    /// What the agent, or a command that joins it, has as its three streams: [`STREAMS_NONE`], only to join, and those
+    /// after it.
     pub streams: u8,
     /// 1 where what is handed over is a mount that is shared, 0 where it is an image.
     pub shared_root: u8,

@@ -3,11 +3,10 @@
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use casemate_canon::from_slice_exact;
 use casemate_protocol::Refusal;
 use casemate_protocol::jwk::{ALG_ES256, EcJwk};
 use serde::{Deserialize, Serialize};
-
-use crate::json::from_slice_exact;
 
 /// Longest token in bytes.
 pub const JWT_BYTES_MAX: usize = 256 << 10;

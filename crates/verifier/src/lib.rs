@@ -19,7 +19,6 @@ mod dates;
 mod ear;
 mod facts;
 mod hex_text;
-mod json;
 mod jwt;
 mod known_signatures;
 mod ledger;

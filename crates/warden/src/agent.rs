@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use casemate_compartment::{Compartment, CompartmentError, Output, Plan, Standing, Tenant, backend, require};
+use casemate_compartment::{Compartment, CompartmentError, Plan, Standing, Tenant, backend, require};
 use casemate_composition::lock::{Agent, AgentName};
 use casemate_composition::network;
 use casemate_jose::RecipientKey;
@@ -29,9 +29,10 @@ use crate::order::{self, Order};
 use crate::progress::Steps;
 use crate::restart::Restarts;
 use crate::roots::Root;
+use crate::streams::Own;
 use crate::visits::Visits;
 use crate::world::World;
-use crate::{agent_socket, dependencies, edges, health, output, secrets};
+use crate::{agent_socket, dependencies, edges, ending, secrets, streams};
 
 /// Time between two looks whether a compartment stands.
 const BUILD_POLL: Duration = Duration::from_millis(10);
@@ -66,8 +67,7 @@ pub(crate) struct Record {
 pub(crate) struct Running {
     pub(crate) compartment: Arc<Compartment>,
     pub(crate) subject: Subject,
-    /// Where its standard input is open for the operator.
-    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) own: Own,
     key: RecipientKey,
 }
 
@@ -104,6 +104,13 @@ async fn run(world: &Rc<World>, name: &AgentName, agent: &Agent, record: &Record
     let mut restarts = Restarts::of(agent.restart);
     let mut first = true;
     loop {
+        if let Err(error) = world.notary.require_room(name).await {
+            tracing::error!(agent = %name, "{error}");
+            set(record, Phase::Waiting, StepState::Failed);
+            Steps::begin(name, &world.journal).failed(Phase::Waiting, &error);
+            record.stage.send_replace(Stage::Failed);
+            return lifecycle::Standing::Ended;
+        }
         let end = once(world, name, agent, record).await;
         let again = match end {
             End::NotStarted => return lifecycle::Standing::Stopped,
@@ -149,13 +156,19 @@ async fn once(world: &Rc<World>, name: &AgentName, agent: &Agent, record: &Recor
     };
     let began = Instant::now();
     record.since.set(Some(began));
-    let status = watch_over(world, agent, record, &steps, &running).await;
+    let (status, failed) = ending::watch_over(world, agent, record, &steps, &running).await;
     drop(running);
     clean_up(world, name, record).await;
     record.since.set(None);
     record.status.borrow_mut().exit_status = Some(status);
-    set(record, Phase::Exited, StepState::Done);
     log_exit(world, name, instance, status).await;
+    if let Some(error) = failed {
+        tracing::error!(agent = %name, "{error}");
+        set(record, Phase::Run, StepState::Failed);
+        steps.failed(Phase::Run, &error);
+        return End::StartFailed;
+    }
+    set(record, Phase::Exited, StepState::Done);
     steps.note(Phase::Exited, StepState::Done, &format!("status {status}"));
     record.stage.send_replace(Stage::Ended(status));
     End::Exited { status, ran: began.elapsed() }
@@ -224,6 +237,7 @@ async fn clean_up(world: &World, name: &AgentName, record: &Record) {
         let mut status = record.status.borrow_mut();
         status.pid = None;
         status.health = None;
+        status.health_said = None;
     }
     {
         let _turn = world.live.turn.lock().await;
@@ -342,9 +356,16 @@ async fn start(
         Rc::downgrade(&running),
         agent_socket,
     ));
+    if agent.post_start.is_empty() {
+        came_up(record, steps);
+    }
+    Ok(running)
+}
+
+/// Its program runs, and what belongs to its start is done.
+pub(crate) fn came_up(record: &Record, steps: &Steps) {
     steps.note(Phase::Run, StepState::Done, "");
     record.stage.send_replace(Stage::Running);
-    Ok(running)
 }
 
 /// Evidence that is made to its end though nobody waits for it any more: the hardware serves one at a time.
@@ -377,15 +398,8 @@ async fn build(
         tenant: Tenant::Agent,
     };
     let backend = backend(agent.backend);
-    let log = world.project_dir.join("logs").join(format!("{name}.log"));
-    let (read, stdout) = output::pipe()?;
-    let stderr = stdout.try_clone().map_err(WardenError::file("pipe"))?;
-    output::copy(read, log, agent.log);
-    let (stdin, keys) = match agent.stdin_open {
-        true => output::pipe().map(|(read, write)| (Some(read), Some(write)))?,
-        false => (None, None),
-    };
-    let starting = backend.start(&plan, root.object(), Output { stdin, stdout, stderr }).map_err(explain)?;
+    let (streams, own) = streams::make(world, name, agent)?;
+    let starting = backend.start(&plan, root.object(), streams).map_err(explain)?;
     let standing = blocking(move || starting.finish()).await?.map_err(explain)?;
     let Standing { compartment, agent_socket, sockets, gate } = standing;
     hand_over_sockets(world, name, sockets).await?;
@@ -396,7 +410,7 @@ async fn build(
     let mounts = Rc::new(mounts_seen(compartment.first.pid()));
     let subject =
         Subject { agent: name.clone(), instance, controls, tainted: Rc::default(), key: key.jwk(), mounts };
-    Ok((Running { compartment: Arc::new(compartment), subject, stdin: keys, key }, gate, agent_socket))
+    Ok((Running { compartment: Arc::new(compartment), subject, own, key }, gate, agent_socket))
 }
 
 /// Gives the sockets born inside to the gateway.
@@ -418,42 +432,6 @@ async fn hand_over_sockets(
     let names = world.live.names(&world.lock, name);
     world.gateway.send(&ToGateway::Resolver { agent: name.clone(), names }, &take(2)).await?;
     world.gateway.send(&ToGateway::Pool { agent: name.clone() }, &take(usize::MAX)).await
-}
-
-/// Waits for the agent's end, while its health is checked and a shutdown may come. Gives its exit status.
-async fn watch_over(
-    world: &Rc<World>,
-    agent: &Agent,
-    record: &Record,
-    steps: &Steps,
-    running: &Rc<Running>,
-) -> i32 {
-    tokio::select! {
-        status = ended(&running.compartment.first) => return status,
-        () = health::watch(agent, record, steps, running) => {}
-        () = order::asked_to_end(world, record) => {}
-    }
-    let first = &running.compartment.first;
-    // Signals wait for those who stand still.
-    let signalled = first.signal(agent.stop.signal).is_ok();
-    crate::pause::go_on_to_end(world, record, running).await;
-    if signalled {
-        let asked = Instant::now();
-        let mut order = record.order.subscribe();
-        let mut shutdown = world.shutdown.subscribe();
-        loop {
-            // Who asks again may leave it less time.
-            let left = order::grace(world, agent, record).saturating_sub(asked.elapsed());
-            tokio::select! {
-                status = ended(first) => return status,
-                () = tokio::time::sleep(left) => break,
-                _ = order.changed() => {}
-                _ = shutdown.changed() => {}
-            }
-        }
-    }
-    crate::pause::kill(record, running).await;
-    ended(&running.compartment.first).await
 }
 
 /// The exit status, when it comes.

@@ -307,6 +307,10 @@ fn state(record: &Record) -> String {
     let status = record.status.borrow();
     let ended = || status.exit_status.map_or(String::new(), |code| format!(" with status {code}"));
     match status.standing {
+        // Its task has not said yet what comes of it.
+        Standing::Up if matches!(*record.stage.borrow(), Stage::Ended(_)) => {
+            format!("it has just ended{}", ended())
+        }
         Standing::NotStarted => "it was not started".into(),
         Standing::Up => "it starts, and its program does not run yet".into(),
         Standing::Restarting => format!("it ended{}, and starts again in a moment", ended()),

@@ -366,6 +366,10 @@ async fn log(
     target: &Target,
     change: EdgeChange,
 ) -> Result<(), WardenError> {
+    // One that is closed is said in any case.
+    if change != EdgeChange::Denied {
+        world.notary.require_room(agent).await?;
+    }
     let event = Event::PolicyChanged { agent: agent.clone(), to: target.to_string(), change };
     world.notary.append(&event).await?;
     tracing::warn!(%agent, %target, ?change, "an edge was changed while the box runs");

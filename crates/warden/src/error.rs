@@ -61,6 +61,9 @@ impl WardenError {
                 "add it to the image, or mount at a folder that the image has; a config can also lie below /run or a tmpfs"
                     .into()
             }
+            Self::Refused(refusal) if refusal.rule == "agent.events" => {
+                "start the box again with `casemate down` and `casemate up`: its log begins anew".into()
+            }
             Self::Refused(_) => {
                 "if the change is meant, write the policy again; else restore what was approved".into()
             }

@@ -63,6 +63,11 @@ impl Notary {
         self.log.lock().await.append(event)
     }
 
+    /// Refuses that anything begins about this agent where its events have their share of the log.
+    pub(crate) async fn require_room(&self, agent: &AgentName) -> Result<(), WardenError> {
+        self.log.lock().await.require_room(agent)
+    }
+
     /// Evidence about one agent, with a fresh hardware statement for this nonce.
     pub(crate) async fn evidence(
         &self,

@@ -5,15 +5,66 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use casemate_compartment::{Visit, backend};
+use casemate_composition::lock::Backend;
+use casemate_sys::spawn::{LaunchError, Streams};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 use tokio::net::unix::pipe::Receiver;
 
+use crate::agent::{Running, blocking, explain, explain_launch};
+use crate::error::WardenError;
+
 /// How long a command that was asked to end may take.
 const END_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Time between two looks whether it did.
 const POLL: Duration = Duration::from_millis(10);
+
+/// A command that does not run.
+#[derive(Debug)]
+pub(crate) enum NotBegun {
+    Refused(WardenError),
+    /// 127 where there is no such program, 126 else.
+    NotExecuted(i32, String),
+}
+
+impl From<WardenError> for NotBegun {
+    fn from(error: WardenError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl std::fmt::Display for NotBegun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(error) => error.fmt(f),
+            Self::NotExecuted(_, what) => f.write_str(what),
+        }
+    }
+}
+
+/// Starts what `visit` says in a compartment. It runs when this is done.
+pub(crate) async fn begin(
+    kind: Backend,
+    running: &Running,
+    visit: &Visit,
+    streams: Streams,
+) -> Result<Guest, NotBegun> {
+    let (child, released) = backend(kind).visit(&running.compartment, visit, streams).map_err(explain)?;
+    let guest = Guest::new(child);
+    match blocking(move || released.executed()).await? {
+        Ok(()) => Ok(guest),
+        Err(LaunchError::Program { errno }) => {
+            let status = if errno == rustix::io::Errno::NOENT { 127 } else { 126 };
+            Err(NotBegun::NotExecuted(status, format!("execute the program: {errno}")))
+        }
+        Err(LaunchError::Step { control, step, errno }) if control.is_empty() => {
+            Err(NotBegun::NotExecuted(126, format!("{step}: {errno}")))
+        }
+        Err(error) => Err(explain_launch(error).into()),
+    }
+}
 
 /// It. Dropped before its end (its time is up, the caller is gone, or the agent ended), it is asked to end: the launcher
 /// ends the command and takes its status, which nobody else would. Only then it is killed.
@@ -25,7 +76,7 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    pub(crate) fn new(child: Child) -> Self {
+    fn new(child: Child) -> Self {
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pidfd = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         Self { child, pidfd, ended: false }

@@ -16,17 +16,17 @@ use casemate_protocol::inside::{
     AgentUsage, Caller, ExecRequest, InsideReply, InsideRequest, ProcessStatus, Stream, WORDS_MAX,
 };
 use casemate_sys::descriptors::send_packet;
-use casemate_sys::spawn::{LaunchError, Streams};
+use casemate_sys::spawn::Streams;
 use casemate_sys::spec::ID_RANGE;
 use casemate_sys::{terminal, usage};
 use tokio::io::{AsyncBufReadExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::WriteHalf;
 
-use crate::agent::{Running, blocking, explain, explain_launch};
+use crate::agent::{Running, blocking};
 use crate::control::{Lines, REQUEST_LINE_BYTES_MAX, reply_to, send};
 use crate::error::WardenError;
-use crate::guest::Guest;
+use crate::guest::{self, Guest, NotBegun};
 use crate::output::pipe;
 use crate::visits::{Place, running};
 use crate::world::World;
@@ -74,19 +74,6 @@ struct Begun {
     guest: Guest,
     ends: Ends,
     _place: Place,
-}
-
-/// A command that did not.
-enum NotBegun {
-    Refused(WardenError),
-    /// 127 where there is no such program, 126 else.
-    NotExecuted(i32, String),
-}
-
-impl From<WardenError> for NotBegun {
-    fn from(error: WardenError) -> Self {
-        Self::Refused(error)
-    }
 }
 
 /// Hands the streams over, passes on what the caller says, and tells the command's end. Where the caller goes away, the
@@ -155,7 +142,7 @@ async fn exec(world: &World, request: ExecRequest) -> Result<Begun, NotBegun> {
         return Err(WardenError::from(Refusal::new("agent.command", expected, "another request")).into());
     }
     let work = Work::Command(command);
-    let (place, running) = begin_work(world, &agent, "exec", &work, terminal.is_some()).await?;
+    let (place, running) = begin_work(world, &agent, "exec", &work).await?;
     let (streams, ends) = match terminal {
         Some((rows, columns)) => {
             let (own_uid, own_gid) =
@@ -186,7 +173,7 @@ async fn exec(world: &World, request: ExecRequest) -> Result<Begun, NotBegun> {
 async fn copy(world: &World, agent: &AgentName, work: Work) -> Result<Begun, NotBegun> {
     let inward = matches!(work, Work::CopyIn(_));
     let by = if inward { "copy-in" } else { "copy-out" };
-    let (place, running) = begin_work(world, agent, by, &work, false).await?;
+    let (place, running) = begin_work(world, agent, by, &work).await?;
     let (output, stdout) = pipe()?;
     let (_, stderr) = pipe()?;
     let mut ends = vec![(Stream::Output, output)];
@@ -202,13 +189,17 @@ async fn copy(world: &World, agent: &AgentName, work: Work) -> Result<Begun, Not
 }
 
 async fn attach(world: &World, name: &AgentName) -> Result<(Place, Ends), WardenError> {
-    let (agent, _, standing) = running(world, name)?;
-    if !agent.stdin_open || standing.stdin.is_none() {
+    let (agent, _, _) = running(world, name)?;
+    if !agent.stdin_open {
         let expected = format!("`stdin_open: true` of {name}");
         return Err(Refusal::new("agent.stdin", expected, "an agent that reads no input").into());
     }
     let (place, running) = begin(world, name, "attach").await?;
-    let keys = running.stdin.as_ref().map(OwnedFd::try_clone);
+    if let Some(terminal) = &running.own.terminal {
+        let (master, printed) = terminal.attach()?;
+        return Ok((place, vec![(Stream::Terminal, master), (Stream::Output, printed)]));
+    }
+    let keys = running.own.stdin.as_ref().map(OwnedFd::try_clone);
     let keys = keys.ok_or_else(|| WardenError::ours(&"no input"))?.map_err(WardenError::file("pipe"))?;
     Ok((place, vec![(Stream::Input, keys)]))
 }
@@ -224,10 +215,9 @@ async fn begin_work(
     name: &AgentName,
     by: &str,
     work: &Work,
-    terminal: bool,
 ) -> Result<(Place, Rc<Running>), WardenError> {
     let (agent, _, _) = running(world, name)?;
-    backend(agent.backend).can(work, terminal)?;
+    backend(agent.backend).can(work)?;
     begin(world, name, by).await
 }
 
@@ -238,25 +228,15 @@ async fn start(
     visit: &Visit,
     streams: Streams,
     ends: Ends,
-    place: Place,
+    mut place: Place,
 ) -> Result<Begun, NotBegun> {
     let kind = match world.agent(name) {
         Some((agent, _)) => agent.backend,
         None => return Err(WardenError::ours(&"agent is not in the lock").into()),
     };
-    let (child, released) = backend(kind).visit(&running.compartment, visit, streams).map_err(explain)?;
-    let guest = Guest::new(child);
-    match blocking(move || released.executed()).await? {
-        Ok(()) => Ok(Begun { guest, ends, _place: place }),
-        Err(LaunchError::Program { errno }) => {
-            let status = if errno == rustix::io::Errno::NOENT { 127 } else { 126 };
-            Err(NotBegun::NotExecuted(status, format!("execute the program: {errno}")))
-        }
-        Err(LaunchError::Step { control, step, errno }) if control.is_empty() => {
-            Err(NotBegun::NotExecuted(126, format!("{step}: {errno}")))
-        }
-        Err(error) => Err(explain_launch(error).into()),
-    }
+    let guest = guest::begin(kind, running, visit, streams).await?;
+    place.arrived();
+    Ok(Begun { guest, ends, _place: place })
 }
 
 async fn usage_of_all(world: &World) -> Result<InsideReply, WardenError> {

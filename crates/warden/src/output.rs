@@ -7,6 +7,7 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use casemate_composition::lock::LogLimits;
@@ -23,28 +24,62 @@ pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), WardenError> {
 /// and the box's disk: an agent that prints more waits.
 const BURST_BYTES: u64 = 8 << 20;
 const BYTES_A_SECOND: u64 = 4 << 20;
+/// Most that is read at once.
+pub(crate) const PIECE_BYTES: usize = 16 << 10;
 
-/// Copies what arrives on `pipe` to the file until all writers are gone, on a thread of its own: a disk that is slow
-/// under one agent's flood holds up that agent, not the warden, and no agent prints faster than [`BYTES_A_SECOND`] for
-/// long. What cannot be written (full disk) is dropped.
-pub(crate) fn copy(pipe: OwnedFd, path: PathBuf, limits: LogLimits) {
-    std::thread::spawn(move || {
-        let mut pipe = File::from(pipe);
-        let mut log = Log::open(path, limits);
-        let mut buffer = vec![0; 16 << 10];
-        let mut pace = Pace::new(BURST_BYTES, BYTES_A_SECOND, Instant::now());
-        loop {
-            match pipe.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => {
-                    let written = log.take(buffer.get(..count).unwrap_or_default(), now());
-                    std::thread::sleep(pace.pause_after(written, Instant::now()));
+/// Where an agent's output goes: its file, for all that print on its behalf.
+#[derive(Clone)]
+pub(crate) struct Output(Arc<Mutex<Sink>>);
+
+struct Sink {
+    log: Log,
+    pace: Pace,
+}
+
+impl Output {
+    /// Into the file at `path`.
+    pub(crate) fn to(path: PathBuf, limits: LogLimits) -> Self {
+        let pace = Pace::new(BURST_BYTES, BYTES_A_SECOND, Instant::now());
+        Self(Arc::new(Mutex::new(Sink { log: Log::open(path, limits), pace })))
+    }
+
+    /// Copies what arrives on `pipe` to the file until all writers are gone, on a thread of its own: a disk that is slow
+    /// under one agent's flood holds up that agent, not the warden, and no agent prints faster than [`BYTES_A_SECOND`]
+    /// for long. What cannot be written (full disk) is dropped.
+    pub(crate) fn copy(&self, pipe: OwnedFd) {
+        self.copy_with(pipe, |_| {});
+    }
+
+    /// Likewise, and shows each piece.
+    pub(crate) fn copy_with(&self, pipe: OwnedFd, mut show: impl FnMut(&[u8]) + Send + 'static) {
+        let output = self.clone();
+        std::thread::spawn(move || {
+            let mut pipe = File::from(pipe);
+            let mut buffer = vec![0; PIECE_BYTES];
+            loop {
+                match pipe.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(count) => {
+                        let piece = buffer.get(..count).unwrap_or_default();
+                        show(piece);
+                        output.take(piece);
+                    }
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(_) => break,
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => break,
             }
-        }
-    });
+        });
+    }
+
+    /// Adds these bytes, and waits where they came too fast.
+    pub(crate) fn take(&self, bytes: &[u8]) {
+        let pause = {
+            let mut sink = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let written = sink.log.take(bytes, now());
+            sink.pace.pause_after(written, Instant::now())
+        };
+        std::thread::sleep(pause);
+    }
 }
 
 /// The file that is written, and where it stands.

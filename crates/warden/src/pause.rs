@@ -2,12 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use casemate_composition::lock::AgentName;
 use casemate_protocol::event::Event;
 use casemate_protocol::lifecycle::Done;
 use casemate_sys::cgroup::freezer::{FreezeError, Freezer};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock, watch};
 
 use crate::agent::{Record, Running, blocking};
 use crate::change;
@@ -23,7 +24,12 @@ pub(crate) struct Pause {
     freezer: RefCell<Option<Freezer>>,
     /// One change at a time.
     turn: Mutex<()>,
+    /// Who starts something inside is in the door; while it stands still, nobody is.
+    door: Arc<RwLock<()>>,
 }
+
+/// Held by who starts something in a compartment, until it runs: what comes after those that a pause found would go on.
+pub(crate) type Door = OwnedRwLockReadGuard<()>;
 
 impl Pause {
     pub(crate) fn is_on(&self) -> bool {
@@ -36,10 +42,26 @@ impl Pause {
     }
 
     /// Waits until it goes on.
-    pub(crate) async fn goes_on(&self) {
+    async fn goes_on(&self) {
         let mut on = self.on.subscribe();
         // The sender lives as long as the record.
         let _ = on.wait_for(|on| !on).await;
+    }
+
+    /// The way in, as long as the agent does not stand still.
+    pub(crate) async fn door(&self) -> Option<Door> {
+        let door = Arc::clone(&self.door).read_owned().await;
+        (!self.is_on()).then_some(door)
+    }
+
+    /// The way in, as soon as the agent goes on.
+    pub(crate) async fn open_door(&self) -> Door {
+        loop {
+            self.goes_on().await;
+            if let Some(door) = self.door().await {
+                return door;
+            }
+        }
     }
 
     /// The compartment is at its end: what is to be released.
@@ -64,6 +86,9 @@ pub(crate) async fn pause(world: &World, name: &AgentName) -> Result<Done, Warde
     if record.pause.is_on() {
         return Ok(Done::Already);
     }
+    world.notary.require_room(name).await?;
+    // Who is on the way in arrives first, and is found inside.
+    let _door = record.pause.door.write().await;
     let freezer = Freezer::of(&world.box_name, name.as_str()).map_err(|error| cannot(name, error))?;
     *record.pause.freezer.borrow_mut() = Some(freezer.clone());
     let group = running.compartment.group.clone();

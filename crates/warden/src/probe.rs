@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use casemate_canon::Sha384;
-use casemate_compartment::{Compartment, Output, PROBE_PATH, Plan, Standing, Tenant, backend, require};
+use casemate_compartment::{Compartment, PROBE_PATH, Plan, Standing, Tenant, backend, require};
 use casemate_composition::lock::{Agent, AgentName, Mount};
 use casemate_protocol::Refusal;
 use casemate_protocol::agent_token::Control;
 use casemate_protocol::control::Reply;
 use casemate_protocol::event::Event;
 use casemate_protocol::inside::{InsideReply, PROBE_CANARY_NAME, Stream, probe_canary};
+use casemate_sys::spawn::Streams;
 use casemate_sys::spec::CONFIG_BYTES_MAX;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::WriteHalf;
@@ -131,7 +132,7 @@ async fn build(world: &World, name: &AgentName) -> Result<(Arc<Compartment>, End
     let (stdin, words) = pipe()?;
     let (answers, stdout) = pipe()?;
     let stderr = stdout.try_clone().map_err(WardenError::file("pipe"))?;
-    let output = Output { stdin: Some(stdin), stdout, stderr };
+    let output = Streams::All { stdin, stdout, stderr };
     let starting = backend(agent.backend).start(&plan, root.object(), output).map_err(explain)?;
     let standing = blocking(move || starting.finish()).await?.map_err(explain)?;
     // Sockets are dropped: nobody is behind the probe's edges, names and agent socket.

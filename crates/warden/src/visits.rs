@@ -10,8 +10,10 @@ use casemate_composition::lock::{Agent, AgentName, Exec, Mount};
 use casemate_protocol::Refusal;
 use casemate_protocol::event::Event;
 
-use crate::agent::{Record, Running, Stage};
+use crate::agent::{Record, Running};
+use crate::change;
 use crate::error::WardenError;
+use crate::pause::Door;
 use crate::world::World;
 
 /// Most visits of one agent at a time.
@@ -27,11 +29,21 @@ pub(crate) struct Visits {
 
 /// One of them, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Rc<Cell<u32>>);
+pub(crate) struct Place {
+    now: Rc<Cell<u32>>,
+    door: Option<Door>,
+}
+
+impl Place {
+    /// It is inside: from here on a pause finds it.
+    pub(crate) fn arrived(&mut self) {
+        self.door = None;
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.now.set(self.now.get().saturating_sub(1));
     }
 }
 
@@ -40,11 +52,12 @@ pub(crate) fn running<'a>(
     world: &'a World,
     name: &AgentName,
 ) -> Result<(&'a Agent, &'a Record, Rc<Running>), WardenError> {
-    let refusal = |found: &str| Refusal::new("agent.running", format!("{name} runs"), found);
-    let (agent, record) = world.agent(name).ok_or_else(|| refusal("no such agent in this composition"))?;
-    let runs = matches!(*record.stage.borrow(), Stage::Running | Stage::Healthy);
-    let running = record.running.borrow().clone().filter(|_| runs && !world.is_shutting_down());
-    Ok((agent, record, running.ok_or_else(|| refusal("it does not run"))?))
+    let (record, running) = change::runs(world, name)?;
+    let (agent, _) = world.agent(name).ok_or_else(|| WardenError::ours(&"agent is not in the lock"))?;
+    if world.is_shutting_down() {
+        return Err(Refusal::new("agent.running", format!("{name} runs"), "the box is about to end").into());
+    }
+    Ok((agent, record, running))
 }
 
 impl Visits {
@@ -56,20 +69,20 @@ impl Visits {
         by: &str,
     ) -> Result<(Place, Rc<Running>), WardenError> {
         let (agent, record, running) = running(world, name)?;
-        if record.pause.is_on() {
-            // The log says that nothing of it moves.
-            return Err(Refusal::new("agent.running", format!("{name} runs"), "it is paused").into());
-        }
+        // While it is paused, the log says that nothing of it moves.
+        let paused = || Refusal::new("agent.running", format!("{name} runs"), "it is paused");
+        let door = record.pause.door().await.ok_or_else(paused)?;
         if agent.exec == Exec::Deny {
             let expected = format!("`exec: allow` in `x-casemate` of {name}, or no `exec` there");
             return Err(Refusal::new("agent.exec", expected, format!("`exec: deny`, asked for {by}")).into());
         }
+        world.notary.require_room(name).await?;
         if self.now.get() >= VISITS_MAX {
             let found = format!("{VISITS_MAX} are at work");
             return Err(Refusal::new("agent.visits", format!("fewer than {VISITS_MAX} visits"), found).into());
         }
         self.now.set(self.now.get().saturating_add(1));
-        let place = Place(Rc::clone(&self.now));
+        let place = Place { now: Rc::clone(&self.now), door: Some(door) };
         if agent.mounts.iter().any(|mount| matches!(mount, Mount::Volume { read_only: false, .. })) {
             self.volume.set(true);
         }

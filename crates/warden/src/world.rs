@@ -171,7 +171,7 @@ impl World {
                 });
             }
         };
-        let log = EventLog::create(&arguments.project_dir.join("events.jsonl"), register)?;
+        let log = EventLog::create(&arguments.project_dir.join("events.jsonl"), register, lock.agents.len())?;
         let notary = Notary::new(tsm, &lock, log)?;
         let warden = env!("CARGO_PKG_VERSION").to_owned();
         notary.append(&Event::CompositionLoaded { composition, warden }).await?;
@@ -331,6 +331,7 @@ fn record(
             uptime_s: None,
             exit_status: None,
             health: None,
+            health_said: None,
             measurement: agent.measurement().map_err(|e| WardenError::ours(&e))?,
             backend: agent.backend.kind(),
             controls: BTreeMap::new(),

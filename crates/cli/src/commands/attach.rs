@@ -26,7 +26,8 @@ use crate::supervisor::Lease;
     after_help = "Output is the agent's log, line by line, of all its starts. Where the Compose file says `stdin_open: \
         true`, standard input is passed on, which taints the agent as `exec` does; with --no-stdin nothing is, and nothing \
         is tainted. Ctrl-C ends `attach` and not the agent; so does the end of standard input, and the agent's own input \
-        stays open."
+        stays open.\n\nWhere it says `tty: true` as well, this is the agent's terminal: every key goes to it, Ctrl-C among \
+        them, and it has the size of yours. Ctrl-P Ctrl-Q leaves it."
 )]
 pub(crate) struct AttachArgs {
     /// Show output alone
@@ -43,7 +44,11 @@ pub(crate) fn run(global: &Global, args: &AttachArgs) -> Outcome {
     let project = Project::find(global)?;
     let agent = replicas::indexed(&project, &args.agent, args.index)?;
     let lock = inputs::read_lock(&project.lock_file())?;
-    let reads = lock.agents.get(&agent).is_some_and(|agent| agent.stdin_open);
+    let entry = lock.agents.get(&agent);
+    let reads = entry.is_some_and(|entry| entry.stdin_open);
+    if reads && !args.no_stdin && !global.json && entry.is_some_and(|entry| entry.tty) {
+        return terminal(&project, &agent);
+    }
     let wanted = Wanted { tail: Some(0), ..Wanted::default() };
     let style =
         if global.json { LineStyle::Json } else { LineStyle::Text { prefix: Shown::No, times: Shown::No } };
@@ -76,5 +81,14 @@ pub(crate) fn run(global: &Global, args: &AttachArgs) -> Outcome {
         std::thread::sleep(POLL);
     }
     follower.print_new();
+    Ok(0)
+}
+
+/// The agent's own terminal.
+fn terminal(project: &Project, agent: &AgentName) -> Outcome {
+    let (_visit, streams) = inside::begin(project, InsideRequest::Attach { agent: agent.clone() })?;
+    if inside::watch(streams)? == inside::Left::Agent {
+        lines::note(format!("{} has ended, or starts again: its terminal is gone", agent));
+    }
     Ok(0)
 }

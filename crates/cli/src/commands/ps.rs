@@ -119,6 +119,11 @@ pub(crate) fn run(global: &Global, args: &PsArgs) -> Outcome {
         }
     }
     shared_cores.into_iter().for_each(lines::print);
+    for (name, agent) in &agents {
+        if let Some(said) = &agent.health_said {
+            lines::print(format!("{name}: the last health check {said}"));
+        }
+    }
     for (name, agent) in agents.iter().filter(|(_, agent)| !agent.edges_changed.is_empty()) {
         lines::print(format!("{name}: edges changed by hand: {}", agent.edges_changed.join(", ")));
     }

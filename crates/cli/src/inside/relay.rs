@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::terminal::Raw;
-use super::{Streams, Visit, window_of_stdin};
+use super::{Streams, Visit, event_loop, window_of_stdin};
 use crate::failure::{Failure, Outcome};
 use crate::lines;
 
@@ -34,13 +34,7 @@ pub(crate) enum Relay {
 
 /// Carries until the command ended, and gives its status. The first Ctrl-C goes to the command, the second ends it.
 pub(crate) fn relay(visit: &Visit, streams: Streams, how: Relay) -> Outcome<u8> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| {
-        Failure::environment(
-            format!("cannot wait for signals: {error}"),
-            "close some programs, then try again",
-        )
-    })?;
+    let runtime = event_loop()?;
     let master = streams.terminal.as_ref().and_then(|master| master.try_clone().ok());
     let raw = if how == Relay::Terminal { Raw::stdin() } else { None };
     let ended = Arc::new(AtomicBool::new(false));
@@ -89,13 +83,13 @@ pub(crate) fn relay(visit: &Visit, streams: Streams, how: Relay) -> Outcome<u8> 
 }
 
 /// What a signal to the caller says.
-enum Said {
+pub(super) enum Said {
     Interrupt,
     End,
     Window,
 }
 
-struct Signals {
+pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
@@ -103,7 +97,7 @@ struct Signals {
 }
 
 impl Signals {
-    fn listen() -> Outcome<Self> {
+    pub(super) fn listen() -> Outcome<Self> {
         let listen = |kind| {
             signal(kind).map_err(|error| {
                 Failure::environment(format!("cannot wait for signals: {error}"), "try again")
@@ -117,7 +111,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Said {
+    pub(super) async fn next(&mut self) -> Said {
         tokio::select! {
             _ = self.interrupt.recv() => Said::Interrupt,
             _ = self.terminate.recv() => Said::End,
@@ -152,14 +146,14 @@ fn carry(streams: Streams, ended: &Arc<AtomicBool>) -> Vec<JoinHandle<()>> {
 }
 
 /// Where output goes.
-enum To {
+pub(super) enum To {
     Output(Shown),
     Error(Shown),
 }
 
 /// How output is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Shown {
+pub(super) enum Shown {
     AsItIs,
     /// Nothing that moves the cursor or hides: the caller's terminal was not given to the agent.
     Printable,
@@ -206,7 +200,7 @@ fn copy(from: &mut impl Read, to: &mut impl Write) {
 }
 
 /// Takes what comes until nobody writes any more or, once the command has ended, nothing more is there.
-fn drain(from: OwnedFd, to: To, ended: &AtomicBool) {
+pub(super) fn drain(from: OwnedFd, to: To, ended: &AtomicBool) {
     let flags = fcntl_getfl(&from).unwrap_or(OFlags::empty());
     if fcntl_setfl(&from, flags | OFlags::NONBLOCK).is_err() {
         return;

@@ -46,7 +46,7 @@ pub(super) fn whole(spec: &Spec) -> Value {
     }));
     json!({
         "ociVersion": "1.0.2",
-        "process": process(spec, &spec.command),
+        "process": process(spec, &spec.command, false),
         "root": { "path": ROOT, "readonly": true },
         "hostname": spec.hostname,
         "mounts": mounts,
@@ -54,11 +54,11 @@ pub(super) fn whole(spec: &Spec) -> Value {
     })
 }
 
-/// The member `process`, for this command.
-pub(super) fn process(spec: &Spec, command: &[String]) -> Value {
+/// The member `process`, for this command. Where its streams are a terminal, the sandbox must be told.
+pub(super) fn process(spec: &Spec, command: &[String], terminal: bool) -> Value {
     let none: [&str; 0] = [];
     json!({
-        "terminal": false,
+        "terminal": terminal,
         "user": { "uid": spec.uid, "gid": spec.gid, "additionalGids": spec.groups },
         "args": command,
         "env": spec.environment,

@@ -120,8 +120,14 @@ pub const SERVICE: Table = Table {
             "TCP, with a port of the box; on 127.0.0.1 of the box where no address is written. Between agents, use \
              `expose` and the caller's `x-casemate: talks-to`",
         ),
-        refused("post_start", NOT_YET, "do it at the start of `command`"),
-        refused("pre_stop", NOT_YET, "do it when SIGTERM arrives"),
+        limited(
+            "post_start",
+            "measured, and run in the compartment, confined as the agent; one that fails ends the start",
+        ),
+        limited(
+            "pre_stop",
+            "measured, and run in the compartment, confined as the agent, within `stop_grace_period`",
+        ),
         unless(
             refused(
                 "privileged",
@@ -157,13 +163,9 @@ pub const SERVICE: Table = Table {
         refused("storage_opt", "the root is read-only", "limit each `tmpfs` by `size`"),
         refused("sysctls", NOT_YET, "remove it; ports below 1024 are open to every agent"),
         limited("tmpfs", "options `size` and `mode`; the image has the folder"),
-        unless(
-            refused(
-                "tty",
-                "an agent's output is a log, and no terminal",
-                "remove it; `casemate exec -it AGENT COMMAND` gives a command a terminal of its own",
-            ),
-            FALSE,
+        limited(
+            "tty",
+            "a terminal of the agent's own, for `casemate attach`; its output is logged as it comes",
         ),
         limited("ulimits", "without core dumps, real-time and raised priority"),
         unless(
@@ -248,6 +250,25 @@ pub const PORT: Table = Table {
         no_effect("app_protocol", DESCRIBES),
     ],
 };
+
+/// One of `post_start` or `pre_stop`.
+const fn hook(path: &'static str) -> Table {
+    Table { of: "hook", path, extensions: Extensions::Allowed, keys: HOOK }
+}
+
+const HOOK: &[super::Key] = &[
+    honoured("command"),
+    limited("user", "numeric"),
+    unless(refused("privileged", "it would have more than its agent has", "remove it"), FALSE),
+    honoured("working_dir"),
+    honoured("environment"),
+];
+
+/// One of `post_start`.
+pub const POST_START: Table = hook("services.NAME.post_start[]");
+
+/// One of `pre_stop`.
+pub const PRE_STOP: Table = hook("services.NAME.pre_stop[]");
 
 /// One dependency of `depends_on` in its long form.
 pub const DEPENDENCY: Table = Table {

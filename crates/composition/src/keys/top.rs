@@ -73,7 +73,7 @@ const BLKIO: &[&str] = &[
 ];
 
 /// Mappings whose keys share the fate of the key above them.
-pub const WHOLES: [Whole; 30] = [
+pub const WHOLES: [Whole; 28] = [
     whole("models.NAME", "models", &["name", "model", "context_size", "runtime_flags"]),
     whole(
         "networks.NAME",
@@ -142,8 +142,6 @@ pub const WHOLES: [Whole; 30] = [
     whole("services.NAME.develop.watch[].exec", "services.NAME.develop", HOOK),
     whole("services.NAME.gpus[]", "services.NAME.gpus", GPU),
     whole("services.NAME.models.NAME", "services.NAME.models", &["endpoint_var", "model_var"]),
-    whole("services.NAME.post_start[]", "services.NAME.post_start", HOOK),
-    whole("services.NAME.pre_stop[]", "services.NAME.pre_stop", HOOK),
     whole("services.NAME.provider", "services.NAME.provider", &["type", "options"]),
     whole(
         "services.NAME.volumes[].bind",

@@ -12,7 +12,7 @@ use rustix::thread::{
 use super::outside::c_string;
 use super::{Failure, Handed, Named, Step, inside, report, unless_weaker};
 use crate::descriptors::send_packet;
-use crate::spec::{Answer, STREAMS_ALL, Spec};
+use crate::spec::{Answer, STREAMS_ALL, STREAMS_TERMINAL, Spec};
 use crate::syscall::{self, Forked};
 use crate::{hardening, landlock_rules, seccomp};
 
@@ -24,7 +24,7 @@ pub(super) fn live(control: &OwnedFd, spec: &Spec, handed: Handed) -> ! {
     let built = inside::enter_network(&namespaces.network)
         .and_then(|()| inside::mounts(spec, root, volumes))
         .and_then(|()| match spec.streams {
-            STREAMS_ALL => Ok(()),
+            STREAMS_ALL | STREAMS_TERMINAL => Ok(()),
             _ => inside::own_null(&[rustix::stdio::dup2_stdin]),
         })
         .and_then(|()| inside::network(spec, control, word, &mut not_applied))
@@ -229,9 +229,21 @@ fn start_agent(control: &OwnedFd, spec: &Spec) -> Step<i32> {
         Forked::Parent(pid) => Ok(pid),
         Forked::Child => {
             let _ = rustix::process::setsid();
+            if spec.streams == STREAMS_TERMINAL
+                && let Err(failure) = own_terminal()
+            {
+                report(control, &failure);
+                syscall::exit_now(STATUS_EXEC_FAILED);
+            }
             execute(control, spec, &arguments, &environment)
         }
     }
+}
+
+/// Makes the terminal behind the streams that of this session: keys that signal then reach it.
+pub(super) fn own_terminal() -> Step<()> {
+    rustix::process::ioctl_tiocsctty(std::io::stdin())
+        .named("", || "make the terminal the program's own".into())
 }
 
 /// Becomes the program, or says why not and ends.

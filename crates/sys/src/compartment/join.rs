@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
-use super::first_process::{c_strings, confine, execute, exit_status};
+use super::first_process::{c_strings, confine, execute, exit_status, own_terminal};
 use super::sandbox::{self, Runtime};
 use super::{Named, Step, copy};
 use crate::handover::FIRST_DESCRIPTOR;
@@ -111,8 +111,7 @@ fn streams(spec: &Spec) -> Step<()> {
         STREAMS_NONE => super::inside::own_null(&all),
         STREAMS_OUTPUT => super::inside::own_null(&[rustix::stdio::dup2_stdin]),
         STREAMS_ALL => Ok(()),
-        STREAMS_TERMINAL => rustix::process::ioctl_tiocsctty(std::io::stdin())
-            .named("", || "make the terminal the command's own".into()),
+        STREAMS_TERMINAL => own_terminal(),
         _ => Err(rustix::io::Errno::INVAL).named("", || "know the streams of the command".into()),
     }
 }

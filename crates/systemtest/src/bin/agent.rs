@@ -7,7 +7,8 @@
 //! hold the content itself); `serve PORT TEXT` (`@` for the host name); `call HOST:PORT`; `watch HOST:PORT...`
 //! (calls each again and again, and says what changes); `ask JSON` (over the agent socket); `reach PORT`
 //! (exits 1 where nothing listens: a health check); `crash-until INSTANCE CODE`; `exit CODE`; `sleep MS`;
-//! `write PATH TEXT`; `read PATH`; `eat MIB` (of memory); `spawn COUNT` (processes that wait); `flood LINES`; `hold
+//! `write PATH TEXT`; `read PATH`; `eat MIB` (of memory); `spawn COUNT` (processes that wait); `orphans
+//! COUNT` (processes whose parent, which `leave`s, ended); `flood LINES`; `hold
 //! COUNT` (connections to the agent socket); `hear SIGNAL` (of TERM, USR1, WINCH: says so each time, and lives on);
 //! `tick MS` (says a number each time, and goes on); `traffic HOST:PORT=ANSWER...` (calls all of them, for ever, and
 //! tells of each other answer than that); `exhaust WHAT` (all that there is of it); `bomb` (processes without end);
@@ -78,6 +79,8 @@ fn run(step: &str) -> Step {
         },
         "eat" => say(&format!("ate {} bytes", vec![1_u8; rest.parse::<usize>()? << 20].len())),
         "spawn" => spawn(rest.parse()?)?,
+        "leave" => drop(std::process::Command::new(std::env::current_exe()?).arg("sleep 50").spawn()?),
+        "orphans" => orphans(rest.parse()?)?,
         "flood" => (0..rest.parse::<u64>()?).for_each(|line| say(&format!("{line:0100}"))),
         "hold" => {
             let all: Vec<_> = (0..rest.parse::<u32>()?).map(|_| UnixStream::connect(AGENT_SOCKET)).collect();
@@ -179,6 +182,16 @@ fn hear(name: &str) -> Result<(), Box<dyn Error>> {
             }
         });
     });
+    Ok(())
+}
+
+/// Has processes started by one that ends at once, one after the other. They end soon after it.
+fn orphans(count: u32) -> Result<(), Box<dyn Error>> {
+    let own = std::env::current_exe()?;
+    for _ in 0..count {
+        std::process::Command::new(&own).arg("leave").status()?;
+    }
+    say(&format!("left {count}"));
     Ok(())
 }
 

@@ -8,7 +8,10 @@ use casemate_protocol::agent_token::Control;
 use casemate_protocol::controls::Need;
 use rustix::process::Signal;
 
+use casemate_sys::terminal::{self, Size};
+
 use crate::census::{command_line, entries};
+use crate::inside::User;
 use crate::project::{COMMAND_BOUND, Project, casemate, kill, run_bounded, runsc};
 
 /// The secret's content.
@@ -176,6 +179,41 @@ fn a_sandbox_ends_as_its_agent_does() {
     project.assert_nothing_left();
     let events = project.run(&["events"]).stdout;
     assert!(events.contains("143"), "{events}");
+}
+
+#[test]
+fn commands_in_a_sandbox_have_terminals_and_hooks_and_health_checks_say_why() {
+    let more = "post_start:\n  - command: [\"/agent\", \"status Uid\"]\n    user: \"0:0\"\nhealthcheck:\n  test: [\"CMD\", \
+                \"/agent\", \"say no database\", \"exit 4\"]\n  interval: 1s\n  timeout: 20s\n  retries: 1000";
+    let project = Project::ready("gvisor-inside", &agent("one", &["say here", "wait"], GVISOR, more), &[]);
+    let mut starting = project.spawn(&["up", "-d", "--progress", "plain"]);
+    while !project.run(&["ps"]).status.success() {
+        assert!(starting.runs());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    project.logs_with("one", "Uid: 0 0 0 0");
+    let one = project.wait_for_agent("one", "told why", |one| one["health_said"].is_string());
+    assert_eq!(one["health_said"], "ended with status 4 and printed: no database");
+    assert_eq!(one["tainted"], false);
+    assert!(starting.runs());
+    let mut user = User::starts(&project, &["exec", "-it", "one", "/agent", "terminal", "input", "terminal"]);
+    // The sandbox has no `/dev/tty` for a terminal from outside.
+    user.sees("terminal of 13 rows and 57 columns, own Err");
+    user.types("typed\r");
+    user.sees("read typed");
+    terminal::resize(&user.master, Size { rows: 20, columns: 99 }).unwrap();
+    kill(user.child.id(), Signal::WINCH);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    user.types("\u{4}");
+    user.sees("terminal of 20 rows and 99 columns");
+    assert_eq!(user.ends(), Some(0));
+    let mut user = User::starts(&project, &["exec", "-it", "one", "/agent", "say ready", "wait"]);
+    user.sees("ready");
+    user.types("\u{3}");
+    assert_eq!(user.ends(), Some(130), "Ctrl-C is a key of the command's terminal");
+    starting.signal(Signal::INT);
+    let _ = starting.wait(crate::project::COMMAND_BOUND);
+    project.assert_nothing_left();
 }
 
 #[test]

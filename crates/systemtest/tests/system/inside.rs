@@ -16,20 +16,20 @@ fn one(more: &str) -> String {
 }
 
 /// The verdict on evidence about an agent, by the project's policy.
-fn verdict(project: &Project, agent: &str, nonce: &str) -> Value {
+pub(crate) fn verdict(project: &Project, agent: &str, nonce: &str) -> Value {
     project.attest(agent, nonce, "e.json").assert_ok();
     let output = project.run(&["--json", "verify", "e.json", "--nonce", nonce]);
     serde_json::from_str(&output.stdout).unwrap()
 }
 
 /// The names of the rules that do not hold.
-fn failed_rules(verdict: &Value) -> Vec<String> {
+pub(crate) fn failed_rules(verdict: &Value) -> Vec<String> {
     let rules = verdict["rules"].as_array().unwrap();
     let failed = rules.iter().filter(|rule| rule["passed"] == false);
     failed.map(|rule| rule["rule"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
-fn exec(project: &Project, args: &[&str]) -> crate::project::Output {
+pub(crate) fn exec(project: &Project, args: &[&str]) -> crate::project::Output {
     project.run(&[&["exec"], args].concat())
 }
 
@@ -142,14 +142,14 @@ fn a_composition_can_forbid_it_and_the_refusal_names_its_rule() {
 }
 
 /// A user at a terminal.
-struct User {
-    master: fs::File,
-    child: std::process::Child,
-    seen: String,
+pub(crate) struct User {
+    pub(crate) master: fs::File,
+    pub(crate) child: std::process::Child,
+    pub(crate) seen: String,
 }
 
 impl User {
-    fn starts(project: &Project, args: &[&str]) -> Self {
+    pub(crate) fn starts(project: &Project, args: &[&str]) -> Self {
         let pair = terminal::open(0, 0, Size { rows: 13, columns: 57 }).unwrap();
         let slave = || Stdio::from(pair.slave.try_clone().unwrap());
         let mut command: Command = casemate(args);
@@ -162,7 +162,7 @@ impl User {
         Self { master: fs::File::from(pair.master), child, seen: String::new() }
     }
 
-    fn sees(&mut self, text: &str) {
+    pub(crate) fn sees(&mut self, text: &str) {
         let end = Instant::now() + COMMAND_BOUND;
         while !self.seen.contains(text) {
             let mut piece = [0; 4096];
@@ -174,11 +174,11 @@ impl User {
         }
     }
 
-    fn types(&mut self, keys: &str) {
+    pub(crate) fn types(&mut self, keys: &str) {
         self.master.write_all(keys.as_bytes()).unwrap();
     }
 
-    fn ends(&mut self) -> Option<i32> {
+    pub(crate) fn ends(&mut self) -> Option<i32> {
         let end = Instant::now() + COMMAND_BOUND;
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -38,6 +38,7 @@ fn a_stopped_agent_stays_and_starts_again_as_a_new_instance_with_its_secrets() {
     let project = Project::ready("stop-start", &two(), &[("marker", "m")]);
     project.up();
     runs(&project, "keeper", 1);
+    project.logs_with("keeper", MARKER);
     let stopped = project.run(&["stop", "keeper"]);
     stopped.assert_ok();
     assert_eq!(stopped.stdout, "keeper stopped\n");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
-use casemate_canon::to_canonical_json;
+use casemate_canon::{from_slice_exact, to_canonical_json};
 use casemate_composition::lock::{Agent, Backend};
 use casemate_composition::merkle::agent_leaf;
 use casemate_protocol::Nonce;
@@ -15,7 +15,6 @@ use casemate_protocol::controls::Need;
 use casemate_protocol::jwk::ALG_ECDH;
 
 use super::log::LoggedTaint;
-use crate::json::from_slice_exact;
 use crate::jwt::verify_jwt;
 use crate::ledger::{Failed, Ledger};
 use crate::platform::PlatformView;

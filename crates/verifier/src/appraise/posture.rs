@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use casemate_canon::{Sha384, to_canonical_json};
+use casemate_canon::{Sha384, from_slice_exact, to_canonical_json};
 use casemate_composition::lock::AgentName;
 use casemate_protocol::agent_token::AgentToken;
 use casemate_protocol::posture::{POSTURE_BYTES_MAX, POSTURE_TAG, Posture, Verdict};
 
-use crate::json::from_slice_exact;
 use crate::ledger::{Failed, Ledger, Voucher};
 use crate::platform::PlatformView;
 use crate::policy::{Apart, PostureExpectations};

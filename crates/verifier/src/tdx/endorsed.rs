@@ -3,12 +3,13 @@
 //! Time is not looked at here. Every use of a part compares all its dates with the time given then, so that a handle
 //! that is kept does not outlive what it was made from.
 
+use casemate_canon::require_unique;
+
 use super::chains::{PCK_ISSUERS, TCB_SIGNER, require_self_signed, require_signed_issuer};
 use super::tcb_info::{QeIdentity, SignedQeIdentity, SignedTcbInfo, TcbInfo};
 use crate::cache::Cache;
 use crate::collateral::TdxCollateral;
 use crate::crl::{Crl, RevokedSerials, Serial};
-use crate::json::require_unique;
 use crate::time::{UnixTime, Window};
 use crate::x509::{Certificate, IssuerFacts, X509Error, read_pem_chain};
 use serde::Deserialize;

@@ -2,13 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use casemate_canon::Sha256;
+use casemate_canon::{Sha256, from_slice_unique};
 use casemate_evidence::{HclHardware, TdReport, TdReportStruct, parse_hcl_report};
 use serde::Deserialize;
 
 use super::key::AttestationKey;
 use crate::hex_text::Hex;
-use crate::json::from_slice_unique;
 use crate::ledger::{Failed, Ledger, Voucher};
 
 /// An HCL report whose variable data were read. Nothing of it holds before the hardware's report is verified.

@@ -115,6 +115,9 @@ pub(crate) fn agent(argument: &str) -> Agent {
         stop: Stop { signal: 15, grace_ms: 1000 },
         exec: Exec::Allow,
         stdin_open: false,
+        tty: false,
+        post_start: Vec::new(),
+        pre_stop: Vec::new(),
         log: LogLimits { file_bytes: 1 << 20, files: 2 },
         replica_of: None,
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 ///
 /// # Errors
 /// What is wrong, with line and column.
-pub(crate) fn from_slice_unique<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+pub fn from_slice_unique<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     require_unique(bytes)?;
     serde_json::from_slice(bytes)
 }
@@ -20,7 +20,7 @@ pub(crate) fn from_slice_unique<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, 
 ///
 /// # Errors
 /// What is wrong, with line and column.
-pub(crate) fn require_unique(bytes: &[u8]) -> Result<(), serde_json::Error> {
+pub fn require_unique(bytes: &[u8]) -> Result<(), serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     Unique { names: &mut Vec::new() }.deserialize(&mut reader)?;
     reader.end()
@@ -31,9 +31,7 @@ pub(crate) fn require_unique(bytes: &[u8]) -> Result<(), serde_json::Error> {
 ///
 /// # Errors
 /// What is wrong.
-pub(crate) fn from_slice_exact<T: DeserializeOwned + Serialize>(
-    bytes: &[u8],
-) -> Result<T, serde_json::Error> {
+pub fn from_slice_exact<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     let value: T = from_slice_unique(bytes)?;
     let received: Value = serde_json::from_slice(bytes)?;
     if serde_json::to_value(&value)? != received {
