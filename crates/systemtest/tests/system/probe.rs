@@ -91,8 +91,8 @@ const WITHOUT: [(&str, &str, &[&str]); 2] = [
         "317:1:0",
         &["user-namespace", "io-uring", "mincore", "key-calls", "socket-families", "process-count"],
     ),
-    // chmod(2) to mode 0, which nothing else sets.
-    ("proc", "90:1:0", &["global-files"]),
+    // fchmodat(2) to mode 0, which nothing else sets.
+    ("proc", "268:2:0", &["global-files"]),
 ];
 
 #[test]
