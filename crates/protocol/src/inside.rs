@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use casemate_composition::lock::AgentName;
 use serde::{Deserialize, Serialize};
 
+use crate::posture::ProbeSeen;
+
 /// Most words of a command and most variables that are added.
 pub const WORDS_MAX: usize = 1024;
 
@@ -53,6 +55,16 @@ pub enum InsideRequest {
     Probe {
         /// Which agent.
         agent: AgentName,
+    },
+    /// What a battery came to, between two agents beside which probes were built: told by who asked for them. One
+    /// [`InsideReply::Noted`].
+    Probed {
+        /// Beside whom the attacker was.
+        attacker: AgentName,
+        /// Beside whom the victim was.
+        victim: AgentName,
+        /// What it came to. The box has its own idea of when.
+        seen: ProbeSeen,
     },
     /// One [`InsideReply::Usage`].
     Usage,
@@ -129,6 +141,8 @@ pub enum InsideReply {
         /// What happened.
         what: String,
     },
+    /// It is in the agent's posture from now on.
+    Noted,
     /// What the agents use.
     Usage {
         /// Those that run.

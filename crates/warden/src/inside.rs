@@ -57,6 +57,9 @@ pub(crate) async fn serve(
             }
             Err(error) => Err(error),
         },
+        InsideRequest::Probed { attacker, victim, seen } => {
+            crate::probe::told(world, &attacker, &victim, seen)
+        }
         InsideRequest::Probe { agent } => return crate::probe::serve(world, &agent, writer, lines).await,
         InsideRequest::Exec(request) => return converse(exec(world, request).await, writer, lines).await,
         InsideRequest::CopyOut { agent, path } => {

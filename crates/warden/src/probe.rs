@@ -20,6 +20,7 @@ use casemate_protocol::agent_token::Control;
 use casemate_protocol::control::Reply;
 use casemate_protocol::event::Event;
 use casemate_protocol::inside::{InsideReply, PROBE_CANARY_NAME, Stream, probe_canary};
+use casemate_protocol::posture::ProbeSeen;
 use casemate_sys::spawn::Streams;
 use casemate_sys::spec::CONFIG_BYTES_MAX;
 use tokio::io::AsyncReadExt as _;
@@ -35,6 +36,9 @@ use crate::world::World;
 
 /// File name of the program, beside the launcher.
 const PROGRAM: &str = "casemate-probe";
+/// Most attacks of a battery that is told, and longest name of one.
+const ATTACKS_MAX: usize = 512;
+const NAME_BYTES_MAX: usize = 64;
 /// Time until an earlier probe beside the same agent is gone.
 const BUSY_WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -53,6 +57,7 @@ pub(crate) async fn serve(
         Ok(built) => built,
         Err(error) => return send(writer, &reply_to(&error)).await,
     };
+    world.probes_built.borrow_mut().insert(name.clone());
     let handed = hand_over(writer.as_ref(), &ends).await;
     // What stays open here would keep the caller from seeing the end of the streams.
     drop(ends);
@@ -73,6 +78,35 @@ pub(crate) async fn serve(
         Some(status) => send(writer, &Reply::Inside(InsideReply::Exited { status })).await,
         None => Ok(()),
     }
+}
+
+/// Takes what a battery came to into the victim's posture. Root of the box says it, whom all of the box has to trust; it is
+/// refused where no such probes were built, whose programs are in the log.
+pub(crate) fn told(
+    world: &World,
+    attacker: &AgentName,
+    victim: &AgentName,
+    mut seen: ProbeSeen,
+) -> Result<InsideReply, WardenError> {
+    let built = world.probes_built.borrow();
+    if attacker == victim || ![attacker, victim].into_iter().all(|name| built.contains(name)) {
+        let expected = "a battery between probes that this box built beside two agents";
+        let found = format!("one of {attacker} on {victim}");
+        return Err(Refusal::new("probe.agent", expected, found).into());
+    }
+    let sets = [&seen.blocked, &seen.allowed, &seen.leaks, &seen.inconclusive];
+    let all = sets.iter().map(|set| set.len()).fold(0_usize, usize::saturating_add);
+    let is_name = |name: &String| {
+        name.len() <= NAME_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+    };
+    if all > ATTACKS_MAX || !sets.into_iter().flatten().all(is_name) {
+        let expected =
+            format!("at most {ATTACKS_MAX} attacks, each named with at most {NAME_BYTES_MAX} of a-z and -");
+        return Err(Refusal::new("probe.attacks", expected, format!("{all} of another form")).into());
+    }
+    seen.ended = crate::posture::now();
+    world.posture.probed(victim, attacker, seen);
+    Ok(InsideReply::Noted)
 }
 
 /// One that is at work: there is one beside an agent, and the box's own control group goes when none is.

@@ -69,6 +69,8 @@ pub(crate) struct World {
     done: watch::Sender<bool>,
     /// Agents beside which a compartment of the peer probe is.
     pub(crate) probes: watch::Sender<BTreeSet<AgentName>>,
+    /// Those beside which one ever was.
+    pub(crate) probes_built: RefCell<BTreeSet<AgentName>>,
     failed: RefCell<Option<WardenError>>,
 }
 
@@ -209,6 +211,7 @@ impl World {
             began: std::time::Instant::now(),
             done: watch::Sender::new(false),
             probes: watch::Sender::new(BTreeSet::new()),
+            probes_built: RefCell::default(),
             failed: RefCell::new(None),
             lock,
         })

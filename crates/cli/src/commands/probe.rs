@@ -12,7 +12,8 @@ use casemate_probe::target::{Kernel, Side, Streams, Target, TargetError};
 use casemate_probe::verdict::Verdict;
 use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_protocol::control::{ControlRequest, Reply};
-use casemate_protocol::inside::{InsideRequest, PROBE_CANARY_NAME, probe_canary};
+use casemate_protocol::inside::{InsideReply, InsideRequest, PROBE_CANARY_NAME, probe_canary};
+use casemate_protocol::posture::{self, ProbeSeen};
 use clap::Args;
 use serde::Serialize;
 
@@ -144,6 +145,10 @@ pub(crate) fn run(global: &Global, args: &ProbeArgs) -> Outcome {
         if !global.json {
             lines::print(format!("  {} ({} s)", summary(&attacks), took_ms / 1000));
         }
+        // Single attacks are no battery.
+        if args.only.is_empty() {
+            tell_the_box(&target, args, &attacks)?;
+        }
         let Agents { attacker, victim, .. } = target;
         all.push(Pair { attacker, victim, took_ms, attacks });
     }
@@ -190,6 +195,27 @@ fn pairs(named: &[AgentName], all: &[AgentName]) -> Outcome<Vec<(AgentName, Agen
             }
             Ok(pairs)
         }
+    }
+}
+
+/// Puts it into the victim's posture, and so into its evidence.
+fn tell_the_box(target: &Agents<'_>, args: &ProbeArgs, rows: &[Row]) -> Outcome<()> {
+    let with = |verdict: &str| {
+        rows.iter().filter(|row| row.verdict.name() == verdict).map(|row| row.attack.to_owned()).collect()
+    };
+    let seen = ProbeSeen {
+        ended: 0,
+        battery: if args.short { posture::Battery::Short } else { posture::Battery::Whole },
+        blocked: with("blocked"),
+        allowed: with("allowed"),
+        leaks: with("leak"),
+        inconclusive: with("inconclusive"),
+    };
+    let (attacker, victim) = (target.attacker.clone(), target.victim.clone());
+    let request = ControlRequest::Inside(InsideRequest::Probed { attacker, victim, seen });
+    match control::ask(target.project, &request)? {
+        Reply::Inside(InsideReply::Noted) => Ok(()),
+        _ => Err(control::unexpected_reply()),
     }
 }
 

@@ -39,8 +39,14 @@ fn nothing_leaks_between_two_agents_in_the_short_battery() {
         ["left", "right"].map(|name| agent(name, &["say here", "wait"], "tmpfs: [\"/tmp:size=8m\"]"));
     let project = Project::ready("probe", &services.concat(), &[]);
     project.up();
+    // A policy asks for a battery that is fresh: before it there is none.
+    project.edit("policy.toml", |text| format!("{text}\n[agents.right.posture]\nprobe-age-max = \"1h\"\n"));
+    project.attest("right", "nonce-two", "before.json").assert_ok();
+    project.run(&["verify", "before.json", "--nonce", "nonce-two"]).assert_refused("posture.probe");
     let (output, pairs) = probe(&project, &["--short", "left", "right"]);
     output.assert_ok();
+    project.attest("right", "nonce-two", "after.json").assert_ok();
+    project.run(&["verify", "after.json", "--nonce", "nonce-two"]).assert_ok();
     let [pair] = pairs.as_slice() else { panic!("{pairs:?}") };
     assert_eq!((with(pair, "leak").len(), with(pair, "allowed").len()), (0, 0), "{pair:#}");
     let blocked = with(pair, "blocked");
