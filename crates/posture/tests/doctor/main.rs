@@ -5,6 +5,7 @@
 mod cases;
 mod host;
 mod page;
+mod sharing;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
