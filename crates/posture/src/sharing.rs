@@ -58,7 +58,8 @@ pub struct SharedFile {
 pub struct SharedFrames {
     /// Frames of files and memory of the agents, by name.
     pub frames: BTreeMap<String, u64>,
-    /// Frames that the kernel has in every process, and those of the box's own first process.
+    /// Frames that the kernel has in every process, and those of programs that the box runs for each agent: its first process,
+    /// and in a sandbox gVisor's.
     pub of_the_box: BTreeMap<String, u64>,
     /// What the frames of the agents take; as much more memory would be needed to have them apart.
     pub bytes: u64,
@@ -117,13 +118,16 @@ impl Pair {
 pub struct Ledger {
     /// Version of the kernel that serves all of them.
     pub kernel: Option<String>,
+    /// How long root and compartment of each agent took to build at its last start, in milliseconds, as the caller measured
+    /// it.
+    pub build_ms: BTreeMap<String, u64>,
     /// Each two agents.
     pub pairs: Vec<Pair>,
 }
 
-/// Counts what each two of `agents` have in common.
+/// Counts what each two of `agents` have in common; `build_ms` is handed on.
 #[must_use]
-pub fn ledger(tree: &Tree, agents: &[AgentFacts]) -> Ledger {
+pub fn ledger(tree: &Tree, agents: &[AgentFacts], build_ms: BTreeMap<String, u64>) -> Ledger {
     let frames: BTreeMap<&str, Result<frames::Frames, Unread>> =
         agents.iter().map(|agent| (agent.name.as_str(), frames::frames(tree, agent))).collect();
     let pair = |(a, b): (&AgentFacts, &AgentFacts)| {
@@ -134,7 +138,8 @@ pub fn ledger(tree: &Tree, agents: &[AgentFacts]) -> Ledger {
         };
         self::pair(tree, a, b, counted)
     };
-    Ledger { kernel: tree.line("/proc/sys/kernel/osrelease").ok(), pairs: pairs(agents).map(pair).collect() }
+    let kernel = tree.line("/proc/sys/kernel/osrelease").ok();
+    Ledger { kernel, build_ms, pairs: pairs(agents).map(pair).collect() }
 }
 
 fn pair(tree: &Tree, a: &AgentFacts, b: &AgentFacts, counted: Result<frames::CommonFrames, Unread>) -> Pair {

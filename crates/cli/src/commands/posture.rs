@@ -1,9 +1,13 @@
 //! `casemate posture --sharing`: what each two agents of the running box have in common.
 
+mod starts;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use casemate_posture::Tree;
 use casemate_posture::sharing::{FileKind, Ledger, Pair, SharedFrames, ledger};
 use clap::Args;
-use std::path::Path;
 
 use crate::cli::Global;
 use crate::commands::doctor;
@@ -33,7 +37,7 @@ pub(crate) fn run(global: &Global, _: &PostureArgs) -> Outcome {
     let agents = doctor::agents_of(&project)?;
     let tree = Tree::open(Path::new("/"))
         .map_err(|why| Failure::environment(format!("/: {}", why.describe()), "mount /proc"))?;
-    let ledger = ledger(&tree, &agents);
+    let ledger = ledger(&tree, &agents, starts::build_ms(&project));
     if global.json {
         lines::print(serde_json::to_string(&ledger).unwrap_or_default());
         return Ok(0);
@@ -47,7 +51,7 @@ fn text(ledger: &Ledger, agents: usize) -> Vec<String> {
     let mut out = vec![format!("{agents} agents on one kernel ({kernel})")];
     for pair in &ledger.pairs {
         out.push(String::new());
-        out.extend(of_pair(pair));
+        out.extend(of_pair(pair, &ledger.build_ms));
     }
     if ledger.pairs.is_empty() {
         out.push("no two agents run: nothing is shared".into());
@@ -55,7 +59,7 @@ fn text(ledger: &Ledger, agents: usize) -> Vec<String> {
     out
 }
 
-fn of_pair(pair: &Pair) -> Vec<String> {
+fn of_pair(pair: &Pair, build_ms: &BTreeMap<String, u64>) -> Vec<String> {
     let [a, b] = &pair.agents;
     let verdict = if pair.is_apart() { "nothing of theirs in common" } else { "in common" };
     let mut out = vec![format!("{a} + {b}: {verdict}")];
@@ -87,6 +91,15 @@ fn of_pair(pair: &Pair) -> Vec<String> {
         row("of the box", some_counts(&frames.of_the_box));
         row("memory", memory(frames));
     }
+    match (build_ms.get(a), build_ms.get(b)) {
+        (Some(of_a), Some(of_b)) => {
+            row(
+                "time",
+                format!("root and compartment took {of_a} ms for {a}, {of_b} ms for {b} at their last start"),
+            );
+        }
+        _ => row("not run", "time: the warden tells nothing of these starts any more".to_owned()),
+    }
     if let Some(group) = &pair.control_group {
         row("control group", group.clone());
     }
@@ -101,7 +114,7 @@ fn of_frames(frames: &SharedFrames) -> String {
     if frames.frames.is_empty() { "none".into() } else { some_counts(&frames.frames) }
 }
 
-fn some_counts(counts: &std::collections::BTreeMap<String, u64>) -> String {
+fn some_counts(counts: &BTreeMap<String, u64>) -> String {
     let mut counts: Vec<_> = counts.iter().collect();
     counts.sort_by(|(_, one), (_, other)| other.cmp(one));
     let named =

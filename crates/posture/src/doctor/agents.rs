@@ -272,11 +272,8 @@ fn files(facts: &Facts<'_>, a: &AgentFacts, b: &AgentFacts) -> Seen {
         let places: Vec<&str> = common.mounted.iter().map(String::as_str).collect();
         return Seen::new(bad, format!("mounted in both: {}", first_of(&places)));
     }
-    let none = if common.own.is_empty() {
-        "none"
-    } else {
-        "none but the program of the box's first process, which no agent sees"
-    };
+    let none =
+        if common.own.is_empty() { "none" } else { "none but programs of the box, which no agent sees" };
     Seen::new(Verdict::Pass, none)
 }
 

@@ -10,8 +10,8 @@ use crate::tree::{Tree, Unread};
 pub(crate) struct Common {
     /// Names of files that processes of both have mapped.
     pub(crate) mapped: Vec<(FileId, String)>,
-    /// Likewise, of files that are the program of the box's own first process of each compartment, and that neither agent
-    /// has in its mounts.
+    /// Likewise, of files that are the program of each process that has them mapped, and that neither agent has in its mounts:
+    /// the box's own first process of a compartment, and gVisor's.
     pub(crate) own: Vec<(FileId, String)>,
     /// Folders that both have mounted: type, device and folder of the file system.
     pub(crate) mounted: Vec<String>,

@@ -33,7 +33,7 @@ fn machine(frames: [[u64; 3]; 2], inodes: [u32; 2]) -> Files {
 
 fn look(files: &Files) -> Ledger {
     let folder = write(files);
-    ledger(&Tree::open(folder.path()).unwrap(), &agents())
+    ledger(&Tree::open(folder.path()).unwrap(), &agents(), [("a".to_owned(), 9)].into())
 }
 
 fn pair(files: &Files) -> Pair {
