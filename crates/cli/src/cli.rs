@@ -7,8 +7,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
     attach, attest, bundle, completions, config, cp, doctor, down, ear, edges, events, exec, image, init,
-    kill, lock, logs, pause, plan, policy, port, probe, ps, restart, run, secret, start, stats, stop, top,
-    up, verify, wait, why,
+    kill, lock, logs, pause, plan, policy, port, posture, probe, ps, restart, run, secret, start, stats,
+    stop, top, up, verify, wait, why,
 };
 use crate::failure::{EXIT_CODES, Failure, Outcome};
 use crate::hints;
@@ -54,7 +54,7 @@ pub(crate) struct Global {
     /// Project name [default: COMPOSE_PROJECT_NAME, else `name:` of the Compose file, else its folder]
     #[arg(short, long, value_name = "NAME", global = true)]
     pub(crate) project: Option<String>,
-    /// Answer in JSON: config, lock, plan, image, up, down, start, stop, restart, kill, pause, unpause, wait, ps, port, logs, stats, top, cp, probe, verify, ear verify, bundle, why, edges, allow, deny, events, doctor; evidence is JSON always
+    /// Answer in JSON: config, lock, plan, image, up, down, start, stop, restart, kill, pause, unpause, wait, ps, port, logs, stats, top, cp, probe, verify, ear verify, bundle, why, edges, allow, deny, events, doctor, posture; evidence is JSON always
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -131,6 +131,8 @@ enum Command {
     Deny(edges::DenyArgs),
     /// Look at the machine and the box: what is open, who vouches for it, what to do
     Doctor(doctor::DoctorArgs),
+    /// Show what agents share
+    Posture(posture::PostureArgs),
     /// Show the event log
     Events(events::EventsArgs),
     /// Write a completion script for a shell
@@ -190,6 +192,7 @@ pub(crate) fn run() -> Outcome {
         Command::Allow(args) => edges::allow(&global, &args),
         Command::Deny(args) => edges::deny(&global, &args),
         Command::Doctor(args) => doctor::run(&global, &args),
+        Command::Posture(args) => posture::run(&global, &args),
         Command::Events(args) => events::run(&global, &args),
         Command::Completions(args) => completions::run::<Cli>(&args),
         Command::BoxSupervisor(args) => supervisor::run(args),

@@ -108,6 +108,32 @@ fn a_tree_of_files_is_looked_at_in_place_of_the_machine() {
 }
 
 #[test]
+fn a_change_is_told_while_somebody_watches() {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::Stdio;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sys/kernel/mm/ksm/run");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, "0\n").unwrap();
+    let mut watcher = Command::new(env!("CARGO_BIN_EXE_casemate"))
+        .args(["doctor", "--json", "--watch", "1", "--root", folder.path().to_str().unwrap()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watcher.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    let first: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+    assert_eq!(first["summary"]["fail"], 0);
+    std::fs::write(&file, "1\n").unwrap();
+    let change: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+    assert_eq!((&change["id"], &change["before"]["verdict"]), (&"D16.ksm".into(), &"pass".into()));
+    assert_eq!(change["now"], serde_json::json!({ "verdict": "fail", "observed": "1" }));
+    // It ends when nobody reads any more.
+    drop(lines);
+    assert_eq!(watcher.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_report_that_is_none_is_not_believed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report");

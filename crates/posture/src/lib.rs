@@ -1,4 +1,4 @@
-//! What a box shows of its own posture: `doctor` checks.
+//! What a box shows of its own posture: `doctor` checks, and the ledger of what agents share.
 //!
 //! What it is: pure reading below a root folder, so that a tree of files says what a machine would say. Everything read
 //! is an observation of the guest, a claim of the host, or a field of a hardware report, and each finding says which.
@@ -8,6 +8,7 @@
 pub mod agents;
 pub mod doctor;
 pub mod host;
+pub mod sharing;
 pub mod tree;
 
 pub use agents::AgentFacts;

@@ -122,7 +122,7 @@ fn read_report(path: &Path) -> Outcome<Vec<u8>> {
 }
 
 /// The agents of the running box that have processes, and a line about it; none where no box runs.
-pub(crate) fn agents(global: &Global) -> (Option<Vec<AgentFacts>>, String) {
+fn agents(global: &Global) -> (Option<Vec<AgentFacts>>, String) {
     match Project::find(global).and_then(|project| Ok((agents_of(&project)?, project.name))) {
         Ok((agents, name)) => {
             let about = format!("this machine, and the box of project {name} with {} agents", agents.len());
@@ -132,7 +132,8 @@ pub(crate) fn agents(global: &Global) -> (Option<Vec<AgentFacts>>, String) {
     }
 }
 
-fn agents_of(project: &Project) -> Outcome<Vec<AgentFacts>> {
+/// Likewise of a project, whose box must run.
+pub(crate) fn agents_of(project: &Project) -> Outcome<Vec<AgentFacts>> {
     let Reply::Status { agents, .. } = control::ask(project, &ControlRequest::Status)? else {
         return Err(control::unexpected_reply());
     };

@@ -21,6 +21,7 @@ pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod port;
+pub(crate) mod posture;
 pub(crate) mod probe;
 pub(crate) mod ps;
 pub(crate) mod pull;

@@ -1,12 +1,11 @@
 //! Groups 15 and 17: the processes of agents, and each two agents.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use casemate_protocol::agent_token::{Control, ControlStatus};
 
 use super::facts::Facts;
 use super::{Check, Heading, Look, Seen, Vantage, Verdict, says};
-use crate::agents::{self, AgentFacts, status_field};
+use crate::agents::{AgentFacts, status_field};
+use crate::sharing::files;
 use crate::tree::{Tree, Unread};
 
 /// Namespaces that two agents never have in common.
@@ -256,116 +255,26 @@ fn control_groups(facts: &Facts<'_>, a: &AgentFacts, b: &AgentFacts) -> Seen {
     }
 }
 
-/// A file that processes of an agent have mapped.
-struct Mapped {
-    name: String,
-    /// Each process that has it mapped has it as its program.
-    as_program: bool,
-}
-
-/// Files that the processes of an agent have mapped, by device and inode.
-fn mapped(tree: &Tree, agent: &AgentFacts) -> Result<BTreeMap<(String, String), Mapped>, Unread> {
-    let mut files: BTreeMap<(String, String), Mapped> = BTreeMap::new();
-    agent.first()?;
-    for pid in &agent.pids {
-        let text = tree.text(&format!("/proc/{pid}/maps"))?;
-        if text.is_empty() {
-            return Err(Unread::NotText);
-        }
-        let program = tree.link(&format!("/proc/{pid}/exe")).unwrap_or_default();
-        for line in text.lines() {
-            // `RANGE MODE OFFSET DEVICE INODE NAME` (proc_pid_maps(5)).
-            let mut words = line.split_whitespace().skip(3);
-            let (Some(device), Some(inode)) = (words.next(), words.next()) else {
-                return Err(Unread::NotText);
-            };
-            if inode == "0" {
-                continue;
-            }
-            let name = words.collect::<Vec<_>>().join(" ");
-            let as_program = name == program;
-            files
-                .entry((decimal(device).ok_or(Unread::NotText)?, inode.to_owned()))
-                .and_modify(|file| file.as_program &= as_program)
-                .or_insert(Mapped { name, as_program });
-        }
-    }
-    Ok(files)
-}
-
-/// A device as mountinfo writes it: `maps` has hexadecimal numbers.
-fn decimal(device: &str) -> Option<String> {
-    let (major, minor) = device.split_once(':')?;
-    let number = |hex| u32::from_str_radix(hex, 16).ok();
-    Some(format!("{}:{}", number(major)?, number(minor)?))
-}
-
-/// What an agent has mounted that holds files: device and folder of it; and the folders below an overlay.
-fn mounted(tree: &Tree, agent: &AgentFacts) -> Result<BTreeSet<(String, String)>, Unread> {
-    let mounts = agents::mounts(tree, &agent.first()?.to_string())?;
-    let mut places = BTreeSet::new();
-    for mount in mounts.iter().filter(|mount| mount.kind != "proc" && mount.kind != "devpts") {
-        places.insert((format!("{} {}", mount.kind, mount.device), mount.root.clone()));
-        let lower = mount.options.split(',').find_map(|option| option.strip_prefix("lowerdir="));
-        let lower = lower.into_iter().flat_map(|lower| lower.split(':'));
-        places.extend(lower.map(|path| ("overlay on".to_owned(), path.to_owned())));
-    }
-    Ok(places)
-}
-
-/// Places of one file system of which one is inside the other.
-fn common_places(a: &BTreeSet<(String, String)>, b: &BTreeSet<(String, String)>) -> Vec<String> {
-    let inside = |one: &str, other: &str| {
-        let rest = one.strip_prefix(other.trim_end_matches('/'));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let meets = |(device, place): &(String, String)| {
-        b.iter().any(|(other, at)| device == other && (inside(place, at) || inside(at, place)))
-    };
-    a.iter().filter(|place| meets(place)).map(|(device, place)| format!("{device} {place}")).collect()
-}
-
 fn files(facts: &Facts<'_>, a: &AgentFacts, b: &AgentFacts) -> Seen {
     if a.share.is_some() && a.share == b.share && a.trust == b.trust {
         return Seen::not_applicable("the composition says that they share");
     }
-    let (in_a, in_b) = match (mapped(facts.tree, a), mapped(facts.tree, b)) {
-        (Ok(a), Ok(b)) => (a, b),
-        (Err(why), _) | (_, Err(why)) => return Seen::unread("maps", &why),
+    let common = match files::common(facts.tree, a, b) {
+        Ok(common) => common,
+        Err((place, why)) => return Seen::unread(place, &why),
     };
-    let (at_a, at_b) = match (mounted(facts.tree, a), mounted(facts.tree, b)) {
-        (Ok(a), Ok(b)) => (a, b),
-        (Err(why), _) | (_, Err(why)) => return Seen::unread("mountinfo", &why),
-    };
-    let places = common_places(&at_a, &at_b);
-    // The box's own first process of each compartment has its program mapped from a place that no agent sees.
-    let is_mounted =
-        |device: &str| at_a.iter().chain(&at_b).any(|(place, _)| place.split(' ').nth(1) == Some(device));
-    let (mut common, mut own) = (Vec::new(), 0_usize);
-    for (key, file) in &in_a {
-        let Some(other) = in_b.get(key) else { continue };
-        if file.as_program && other.as_program && !is_mounted(&key.0) {
-            own = own.saturating_add(1);
-        } else {
-            common.push(file.name.as_str());
-        }
-    }
     let bad = if a.trust == b.trust { Verdict::Warn } else { Verdict::Fail };
-    if !common.is_empty() {
-        return Seen::new(bad, format!("{} mapped files in common: {}", common.len(), first_of(&common)));
+    if !common.mapped.is_empty() {
+        let names: Vec<&str> = common.mapped.iter().map(|(_, name)| name.as_str()).collect();
+        return Seen::new(bad, format!("{} mapped files in common: {}", names.len(), first_of(&names)));
     }
-    if !places.is_empty() {
-        let places: Vec<&str> = places.iter().map(String::as_str).collect();
+    if !common.mounted.is_empty() {
+        let places: Vec<&str> = common.mounted.iter().map(String::as_str).collect();
         return Seen::new(bad, format!("mounted in both: {}", first_of(&places)));
     }
-    Seen::new(
-        Verdict::Pass,
-        if own == 0 {
-            "none"
-        } else {
-            "none but the program of the box's first process, which no agent sees"
-        },
-    )
+    let none =
+        if common.own.is_empty() { "none" } else { "none but programs of the box, which no agent sees" };
+    Seen::new(Verdict::Pass, none)
 }
 
 pub(super) fn first_of(names: &[&str]) -> String {

@@ -22,7 +22,7 @@ const CHECKS: [Check; 4] = [
         "/proc/PID/mountinfo",
         "hidepid=invisible,subset=pid on each mount of proc",
         "counters of the box are channels between agents",
-        "see the control `proc` of `casemate ps --controls`",
+        "see the control `proc` of `casemate ps --controls`; agents in a gVisor sandbox see a proc of its own kernel",
         says::PASS_FAIL_NONE
     ),
     each!(
@@ -69,8 +69,8 @@ fn proc_view(facts: &Facts<'_>, agent: &AgentFacts) -> Seen {
         };
         match (procs.iter().all(is_narrow), procs.first()) {
             (_, None) => Seen::new(Verdict::Pass, "no proc at all"),
-            (true, Some(mount)) => Seen::new(Verdict::Pass, mount.options.clone()),
-            (false, Some(mount)) => Seen::new(Verdict::Fail, mount.options.clone()),
+            (true, Some(mount)) => Seen::new(Verdict::Pass, format!("mounted with {}", mount.options)),
+            (false, Some(mount)) => Seen::new(Verdict::Fail, format!("mounted with {}", mount.options)),
         }
     })
 }

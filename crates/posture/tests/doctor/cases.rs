@@ -381,9 +381,12 @@ pub(crate) const SWITCHES: &[(&str, &str, &str, Verdict)] = &[
     ("D22.taint", "kernel/tainted", "512", Warn),
 ];
 
+/// Places and what is there.
+type Bytes = &'static [(usize, u8)];
+
 /// Bytes of a report that are changed, by their place (AMD 56860, table "ATTESTATION_REPORT Structure"; Intel TDX DCAP, "TD
 /// Quote Body Descriptor", 48 bytes of header before it).
-pub(crate) const REPORTS: &[(&str, Kind, &[(usize, u8)], Verdict)] = &[
+pub(crate) const REPORTS: &[(&str, Kind, Bytes, Verdict)] = &[
     ("D01.config", Snp, &[(0xc0, 0)], Fail),
     ("D05.signed", Snp, &[(0x48, 7 << 2)], Fail),
     ("D05.signed", Snp, &[(0x48, 1 << 2)], Pass),
