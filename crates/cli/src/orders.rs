@@ -187,8 +187,10 @@ pub(crate) fn refused(project: &Project, refusal: Refusal) -> Failure {
                 .to_owned()
         }
         "backend.visit" => {
-            "leave out `-t`; an agent with gVisor has no `cp`: `casemate exec AGENT cat FILE` shows a file"
-                .to_owned()
+            "`casemate exec AGENT cat FILE` shows a file that the sandbox makes itself".to_owned()
+        }
+        "agent.events" => {
+            format!("`casemate -p {0} down` and `casemate -p {0} up` begin a new log", project.name)
         }
         "agent.running" | "agent.started" => {
             format!("look with `casemate -p {0} ps`; `casemate -p {0} start` starts agents", project.name)
@@ -233,6 +235,7 @@ mod tests {
             ("agent.running", "a runs", "it does not run", "casemate -p p start"),
             ("agent.exec", "x", "y", "exec: deny"),
             ("backend.visit", "x", "y", "exec AGENT cat FILE"),
+            ("agent.events", "x", "y", "casemate -p p down"),
             ("other", "x", "y", "change what was asked for"),
         ] {
             let failure = refused(&project, Refusal::new(rule, expected, found));

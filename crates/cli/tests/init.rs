@@ -177,7 +177,7 @@ fn what_no_override_can_decide_is_left_and_the_exit_code_says_so() {
     assert_eq!(output.code, 2, "{}", output.stderr);
     assert!(output.stdout.contains("left to you"), "{}", output.stdout);
     assert_eq!(output.stderr.matches("`SECURE_COOKIE` is plain `no`").count(), 2, "{}", output.stderr);
-    assert_eq!(output.stderr.matches("`pre_stop` is not supported yet").count(), 1, "{}", output.stderr);
+    assert_eq!(output.stderr.matches("`external` is refused").count(), 1, "{}", output.stderr);
     assert!(dir.join("compose.casemate.yaml").exists());
 }
 

@@ -22,7 +22,7 @@ use casemate_sys::hardening::Seen;
 use casemate_sys::netns;
 use casemate_sys::observe::{self, Observed, observe};
 use casemate_sys::spawn::{self, LaunchError, Released, Streams};
-use casemate_sys::spec::{Sandbox, Spec};
+use casemate_sys::spec::{JOIN_SANDBOX_COPY_IN, JOIN_SANDBOX_COPY_OUT, Sandbox, Spec};
 use rustix::io::Errno;
 
 use crate::controls::{GroupSeen, Hardening, Reported, is_root_alone, statuses, told};
@@ -60,8 +60,11 @@ impl Backend for Gvisor {
 
     fn can(&self, work: &Work) -> Result<(), Refusal> {
         match work {
-            Work::CopyIn(_) | Work::CopyOut(_) => Err(no_copying()),
-            Work::Command(_) => Ok(()),
+            Work::CopyIn(path) | Work::CopyOut(path) if is_of_the_sandbox(path) => {
+                let expected = "a path outside of /proc and /dev, which the sandbox makes itself";
+                Err(Refusal::new("backend.visit", expected, path))
+            }
+            Work::CopyIn(_) | Work::CopyOut(_) | Work::Command(_) => Ok(()),
         }
     }
 
@@ -72,20 +75,21 @@ impl Backend for Gvisor {
         streams: Streams,
     ) -> Result<(Child, Released), CompartmentError> {
         self.can(&visit.work)?;
-        let Work::Command(command) = &visit.work else { return Err(no_copying().into()) };
         let program = compartment.program.as_ref().ok_or(LaunchError::Protocol { reason: MISSING.into() })?;
-        let asked = visit.specification(&compartment.spec);
-        let process = config::process(&asked, command, matches!(streams, Streams::Terminal(_))).to_string();
-        let sandbox = Some(Sandbox { options: config::options(), config: process });
-        let spec = Spec { join: 1, command: Vec::new(), sandbox, ..asked };
-        let joined = spawn::join_with(
-            &compartment.launcher,
-            &spec,
-            &compartment.first,
-            Some(program.file()),
-            &streams,
-        )?;
-        Ok(joined)
+        let mut spec = visit.specification(&compartment.spec);
+        let mut file = None;
+        match &visit.work {
+            Work::Command(command) => {
+                let terminal = matches!(streams, Streams::Terminal(_));
+                let process = config::process(&spec, command, terminal).to_string();
+                spec.sandbox = Some(Sandbox { options: config::options(), config: process });
+                (spec.join, spec.command) = (1, Vec::new());
+                file = Some(program.file());
+            }
+            Work::CopyOut(path) => beside(&mut spec, JOIN_SANDBOX_COPY_OUT, path, program),
+            Work::CopyIn(path) => beside(&mut spec, JOIN_SANDBOX_COPY_IN, path, program),
+        }
+        Ok(spawn::join_with(&compartment.launcher, &spec, &compartment.first, file, &streams)?)
     }
 
     fn sockets(&self, compartment: &Compartment, count: u32) -> Result<Vec<OwnedFd>, Errno> {
@@ -119,9 +123,20 @@ impl Backend for Gvisor {
     }
 }
 
-fn no_copying() -> Refusal {
-    let found = "copying files into or out of a sandbox";
-    Refusal::new("backend.visit", "an agent of the native backend", found)
+/// Files are copied beside the sandbox: by a process in the agent's tree, confined as a native agent is.
+fn beside(spec: &mut Spec, join: u8, path: &str, program: &Program) {
+    (spec.join, spec.command, spec.sandbox) = (join, vec![path.to_owned()], None);
+    spec.seccomp = program.copying_seccomp().to_vec();
+    let tmpfs = spec.tmpfs.iter().map(|tmpfs| &tmpfs.target);
+    let volumes = spec.volumes.iter().filter(|volume| volume.read_only == 0).map(|volume| &volume.target);
+    spec.landlock = tmpfs.chain(volumes).map(|target| format!("all {target}")).collect();
+    spec.landlock.extend(["read-execute /", "scope signal", "scope abstract-unix-socket"].map(str::to_owned));
+}
+
+/// Whether this path leads to what the sandbox makes itself, by its words. Who gets there by a link finds nothing.
+fn is_of_the_sandbox(path: &str) -> bool {
+    let mut parts = path.split('/').filter(|part| !part.is_empty() && *part != ".");
+    matches!(parts.next(), Some("proc" | "dev"))
 }
 
 const MISSING: &str = "the box has no gVisor";
@@ -254,16 +269,21 @@ mod tests {
     }
 
     #[test]
-    fn copies_are_refused_before_anything_happens() {
-        for (work, can) in [
-            (Work::Command(vec!["/bin/sh".into()]), true),
-            (Work::CopyIn("/a".into()), false),
-            (Work::CopyOut("/a".into()), false),
+    fn what_the_sandbox_makes_itself_is_not_copied() {
+        for (path, can) in [
+            ("/tmp/a", true),
+            ("/", true),
+            ("/process", true),
+            ("/proc", false),
+            ("//./dev/shm/a", false),
+            ("/proc/self/root/etc", false),
         ] {
-            let found = Gvisor.can(&work).map_err(|refusal| refusal.rule);
-            assert_eq!(found, if can { Ok(()) } else { Err("backend.visit".into()) }, "{work:?}");
-            assert_eq!(crate::native::Native.can(&work), Ok(()));
+            for work in [Work::CopyIn(path.into()), Work::CopyOut(path.into())] {
+                let found = Gvisor.can(&work).map_err(|refusal| refusal.rule);
+                assert_eq!(found, if can { Ok(()) } else { Err("backend.visit".into()) }, "{path}");
+            }
         }
+        assert_eq!(Gvisor.can(&Work::Command(vec!["/dev/sh".into()])), Ok(()));
     }
 
     #[test]

@@ -11,6 +11,10 @@ pub const SPEC_BYTES_MAX: usize = 8 << 20;
 pub const JOIN_COPY_OUT: u8 = 2;
 /// [`Spec::join`]: writes the files that arrive on standard input to the path `command`.
 pub const JOIN_COPY_IN: u8 = 3;
+/// [`JOIN_COPY_OUT`] of a compartment whose agent runs in a sandbox: its tree is [`crate::compartment::sandbox::ROOT`].
+pub const JOIN_SANDBOX_COPY_OUT: u8 = 4;
+/// [`JOIN_COPY_IN`], likewise.
+pub const JOIN_SANDBOX_COPY_IN: u8 = 5;
 /// [`Spec::streams`]: the compartment's own `/dev/null` three times.
 pub const STREAMS_NONE: u8 = 0;
 /// [`Spec::streams`]: output and error as the launcher has them.
@@ -42,7 +46,7 @@ pub struct Spec {
     /// Further inner groups.
     pub groups: Vec<u32>,
     /// 0 to build a compartment from the image that is handed over; for the standing one, 1 to run a command,
-    /// [`JOIN_COPY_OUT`] and [`JOIN_COPY_IN`] to copy files.
+    /// [`JOIN_COPY_OUT`] and those after it to copy files.
     pub join: u8,
     /// What the agent, or a command that joins it, has as its three streams: [`STREAMS_NONE`], only to join, and those
     /// after it.

@@ -144,6 +144,7 @@ async fn build(world: &World, name: &AgentName) -> Result<(Arc<Compartment>, End
         return Err(refusal("the box is shutting down").into());
     }
     let program = program(world)?;
+    world.notary.require_room(name).await?;
     let event = Event::AgentProbed { agent: name.clone(), program: Sha384::of(&program) };
     world.notary.append(&event).await?;
     let agent = like(agent);

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use casemate_canon::Sha256;
-use casemate_composition::rules::GVISOR_SECCOMP_RULES;
+use casemate_composition::rules::{GVISOR_SECCOMP_RULES, SECCOMP_RULES};
 use casemate_protocol::Refusal;
 use casemate_sys::seccomp;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -21,6 +21,7 @@ const BYTES_MAX: u64 = 256 << 20;
 pub(crate) struct Program {
     file: OwnedFd,
     seccomp: Vec<u8>,
+    copying_seccomp: Vec<u8>,
 }
 
 impl Program {
@@ -42,9 +43,12 @@ impl Program {
         memory.write_all(&bytes).map_err(failed)?;
         fcntl_add_seals(&memory, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
             .map_err(|errno| failed(errno.into()))?;
-        let seccomp = seccomp::compile(GVISOR_SECCOMP_RULES)
-            .map_err(|error| failed(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))?;
-        Ok(Self { file: memory.into(), seccomp })
+        let compiled = |rules| {
+            seccomp::compile(rules)
+                .map_err(|error| failed(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))
+        };
+        let (seccomp, copying_seccomp) = (compiled(GVISOR_SECCOMP_RULES)?, compiled(SECCOMP_RULES)?);
+        Ok(Self { file: memory.into(), seccomp, copying_seccomp })
     }
 
     /// It, to be executed.
@@ -55,5 +59,10 @@ impl Program {
     /// The compiled filter of all its processes.
     pub(crate) fn seccomp(&self) -> &[u8] {
         &self.seccomp
+    }
+
+    /// The compiled filter of who copies files beside the sandbox: a native agent's.
+    pub(crate) fn copying_seccomp(&self) -> &[u8] {
+        &self.copying_seccomp
     }
 }

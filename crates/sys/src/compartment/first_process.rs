@@ -30,6 +30,7 @@ pub(super) fn live(control: &OwnedFd, spec: &Spec, handed: Handed) -> ! {
         .and_then(|()| inside::network(spec, control, word, &mut not_applied))
         .and_then(|()| {
             hardening::own_core_cookie();
+            oom_score(spec)?;
             confine(spec, &namespaces.user, &mut not_applied)
         })
         .and_then(|tried| wait_for_go(control, not_applied, tried));
@@ -69,8 +70,6 @@ pub(super) fn confine(
         .and_then(|()| rustix::process::setrlimit(Resource::Nice, limit(0)))
         .and_then(|()| rustix::process::setpriority_process(None, 0))
         .named(CONTROL, || "set limits and priority".into())?;
-    std::fs::write("/proc/self/oom_score_adj", spec.oom_score_adj.to_string())
-        .named(CONTROL, || "set the out-of-memory score".into())?;
     move_into_link_name_space(user_namespace.as_fd(), Some(LinkNameSpaceType::User))
         .named("user-namespace", || "enter the user namespace".into())?;
     let all = CapabilitySet::all();
@@ -111,6 +110,12 @@ pub(super) fn confine(
         tried.push("landlock".to_owned());
     }
     Ok(tried)
+}
+
+/// How readily this process is ended where memory runs out. Needs a process file system in sight.
+pub(super) fn oom_score(spec: &Spec) -> Step<()> {
+    std::fs::write("/proc/self/oom_score_adj", spec.oom_score_adj.to_string())
+        .named("no-privileges", || "set the out-of-memory score".into())
 }
 
 /// What a process does to itself and needs no privilege for.

@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
-use super::first_process::{c_strings, confine, execute, exit_status, own_terminal};
+use super::first_process::{c_strings, confine, execute, exit_status, oom_score, own_terminal};
 use super::sandbox::{self, Runtime};
 use super::{Named, Step, copy};
 use crate::handover::FIRST_DESCRIPTOR;
 use crate::spec::{
-    JOIN_COPY_IN, JOIN_COPY_OUT, STREAMS_ALL, STREAMS_NONE, STREAMS_OUTPUT, STREAMS_TERMINAL, Spec,
+    JOIN_COPY_IN, JOIN_COPY_OUT, JOIN_SANDBOX_COPY_IN, JOIN_SANDBOX_COPY_OUT, STREAMS_ALL, STREAMS_NONE,
+    STREAMS_OUTPUT, STREAMS_TERMINAL, Spec,
 };
 use crate::syscall::{self, Forked};
 
@@ -69,7 +70,12 @@ pub(super) fn run(
     match syscall::fork_single_threaded().named("", || "start the command".into())? {
         Forked::Child => {
             let confined = streams(spec).and_then(|()| match runtime {
-                None => confine(spec, &user_namespace, &mut not_applied).map(drop),
+                None => oom_score(spec)
+                    .and_then(|()| match spec.join {
+                        JOIN_SANDBOX_COPY_OUT | JOIN_SANDBOX_COPY_IN => sandbox::see_tree(),
+                        _ => Ok(()),
+                    })
+                    .and_then(|()| confine(spec, &user_namespace, &mut not_applied).map(drop)),
                 Some(runtime) => {
                     sandbox::execute(spec, runtime, &user_namespace, &pid_file, &mut not_applied)
                 }
@@ -80,11 +86,11 @@ pub(super) fn run(
                     syscall::exit_now(126)
                 }
                 // Closing the control socket says that the work begins, as executing a program does.
-                (Ok(_), JOIN_COPY_OUT) => {
+                (Ok(_), JOIN_COPY_OUT | JOIN_SANDBOX_COPY_OUT) => {
                     let _ = syscall::close_from(FIRST_DESCRIPTOR.cast_unsigned());
                     syscall::exit_now(copy::out(spec))
                 }
-                (Ok(_), JOIN_COPY_IN) => {
+                (Ok(_), JOIN_COPY_IN | JOIN_SANDBOX_COPY_IN) => {
                     let _ = syscall::close_from(FIRST_DESCRIPTOR.cast_unsigned());
                     syscall::exit_now(copy::into(spec))
                 }

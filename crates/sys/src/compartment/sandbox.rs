@@ -280,6 +280,23 @@ fn pass_on(runtime: &Runtime<'_>, signal: i32) {
     }
 }
 
+/// Makes the agent's tree the root of this process, which still has root: to copy files of it. What the sandbox has of its
+/// own in its place, process and device files, is covered by nothing: what lies there is not what the agent sees.
+pub(super) fn see_tree() -> Step<()> {
+    const CONTROL: &str = "private-root";
+    syscall::unshare_mount_namespace()
+        .and_then(|()| mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE))
+        .named(CONTROL, || "make a mount namespace to copy in".into())?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+    for folder in ["proc", "dev"] {
+        mount("tmpfs", format!("{ROOT}/{folder}"), "tmpfs", flags, c"size=4k,nr_inodes=1,mode=0")
+            .named(CONTROL, || format!("cover /{folder}"))?;
+    }
+    rustix::process::chroot(ROOT)
+        .and_then(|()| rustix::process::chdir("/"))
+        .named(CONTROL, || "change to the agent's tree".into())
+}
+
 /// Runs one more command in the sandbox; this process is in the compartment's namespaces but its user namespace.
 /// Becomes the sandbox's program, which ends with the command's status.
 pub(super) fn execute(

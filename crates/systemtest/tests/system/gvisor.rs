@@ -217,6 +217,42 @@ fn commands_in_a_sandbox_have_terminals_and_hooks_and_health_checks_say_why() {
 }
 
 #[test]
+fn files_go_in_and_out_of_a_sandbox_as_its_agent_sees_them() {
+    let more = "volumes: [\"kept:/data\"]\ntmpfs: [\"/tmp:size=8m,mode=1777\"]";
+    let project = Project::empty("gvisor-cp");
+    let one = agent("one", &["say here", "until /data/tree/deep/file 0"], GVISOR, more);
+    let wait = agent("other", &["write /tmp/own inside", "say here", "wait"], GVISOR, "");
+    let text = format!("name: gvisor-cp\nservices:\n{one}{wait}volumes:\n  kept:\n");
+    fs::write(project.file("compose.yaml"), text).unwrap();
+    crate::image::link_into(&project.home());
+    project.write_policy(&[]);
+    project.up();
+    fs::create_dir_all(project.file("tree/deep")).unwrap();
+    fs::write(project.file("tree/deep/file"), "content").unwrap();
+
+    // In, while the agent looks for it; and what it wrote itself, out.
+    project.run(&["cp", "tree", "other:/tmp"]).assert_ok();
+    let read = project.run(&["exec", "other", "/agent", "read /tmp/tree/deep/file"]);
+    assert_eq!(read.stdout, "/tmp/tree/deep/file has content\n", "{read:?}");
+    project.run(&["cp", "other:/tmp/own", "own"]).assert_ok();
+    assert_eq!(fs::read_to_string(project.file("own")).unwrap(), "inside");
+    project.run(&["cp", "other:/etc/hostname", "name"]).assert_ok();
+    assert_eq!(fs::read_to_string(project.file("name")).unwrap(), "other\n");
+    assert_eq!(project.ps()["agents"]["other"]["tainted"], true);
+    project.run(&["cp", "tree", "one:/data"]).assert_ok();
+    project.wait_for_agent("one", "seeing the file", |one| one["exit_status"] == 0);
+
+    // Nothing but the agent's tree is there, and of that nothing that it could not write.
+    project.run(&["cp", "tree", "other:/etc/new"]).assert_fails(3, "Read-only", "read-only");
+    for path in ["/proc/self/environ", "/dev/null"] {
+        project.run(&["cp", &format!("other:{path}"), "x"]).assert_refused("backend.visit");
+    }
+    project.run(&["cp", "other:/rootfs/etc/hostname", "x"]).assert_fails(3, "No such file", "path");
+    project.run(&["cp", "other:/../bundle/config.json", "x"]).assert_fails(3, "No such file", "path");
+    project.down();
+}
+
+#[test]
 fn nothing_is_left_of_a_killed_sandbox() {
     let project = Project::ready("gvisor-killed", &agent("one", &["say here", "wait"], GVISOR, ""), &[]);
     for program in ["runsc-sandbox", "runsc-gofer"] {
