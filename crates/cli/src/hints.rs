@@ -2,8 +2,13 @@
 //!
 //! Data: a test sees to it that no hint is about something that there is.
 
+/// Command (empty for all), flag, what to do.
+type Flag = (&'static str, &'static str, &'static str);
+/// Command, what to do.
+type Command = (&'static str, &'static str);
+
 /// A flag of a command of Compose, and what is said to it. An empty command stands for any.
-const FLAGS: &[(&str, &str, &str)] = &[
+const FLAGS: &[Flag] = &[
     ("", "--project-name", "write -p NAME or --project NAME"),
     ("", "--ansi", "colours are used on a terminal alone; `--progress plain` of `up` has none"),
     ("", "--no-color", "nothing is coloured: leave it out"),
@@ -69,7 +74,7 @@ const FLAGS: &[(&str, &str, &str)] = &[
 ];
 
 /// A command of Compose, and what is said to it.
-const COMMANDS: &[(&str, &str)] = &[
+const COMMANDS: &[Command] = &[
     ("build", BUILD),
     ("pull", "`casemate image pull`, or `casemate up --pull missing`"),
     ("push", "images come from registries and go to none"),
@@ -104,7 +109,6 @@ pub(crate) fn of_command(command: &str) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-pub(crate) fn all()
--> (&'static [(&'static str, &'static str, &'static str)], &'static [(&'static str, &'static str)]) {
+pub(crate) fn all() -> (&'static [Flag], &'static [Command]) {
     (FLAGS, COMMANDS)
 }
