@@ -13,7 +13,7 @@ use crate::posture::Verdict;
 pub const EVENTS_MAX: usize = 100_000;
 /// Most bytes of the events about all agents together that begin something: evidence carries the whole log, in base64, and
 /// has [`crate::cmw::COLLECTION_BYTES_MAX`]. What is above is for what must be said in any case, such as ends.
-pub const AGENTS_EVENTS_BYTES_MAX: usize = 5 << 20;
+pub const AGENTS_EVENTS_BYTES_MAX: usize = 4 << 20;
 /// Likewise, events.
 pub const AGENTS_EVENTS_MAX: usize = 75_000;
 

@@ -167,8 +167,10 @@ mod tests {
 
     #[test]
     fn evidence_carries_all_shares_and_more() {
-        let in_base64 = AGENTS_EVENTS_BYTES_MAX.div_ceil(3) * 4;
-        assert!(in_base64 + (1 << 20) < casemate_protocol::cmw::COLLECTION_BYTES_MAX);
+        use casemate_protocol::{cmw::COLLECTION_BYTES_MAX, posture::POSTURE_BYTES_MAX};
+        let in_base64 = |bytes: usize| bytes.div_ceil(3) * 4;
+        let both = in_base64(AGENTS_EVENTS_BYTES_MAX) + in_base64(POSTURE_BYTES_MAX);
+        assert!(both + (1 << 20) < COLLECTION_BYTES_MAX);
         const { assert!(AGENTS_EVENTS_MAX < EVENTS_MAX) };
     }
 }
