@@ -269,7 +269,8 @@ fn locks() -> Vec<Vec<u8>> {
         "seccomp_rules": digest("sha384", 48), "landlock_rules": digest("sha384", 48), "backend": "native", "share": null,
         "expose": [], "edges": [], "egress": [], "traffic": {}, "ports": [], "names": {}, "groups": [], "trust": "agent",
         "restart": {"condition": "no", "attempts_max": null, "delay_ms": null, "window_ms": null}, "health": null, "depends_on": {},
-        "stop": {"signal": 15, "grace_ms": 1000}, "exec": "allow", "stdin_open": false,
+        "stop": {"signal": 15, "grace_ms": 1000}, "exec": "allow", "stdin_open": false, "tty": true,
+        "post_start": [{"command": ["/hook"], "user": {"uid": 0, "gid": 0}, "working_dir": "/", "environment": {"A": "b"}}],
         "log": {"file_bytes": 16_777_216, "files": 2},
     });
     let agents = json!({"planner": agent, "scribe": agent});
