@@ -1112,7 +1112,8 @@ fn a_posture_that_is_not_the_tokens_is_refused_by_everybody() {
 
 fn asking(change: impl Fn(&mut PostureExpectations), seen: impl Fn(&mut Posture)) -> Vec<String> {
     let mut world = World::new(Tee::Tdx);
-    let researcher = world.composition().agents.get_mut(&name("researcher")).unwrap();
+    let composition = world.composition();
+    let Some(researcher) = composition.agents.get_mut(&name("researcher")) else { panic!("no researcher") };
     change(&mut researcher.posture);
     seen(&mut world.posture);
     world.seal();
