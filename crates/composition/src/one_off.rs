@@ -38,8 +38,8 @@ pub enum Dependencies {
 
 impl Compose {
     /// The composition of one agent of `service` and of those that it depends on; none where there is no such service.
-    /// Nothing else of it is there: no other agent, so no edge to one, no port of the box, no restart, and no health
-    /// check of the one-off agent, which would be about another command.
+    /// Nothing else of it is there: no other agent, so no edge to one, no port of the box, no restart, and of the one-off
+    /// agent no health check and no hooks, which would be about another command.
     #[must_use]
     pub fn one_off(mut self, service: &AgentName, change: &OneOff) -> Option<Self> {
         let target = self.services.get_mut(service)?;
@@ -88,4 +88,6 @@ fn replace(service: &mut Service, change: &OneOff) {
     }
     service.restart = None;
     service.health = None;
+    service.post_start.clear();
+    service.pre_stop.clear();
 }

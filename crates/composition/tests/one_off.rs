@@ -21,6 +21,8 @@ services:
     expose: [\"80\"]
     secrets: [token]
     healthcheck: { test: [CMD, check] }
+    post_start: [{ command: [ready] }]
+    pre_stop: [{ command: [flush] }]
     depends_on: [db]
     volumes: [\"data:/data\"]
     x-casemate: { talks-to: [\"db:5432\", \"other:90\"] }
@@ -74,7 +76,8 @@ fn it_has_the_service_and_those_that_it_depends_on_and_reaches_nobody_else() {
     assert_eq!(job.command, ["python3", "once.py", "x"]);
     assert_eq!(job.edges.iter().map(|edge| edge.to.as_str()).collect::<Vec<_>>(), ["db"]);
     assert_eq!((job.restart.condition, &job.health), (RestartCondition::No, &None));
-    assert!(job.ports.is_empty());
+    assert!(job.ports.is_empty() && job.post_start.is_empty() && job.pre_stop.is_empty());
+    assert!(!resolved(&parsed()).agents[&name("job")].post_start.is_empty());
     assert_eq!(lock.volumes.keys().map(AgentName::as_str).collect::<Vec<_>>(), ["data"]);
     // The same secret as that of the service: whether it is released is for the policy to say.
     assert_eq!(job.secrets, resolved(&parsed()).agents[&name("job")].secrets);

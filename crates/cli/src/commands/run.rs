@@ -35,7 +35,7 @@ use crate::supervisor::{Lease, Platform, already_running, clean};
     before_help = "Example: casemate run --rm importer python3 once.py",
     after_help = "The box is a project of its own, PROJECT-run-SERVICE, with the service and those that it depends on. It \
         uses the project's broker state, so its secrets are the service's, and has logs and volumes of its own. No port of \
-        the box is open, nothing restarts, and the one-off agent reads no input and has no health check.\n\nIts composition \
+        the box is open, nothing restarts, and the one-off agent reads no input and has no health check or hooks.\n\nIts composition \
         is another than that of the files: `--write-policy FILE` writes a policy that expects it and runs nothing, \
         `--policy FILE` names it.\n\nIt ends with the agent's own exit code, and with 125 where the agent's program did not \
         begin."
