@@ -141,7 +141,9 @@ fn a_report_that_is_none_is_not_believed() {
     let output =
         doctor(&["--json", "--root", folder.path().to_str().unwrap(), "--report", path.to_str().unwrap()]);
     assert_eq!(verdict(&findings(&output), "D05.debug"), "unknown");
-    std::fs::write(&path, vec![0; 40 << 10]).unwrap();
+    std::fs::write(&path, vec![0; (8 << 20) + 1]).unwrap();
+    assert_eq!(doctor(&["--report", path.to_str().unwrap()]).status.code(), Some(2));
+    std::fs::write(&path, "{\"x\": 1}").unwrap();
     assert_eq!(doctor(&["--report", path.to_str().unwrap()]).status.code(), Some(2));
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use casemate_composition::lock::{Agent, AgentName};
 use casemate_posture::doctor::{self, Facts, Finding, Verdict};
 use casemate_posture::{AgentFacts, Tree, host};
+use casemate_protocol::cmw::{COLLECTION_BYTES_MAX, Evidence, Platform};
 use casemate_protocol::control::{ControlRequest, Reply};
 use casemate_protocol::inside::{InsideReply, InsideRequest};
 use clap::Args;
@@ -23,13 +24,11 @@ use crate::project::Project;
 
 /// Where the resolver of a compartment listens.
 const RESOLVER_PORT: u16 = 53;
-/// Largest report: a TDX quote is below 32 KiB.
-const REPORT_BYTES_MAX: usize = 32 << 10;
 
 /// What `doctor` takes.
 #[derive(Args, Debug)]
 #[command(
-    before_help = "Example: casemate doctor --report quote.bin",
+    before_help = "Example: casemate doctor --report evidence.json",
     after_help = "Exit code 1 where a check fails, else 0. `unknown` is not a pass, and does not fail: nobody knows. Nothing is \
         tried and nothing is changed. docs/doctor.md lists all checks, and what doctor cannot see."
 )]
@@ -43,7 +42,7 @@ pub(crate) struct DoctorArgs {
     /// Folder with a copy of a machine's /proc, /sys and /dev
     #[arg(long, value_name = "FOLDER", default_value = "/")]
     root: PathBuf,
-    /// TDX quote or SNP report of this boot, as configfs-tsm gives it; its signature is not checked here
+    /// Evidence of `casemate attest`, or a TDX quote or SNP report of this boot; its signature is not checked here
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Look again and again, and show what changes
@@ -104,21 +103,26 @@ fn explain(global: &Global, text: &str) -> Outcome {
     Ok(0)
 }
 
+/// The quote or report in a file, or in the evidence that it holds. What is none is told by the checks.
 fn read_report(path: &Path) -> Outcome<Vec<u8>> {
-    use std::io::Read as _;
-    let todo = "name a file with a TDX quote or an SNP report, as `outblob` of configfs-tsm gives it";
-    let unread = |error: std::io::Error| Failure::input(format!("{}: {error}", path.display()), todo);
-    let file = std::fs::File::open(path).map_err(unread)?;
-    let mut bytes = Vec::new();
-    let most = u64::try_from(REPORT_BYTES_MAX).unwrap_or(u64::MAX);
-    file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(unread)?;
-    if bytes.len() > REPORT_BYTES_MAX {
-        return Err(Failure::input(
-            format!("{}: more than {REPORT_BYTES_MAX} bytes are no quote and no report", path.display()),
-            todo,
-        ));
+    const TODO: &str = "name a file with evidence of `casemate attest`, or with a TDX quote or SNP report, as `outblob` of configfs-tsm gives it";
+    let bytes = inputs::read_bytes(path, COLLECTION_BYTES_MAX, TODO)?;
+    if !bytes.starts_with(b"{") {
+        return Ok(bytes);
     }
-    Ok(bytes)
+    let evidence = Evidence::from_json_bytes(&bytes)
+        .map_err(|error| Failure::input(format!("{}: {error}", path.display()), TODO))?;
+    match evidence.platform {
+        Platform::Tdx { quote } => Ok(quote),
+        Platform::Snp { report, .. } => Ok(report),
+        Platform::Vtpm(_) => Err(Failure::input(
+            format!(
+                "{}: evidence of a TPM, which says nothing of the fields that doctor looks at",
+                path.display()
+            ),
+            TODO,
+        )),
+    }
 }
 
 /// The agents of the running box that have processes, and a line about it; none where no box runs.

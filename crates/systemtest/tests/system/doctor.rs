@@ -58,6 +58,13 @@ fn doctor_sees_each_agent_of_a_running_box_and_each_two() {
     // Each agent is behind a filter: not open, and not closed in the kernel either.
     is("D20.namespaces", "", "warn");
     ledger(&project);
+    // Fields of the report in evidence are looked at, and said to be the hardware's word alone.
+    project.attest("alone", "nonce-one", "alone.json").assert_ok();
+    let report: Value =
+        serde_json::from_str(&project.run(&["doctor", "--json", "--report", "alone.json"]).stdout).unwrap();
+    let debug =
+        report["findings"].as_array().unwrap().iter().find(|finding| finding["id"] == "D05.debug").unwrap();
+    assert_eq!((&debug["verdict"], &debug["vantage"]), (&"pass".into(), &"hardware-signed".into()));
     project.down();
     project.assert_nothing_left();
 }
