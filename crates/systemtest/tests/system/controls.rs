@@ -34,7 +34,7 @@ const fn without(
     Without { control, answers, call, status }
 }
 
-/// Numbers of calls (linux, syscall_64.tbl): prctl 157, seccomp 317, keyctl 250, chmod 90, setsockopt 54,
+/// Numbers of calls (linux, syscall_64.tbl): prctl 157, seccomp 317, keyctl 250, fchmodat 268, setsockopt 54,
 /// landlock_restrict_self 446, unshare 272, clone3 435, fsopen 430, mkdir 83.
 const CASES: [Without; 13] = [
     // Without a flag: gateway and courier load theirs for all threads, and serve nobody without.
@@ -47,7 +47,7 @@ const CASES: [Without; 13] = [
     // SO_PASSRIGHTS.
     without(Control::AgentSocket, DOES_NOTHING, "54:2:83", Some("not-enforced")),
     // Mode 0, which nothing else sets.
-    without(Control::Proc, DOES_NOTHING, "90:1:0", Some("not-enforced")),
+    without(Control::Proc, DOES_NOTHING, "268:2:0", Some("not-enforced")),
     // PR_SET_MDWE.
     without(Control::DenyWriteExecute, DOES_NOTHING, "157:0:65", Some("not-enforced")),
     // PR_CAPBSET_DROP.

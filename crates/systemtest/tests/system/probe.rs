@@ -103,7 +103,17 @@ const WITHOUT: [(&str, &str, &[&str]); 2] = [
     (
         "seccomp",
         "317:1:0",
-        &["user-namespace", "io-uring", "mincore", "key-calls", "socket-families", "process-count"],
+        &[
+            "user-namespace",
+            "io-uring",
+            "userfaultfd",
+            "fanotify",
+            "mincore",
+            "key-calls",
+            "socket-families",
+            "process-count",
+            "socket-cookies",
+        ],
     ),
     // fchmodat(2) to mode 0, which nothing else sets.
     ("proc", "268:2:0", &["global-files"]),
