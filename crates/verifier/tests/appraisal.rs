@@ -1113,8 +1113,8 @@ fn a_posture_that_is_not_the_tokens_is_refused_by_everybody() {
 fn asking(change: impl Fn(&mut PostureExpectations), seen: impl Fn(&mut Posture)) -> Vec<String> {
     let mut world = World::new(Tee::Tdx);
     let composition = world.composition();
-    let Some(researcher) = composition.agents.get_mut(&name("researcher")) else { panic!("no researcher") };
-    change(&mut researcher.posture);
+    assert!(composition.agents.contains_key(&name("researcher")));
+    composition.agents.entry(name("researcher")).and_modify(|agent| change(&mut agent.posture));
     seen(&mut world.posture);
     world.seal();
     world.failed()
