@@ -97,18 +97,18 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Whether they have no file, no mount, no frame of an agent, no open object, no namespace and no user in common, and all
-    /// of it was counted.
+    /// Whether anything of theirs was seen to be in common: a file, a mount, a frame, an open object, a namespace, a user.
+    #[must_use]
+    pub fn has_in_common(&self) -> bool {
+        let frames = self.frames.as_ref().is_some_and(|frames| !frames.frames.is_empty());
+        let lists = [&self.mounts, &self.open, &self.namespaces, &self.users];
+        frames || !self.files.is_empty() || lists.iter().any(|list| !list.is_empty())
+    }
+
+    /// Whether they have nothing in common, and all of it was counted.
     #[must_use]
     pub fn is_apart(&self) -> bool {
-        let counted = self.frames.as_ref().is_some_and(|frames| frames.frames.is_empty());
-        counted
-            && self.not_run.is_empty()
-            && self.files.is_empty()
-            && self.mounts.is_empty()
-            && self.open.is_empty()
-            && self.namespaces.is_empty()
-            && self.users.is_empty()
+        self.frames.is_some() && self.not_run.is_empty() && !self.has_in_common()
     }
 }
 

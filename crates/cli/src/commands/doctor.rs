@@ -3,6 +3,8 @@
 mod watch;
 mod write;
 
+pub(crate) use write::wrapped;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -15,6 +15,8 @@ use crate::failure::{Failure, Outcome};
 use crate::lines;
 use crate::project::Project;
 
+/// Where the text of a row begins.
+const LABEL_COLUMNS: usize = 18;
 /// Most names in a line.
 const NAMES_MAX: usize = 8;
 
@@ -61,9 +63,21 @@ fn text(ledger: &Ledger, agents: usize) -> Vec<String> {
 
 fn of_pair(pair: &Pair, build_ms: &BTreeMap<String, u64>) -> Vec<String> {
     let [a, b] = &pair.agents;
-    let verdict = if pair.is_apart() { "nothing of theirs in common" } else { "in common" };
+    let verdict = match (pair.is_apart(), pair.has_in_common()) {
+        (true, _) => "nothing of theirs in common",
+        (false, true) => "in common",
+        (false, false) => "nothing seen in common, and not all was counted",
+    };
     let mut out = vec![format!("{a} + {b}: {verdict}")];
-    let mut row = |name: &str, text: String| out.push(format!("  {name:<16}{text}"));
+    let mut row = |name: &str, text: String| {
+        let lines = doctor::wrapped(&format!("{:LABEL_COLUMNS$}{text}", ""), LABEL_COLUMNS);
+        out.extend(lines.into_iter().enumerate().map(|(place, line)| {
+            match (place, line.get(LABEL_COLUMNS..)) {
+                (0, Some(text)) => format!("  {name:<16}{text}"),
+                _ => line,
+            }
+        }));
+    };
     if let Some(group) = &pair.share {
         row("share", format!("group {group}, as the composition says"));
     }
@@ -137,4 +151,73 @@ fn some_of(names: Vec<&str>) -> String {
         names.into_iter().take(NAMES_MAX).map(|name| lines::printable(name.as_bytes())).collect();
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     format!("{}{more}", shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use casemate_posture::sharing::{NotRun, SharedFile};
+
+    fn pair() -> Pair {
+        Pair {
+            agents: ["a".into(), "b".into()],
+            share: None,
+            files: Vec::new(),
+            mounts: Vec::new(),
+            frames: Some(SharedFrames {
+                frames: BTreeMap::new(),
+                of_the_box: [("[vdso]".to_owned(), 1)].into(),
+                bytes: 0,
+                apart_bytes: 8192,
+            }),
+            open: Vec::new(),
+            namespaces: Vec::new(),
+            users: Vec::new(),
+            control_group: Some("/box".into()),
+            kernel: vec!["erofs".into(), "proc".into()],
+            not_run: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_pair_that_is_apart_is_told_in_a_few_lines() {
+        let times = [("a".to_owned(), 3), ("b".to_owned(), 5)].into();
+        assert_eq!(
+            of_pair(&pair(), &times),
+            [
+                "a + b: nothing of theirs in common",
+                "  page frames     none",
+                "  of the box      [vdso] 1",
+                "  memory          apart they would take 0 B more; 8.0 KiB are apart already",
+                "  time            root and compartment took 3 ms for a, 5 ms for b at their last start",
+                "  control group   /box",
+                "  kernel through  erofs, proc",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_not_counted_is_told_and_names_move_no_cursor() {
+        let file = SharedFile {
+            name: format!("/lib/x\u{1b}[2J{}.so", " word".repeat(30)),
+            kind: FileKind::Library,
+            device: "0:1".into(),
+            inode: "2".into(),
+        };
+        let not_run = vec![NotRun { name: "page frames".into(), reason: "not readable by this user".into() }];
+        let pair = Pair { files: vec![file], frames: None, not_run, ..pair() };
+        let lines = of_pair(&pair, &BTreeMap::new());
+        let uncounted = Pair { files: Vec::new(), ..pair };
+        assert_eq!(
+            of_pair(&uncounted, &BTreeMap::new())[0],
+            "a + b: nothing seen in common, and not all was counted"
+        );
+        assert_eq!(lines[0], "a + b: in common");
+        assert!(lines[1].starts_with("  libraries       /lib/x\u{fffd}[2J word"), "{lines:?}");
+        assert!(lines.iter().all(|line| line.chars().count() <= 96), "{lines:?}");
+        assert!(
+            lines.contains(&"  not run         page frames: not readable by this user".to_owned()),
+            "{lines:?}"
+        );
+    }
 }

@@ -100,7 +100,7 @@ fn written(finding: &Finding, host: bool) -> Vec<String> {
 }
 
 /// Text broken between words; further lines begin at `indent`.
-fn wrapped(text: &str, indent: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, indent: usize) -> Vec<String> {
     let lead: String = text.chars().take_while(|c| *c == ' ').collect();
     let mut out = Vec::new();
     let mut line = lead;
