@@ -19,7 +19,7 @@ pub(super) const ATTACK: Attack = Attack {
 };
 
 fn need(args: &Args) -> Result<Need, Why> {
-    let name = CString::new(format!("need-{}", args.mark))?;
+    let name = CString::new(format!("need-{}-with-a-longer-name", args.mark))?;
     // Where the victim's own filter has no keys, it needs none.
     let has = add_key(&name, b"x").map(remove_key).is_ok();
     Ok(Box::new(move || {
@@ -29,6 +29,9 @@ fn need(args: &Args) -> Result<Need, Why> {
         Ok(())
     }))
 }
+
+/// Most keys that are made: root has a quota of a million.
+const MOST: usize = 20_000;
 
 /// Takes all back in the end.
 struct Keys(Vec<i64>);
@@ -41,15 +44,19 @@ impl Drop for Keys {
 
 fn take(args: &Args) -> Result<Offer, Why> {
     let mut all = Keys(Vec::new());
-    let why = loop {
-        let name = CString::new(format!("hog-{}-{}", args.mark, all.0.len()))?;
-        match add_key(&name, &[b'x'; 64]) {
-            Ok(serial) => all.0.push(serial),
-            Err(errno) => break errno,
+    let mut why = rustix::io::Errno::CANCELED;
+    // Down to the last byte of the quota.
+    for content in [&[b'x'; 64][..], b"x"] {
+        while all.0.len() < MOST {
+            let name = CString::new(format!("{}-{}", all.0.len(), args.mark))?;
+            match add_key(&name, content) {
+                Ok(serial) => all.0.push(serial),
+                Err(errno) => {
+                    why = errno;
+                    break;
+                }
+            }
         }
-        if all.0.len() > 20_000 {
-            break rustix::io::Errno::CANCELED;
-        }
-    };
+    }
     Ok(Offer { told: format!("{} keys: {why}", all.0.len()), kept: Box::new(all) })
 }

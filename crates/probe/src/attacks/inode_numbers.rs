@@ -1,14 +1,14 @@
 //! Counting the pipes of the box.
 //!
-//! Mechanism: inode numbers of pipes and sockets are counted for all, in batches for each processor; how far they went since
-//! the last look tells how many others were made. Source: fs/inode.c, `get_next_ino`. Stopped by: nothing; the numbers are in
-//! what `fstat` answers, which no filter can change.
+//! Mechanism: inode numbers of pipes and sockets are counted for all, in batches of 1024 for each processor; how far they went
+//! while the attacker used up a batch tells how many others were used up. Source: fs/inode.c, `get_next_ino`. Stopped by: nothing;
+//! the numbers are in what `fstat` answers, which no filter can change. Two that share a processor share its batch, and could
+//! signal with a few pipes, much faster.
 
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use crate::attack::{Args, Attack, Kind, Length, Receiver, Sender, Slot, Through, Why};
-use crate::attacks::pin;
 
 /// The attack.
 pub(super) const ATTACK: Attack = Attack {
@@ -17,16 +17,15 @@ pub(super) const ATTACK: Attack = Attack {
     stopped_by: &[],
     through: Through::Kernel,
     length: Length::Full,
-    kind: Kind::Slots { slot: Duration::from_millis(4), bits: 200, sender, receiver },
+    kind: Kind::Slots { slot: Duration::from_millis(30), bits: 160, sender, receiver },
 };
 
-/// Pipes that stand for a bit.
-const PIPES: usize = 60;
+/// Pipes that use up a batch, and some: for a bit, and to look.
+const PIPES: usize = 1100;
 
 fn sender(_: &Args) -> Result<Sender, Why> {
-    pin();
     Ok(Box::new(|bit: bool, slot: Slot| {
-        slot.until(1, 8);
+        slot.until(0, 1);
         for _ in 0..if bit { PIPES } else { 0 } {
             drop(std::io::pipe()?);
         }
@@ -36,10 +35,12 @@ fn sender(_: &Args) -> Result<Sender, Why> {
 }
 
 fn receiver(_: &Args) -> Result<Receiver, Why> {
-    pin();
     let mut last = number()?;
     Ok(Box::new(move |slot: Slot| {
-        slot.until(3, 4);
+        slot.until(1, 2);
+        for _ in 0..PIPES {
+            drop(std::io::pipe()?);
+        }
         let next = number()?;
         let step = next.wrapping_sub(last);
         last = next;

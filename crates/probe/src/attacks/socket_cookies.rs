@@ -1,6 +1,7 @@
 //! Counting the sockets of the box.
 //!
-//! Mechanism: SO_COOKIE gives each socket a number that is counted for all. Source: net/core/sock_diag.c. Stopped by: `seccomp`.
+//! Mechanism: SO_COOKIE gives each socket a number that is counted for all of a processor. Source:
+//! net/core/sock_diag.c. Stopped by: `seccomp`, `cores`.
 
 use std::net::UdpSocket;
 use std::os::fd::AsFd as _;
@@ -15,7 +16,7 @@ use crate::attacks::pin;
 pub(super) const ATTACK: Attack = Attack {
     name: "socket-cookies",
     title: "channel: numbers of sockets (SO_COOKIE)",
-    stopped_by: &["seccomp"],
+    stopped_by: &["seccomp", "cores"],
     through: Through::Kernel,
     length: Length::Full,
     kind: Kind::Slots { slot: Duration::from_millis(4), bits: 200, sender, receiver },

@@ -112,7 +112,6 @@ const WITHOUT: [(&str, &str, &[&str]); 2] = [
             "key-calls",
             "socket-families",
             "process-count",
-            "socket-cookies",
         ],
     ),
     // fchmodat(2) to mode 0, which nothing else sets.
