@@ -17,6 +17,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 pub struct Mapped {
     start: *const u8,
     bytes: usize,
+    /// Whether the mapping is the kernel's, and stays.
+    of_kernel: bool,
 }
 
 impl Mapped {
@@ -27,7 +29,19 @@ impl Mapped {
     pub fn of(file: BorrowedFd<'_>, bytes: usize) -> Result<Self, Errno> {
         // SAFETY: a fresh mapping at an address of the kernel's choice; no memory of ours is replaced.
         let start = unsafe { mmap(std::ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, file, 0) }?;
-        Ok(Self { start: start.cast_const().cast(), bytes })
+        Ok(Self { start: start.cast_const().cast(), bytes, of_kernel: false })
+    }
+
+    /// The first page of the code that the kernel maps into every process (vdso(7)); none where there is none.
+    #[must_use]
+    pub fn kernel_code() -> Option<Self> {
+        // SAFETY: takes no pointer; 0 where the kernel gave no such address.
+        let address = usize::try_from(unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) }).ok()?;
+        (address != 0).then(|| Self {
+            start: std::ptr::with_exposed_provenance(address),
+            bytes: 4096,
+            of_kernel: true,
+        })
     }
 
     /// Reads the byte at `offset`; none past the end.
@@ -74,6 +88,9 @@ impl Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
+        if self.of_kernel {
+            return;
+        }
         // SAFETY: the mapping is ours, and no reference into it was ever given out.
         let _ = unsafe { munmap(self.start.cast_mut().cast(), self.bytes) };
     }
@@ -84,6 +101,11 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+
+    #[test]
+    fn the_kernels_code_is_an_elf_file() {
+        assert_eq!(Mapped::kernel_code().and_then(|mapped| mapped.touch(0)), Some(0x7f));
+    }
 
     #[test]
     fn a_line_that_was_flushed_takes_longer_to_read() {

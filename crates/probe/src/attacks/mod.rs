@@ -56,6 +56,7 @@ mod terminals;
 mod trace;
 mod user_namespace;
 mod userfaultfd;
+mod vdso_reload;
 mod watch_file;
 
 use std::path::Path;
@@ -65,7 +66,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::attack::{Args, Attack, Why};
 
 /// All attacks: access, kernel interfaces, channels, exhaustion.
-pub const ALL: [&Attack; 56] = [
+pub const ALL: [&Attack; 57] = [
     &see_process::ATTACK,
     &read_environment::ATTACK,
     &read_memory::ATTACK,
@@ -111,6 +112,7 @@ pub const ALL: [&Attack; 56] = [
     &inode_numbers::ATTACK,
     &eventfd_numbers::ATTACK,
     &flush_reload::ATTACK,
+    &vdso_reload::ATTACK,
     &first_read::ATTACK,
     &resident_pages::ATTACK,
     &cached_pages::ATTACK,
