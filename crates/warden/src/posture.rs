@@ -21,7 +21,7 @@ use crate::evidence::Subject;
 use crate::world::World;
 
 /// Between two looks at the machine.
-const PERIOD: Duration = Duration::from_secs(30);
+const PERIOD: Duration = Duration::from_secs(10);
 /// Most changes that are written down in the life of a box.
 const CHANGES_MAX: u32 = 256;
 /// Stands for a mount that could not be looked at: who asks for agents apart refuses it.

@@ -29,6 +29,7 @@ mod offline;
 mod peers;
 mod plan;
 mod platform;
+mod posture_evidence;
 mod preflight;
 mod probe;
 mod programs;
