@@ -132,7 +132,13 @@ fn what_one_control_stops_leaks_where_that_control_alone_is_missing() {
         run_bounded(&mut command, project.dir.path(), COMMAND_BOUND, None).assert_ok();
         let mut args = vec!["left", "right"];
         args.extend(attacks.iter().flat_map(|attack| ["--only", *attack]));
-        let (output, pairs) = probe(&project, &args);
+        let (mut output, mut pairs) = probe(&project, &args);
+        // Others on this machine may drown a channel: it is asked again.
+        for _ in 0..3 {
+            if with(&pairs[0], "leak").len() < attacks.len() {
+                (output, pairs) = probe(&project, &args);
+            }
+        }
         let mut leaks = with(&pairs[0], "leak");
         leaks.sort_unstable();
         let mut expected = attacks.to_vec();

@@ -28,7 +28,7 @@ pub(super) fn open(
     ledger.claim("agent", "posture.checked", posture.checked, Voucher::HostClaimed);
     for verdict in Verdict::ALL {
         let of_it = posture.checks.values().filter(|check| check.verdict == verdict).count();
-        ledger.claim("agent", &format!("posture.checks.{}", verdict.name()), of_it, voucher);
+        ledger.claim("agent", &format!("posture.{}", verdict.name()), of_it, voucher);
     }
     let sharing = posture.mounts_with.iter().filter(|(_, mounts)| !mounts.is_empty()).map(|(name, _)| name);
     let sharing: Vec<&str> = sharing.map(AgentName::as_str).collect();
