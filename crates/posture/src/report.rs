@@ -135,6 +135,8 @@ pub struct Input {
     pub project: String,
     /// Now, seconds since 1970, by the clock of the box.
     pub now: u64,
+    /// The same as a date and a time of day.
+    pub date: String,
     /// The composition digest, as the box says it.
     pub composition: String,
     /// SHA-256 of the composition digest, in hexadecimal digits: what HOST_DATA must be.
@@ -201,6 +203,8 @@ pub struct Report {
     pub project: String,
     /// When it was made, seconds since 1970, by the clock of the box (host-claimed).
     pub made: u64,
+    /// The same as a date and a time of day.
+    pub date: String,
     /// The composition digest.
     pub composition: String,
     /// Where evidence comes from.
@@ -262,6 +266,7 @@ impl Report {
             local,
             project: input.project,
             made: input.now,
+            date: input.date,
             composition: input.composition,
             platform: input.platform,
             agents: input.agents,

@@ -93,6 +93,7 @@ pub(super) fn input() -> Input {
     Input {
         project: "sample".into(),
         now: NOW,
+        date: "2027-01-15T08:00:00Z".into(),
         composition: format!("sha384:{}", "ab".repeat(48)),
         host_data: "cd".repeat(32),
         platform: Platform { kind: None, simulated: true, reason: Some("no evidence was asked for".into()) },

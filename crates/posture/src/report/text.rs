@@ -19,7 +19,7 @@ const NAMES_MAX: usize = 12;
 #[must_use]
 pub fn text(report: &Report) -> Vec<String> {
     let mut out = Out(Vec::new());
-    out.entry(&format!("posture of project {}", report.project));
+    out.entry(&format!("posture of project {} at {}", report.project, report.date));
     out.entry("composition");
     out.entry(&format!("  {}", report.composition));
     if report.platform.simulated {

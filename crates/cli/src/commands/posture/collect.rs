@@ -62,9 +62,11 @@ pub(super) fn input(project: &Project) -> Outcome<Input> {
     }
     let (calls, unread) = calls(&lock);
     not_seen.extend(unread);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     Ok(Input {
         project: project.name.to_string(),
-        now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        now,
+        date: date(now),
         composition: composition.to_string(),
         host_data: host_data(&composition),
         platform,
@@ -77,6 +79,11 @@ pub(super) fn input(project: &Project) -> Outcome<Input> {
         ledger: ledger(&tree, &running, build_ms),
         not_seen,
     })
+}
+
+fn date(now: u64) -> String {
+    let at = i64::try_from(now).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    at.map_or_else(|| format!("{now} s after 1970"), |at| at.to_string())
 }
 
 /// What HOST_DATA is for this composition.
