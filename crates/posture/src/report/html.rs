@@ -44,10 +44,18 @@ pub fn html(report: &Report, compared: &[Comparison]) -> String {
 
 fn head(page: &mut Page, report: &Report) {
     page.element("h1", &[], &format!("Posture of {}", report.project));
-    page.element("p", &[("class", "soft")], &format!("Looked at on {}, by the clock of the box. Composition:", report.date));
+    page.element(
+        "p",
+        &[("class", "soft")],
+        &format!("Looked at on {}, by the clock of the box. Composition:", report.date),
+    );
     page.element("p", &[("class", "mono")], &report.composition);
     if report.platform.simulated {
-        page.element("p", &[("class", "banner")], "SIMULATED evidence: an emulator signs it. Nothing that it covers is vouched for by hardware.");
+        page.element(
+            "p",
+            &[("class", "banner")],
+            "SIMULATED evidence: an emulator signs it. Nothing that it covers is vouched for by hardware.",
+        );
     }
     page.open("figure", &[]);
     diagram::of_the_box(page, report);
@@ -120,7 +128,10 @@ fn separation(page: &mut Page, report: &Report) {
 }
 
 fn of_pair(page: &mut Page, report: &Report, pair: &PairView) {
-    let trust = pair.trust.as_ref().map_or_else(|| "two trust groups".to_owned(), |group| format!("one trust group: {group}"));
+    let trust = pair
+        .trust
+        .as_ref()
+        .map_or_else(|| "two trust groups".to_owned(), |group| format!("one trust group: {group}"));
     cell(page, &[pair.agents.join(" + "), pair.boundary.clone(), trust]);
     let controls = pair.weak_controls.iter().map(|(agent, weak)| {
         let weak: Vec<String> = weak.iter().map(|(control, status)| format!("{control} {status}")).collect();
@@ -136,12 +147,19 @@ fn of_pair(page: &mut Page, report: &Report, pair: &PairView) {
         Some(shared) => {
             between.extend(shared.share.iter().map(|group| format!("share: {group}")));
             let files: Vec<String> = shared.files.iter().map(|file| file.name.clone()).collect();
-            for (name, list) in [("files", &files), ("mounts", &shared.mounts), ("open", &shared.open), ("namespaces", &shared.namespaces), ("users", &shared.users)] {
+            for (name, list) in [
+                ("files", &files),
+                ("mounts", &shared.mounts),
+                ("open", &shared.open),
+                ("namespaces", &shared.namespaces),
+                ("users", &shared.users),
+            ] {
                 if !list.is_empty() {
                     between.push(format!("{name} in common: {}", list.join(", ")));
                 }
             }
-            between.extend(shared.not_run.iter().map(|one| format!("not seen: {}: {}", one.name, one.reason)));
+            between
+                .extend(shared.not_run.iter().map(|one| format!("not seen: {}: {}", one.name, one.reason)));
         }
         None => {}
     }
@@ -197,7 +215,11 @@ fn hypervisor(page: &mut Page, report: &Report) {
             }
             page.open("p", &[]);
             page.element("code", &[], &shown.id);
-            page.element("span", &[("class", &format!("word {}", shown.verdict.name()))], shown.verdict.name());
+            page.element(
+                "span",
+                &[("class", &format!("word {}", shown.verdict.name()))],
+                shown.verdict.name(),
+            );
             page.element("span", &[("class", "soft")], shown.vantage.name());
             page.close("p");
         }
@@ -220,14 +242,32 @@ fn local(page: &mut Page, report: &Report) {
         page.element(
             "h3",
             &[],
-            &format!("{} system calls reach the guest's kernel from {} ({})", calls.reachable(), calls.of, calls.backend),
+            &format!(
+                "{} system calls reach the guest's kernel from {} ({})",
+                calls.reachable(),
+                calls.of,
+                calls.backend
+            ),
         );
-        page.element("p", &[("class", "soft")], &format!("Behind this filter: {}", calls.agents.iter().cloned().collect::<Vec<_>>().join(", ")));
-        for (name, names) in [("allowed", &calls.allowed), ("with conditions", &calls.conditional), ("answered with success and not made", &calls.pretended), ("refused by name", &calls.refused)] {
+        page.element(
+            "p",
+            &[("class", "soft")],
+            &format!("Behind this filter: {}", calls.agents.iter().cloned().collect::<Vec<_>>().join(", ")),
+        );
+        for (name, names) in [
+            ("allowed", &calls.allowed),
+            ("with conditions", &calls.conditional),
+            ("answered with success and not made", &calls.pretended),
+            ("refused by name", &calls.refused),
+        ] {
             page.element("p", &[], &format!("{} {name}:", names.len()));
             page.element("p", &[("class", "names")], &names.iter().copied().collect::<Vec<_>>().join(" "));
         }
-        page.element("p", &[], &format!("{} others that this program knows answer as if the kernel had none.", calls.unnamed));
+        page.element(
+            "p",
+            &[],
+            &format!("{} others that this program knows answer as if the kernel had none.", calls.unnamed),
+        );
     }
     page.element("h3", &[], "What serves more than one agent");
     table_head(page, &["Part", "Reached by", "A bug opens"]);
@@ -240,14 +280,26 @@ fn local(page: &mut Page, report: &Report) {
     }
     table_end(page);
     page.element("h3", &[], "Ledger and probe");
-    let files = if local.files.is_empty() { String::new() } else { format!(" Files in common: {}.", local.files.join(", ")) };
-    page.element("p", &[], &format!("{} of {} pairs have nothing of theirs in common.{files}", local.pairs_apart, local.pairs));
+    let files = if local.files.is_empty() {
+        String::new()
+    } else {
+        format!(" Files in common: {}.", local.files.join(", "))
+    };
+    page.element(
+        "p",
+        &[],
+        &format!("{} of {} pairs have nothing of theirs in common.{files}", local.pairs_apart, local.pairs),
+    );
     let leaks = match (local.probed, local.leaks.is_empty()) {
         (0, _) => "not seen: nobody probed".to_owned(),
         (_, true) => "no leaks".to_owned(),
         _ => format!("leaks: {}", local.leaks.join(", ")),
     };
-    page.element("p", &[], &format!("{} of {} ways from one agent to another were probed; {leaks}.", local.probed, local.ways));
+    page.element(
+        "p",
+        &[],
+        &format!("{} of {} ways from one agent to another were probed; {leaks}.", local.probed, local.ways),
+    );
     checks(page, &report.local.checks);
 }
 
@@ -293,9 +345,15 @@ fn name(finding: &Finding) -> String {
 
 fn comparison(page: &mut Page, rows: &[Comparison]) {
     page.element("h2", &[("id", "comparison")], "The same composition under other boundaries");
-    page.element("p", &[("class", "soft")], &format!("Memory and time to the first instruction: {}.", super::compare::MEASURED));
-    let names: Vec<&str> =
-        rows.first().map(|row| row.figures.iter().map(|figure| figure.choice.name()).collect()).unwrap_or_default();
+    page.element(
+        "p",
+        &[("class", "soft")],
+        &format!("Memory and time to the first instruction: {}.", super::compare::MEASURED),
+    );
+    let names: Vec<&str> = rows
+        .first()
+        .map(|row| row.figures.iter().map(|figure| figure.choice.name()).collect())
+        .unwrap_or_default();
     table_head(page, &[&[""][..], &names].concat());
     for row in rows {
         page.open("tr", &[]);

@@ -44,13 +44,20 @@ pub(super) fn of_the_box(page: &mut Page, report: &Report) {
     outside.extend(report.agents.values().flat_map(|agent| agent.ports.iter().map(|port| caller(port))));
     outside.sort();
     outside.dedup();
-    let outside: Places =
-        outside.into_iter().take(SIDE_MAX).enumerate().map(|(place, name)| (name, middle(place, SIDE_STEP))).collect();
+    let outside: Places = outside
+        .into_iter()
+        .take(SIDE_MAX)
+        .enumerate()
+        .map(|(place, name)| (name, middle(place, SIDE_STEP)))
+        .collect();
     let rows = (int(agents.len()) * CARD_STEP).max(int(secrets.len().max(outside.len())) * SIDE_STEP);
     let bottom = TOP + 24 + rows + 60;
     let height = (bottom + 12).to_string();
     let title = "The box: agents in their compartments, edges between them, secrets and endpoints";
-    page.open("svg", &[("viewBox", &format!("0 0 {WIDTH} {height}")), ("role", "img"), ("aria-label", title)]);
+    page.open(
+        "svg",
+        &[("viewBox", &format!("0 0 {WIDTH} {height}")), ("role", "img"), ("aria-label", title)],
+    );
     page.element("title", &[], title);
     heads(page);
     frame(page, report, bottom);
@@ -102,7 +109,15 @@ fn heads(page: &mut Page) {
     for (id, class) in [("head", "head"), ("key", "key")] {
         page.open(
             "marker",
-            &[("id", id), ("viewBox", "0 0 8 8"), ("refX", "7"), ("refY", "4"), ("markerWidth", "8"), ("markerHeight", "8"), ("orient", "auto")],
+            &[
+                ("id", id),
+                ("viewBox", "0 0 8 8"),
+                ("refX", "7"),
+                ("refY", "4"),
+                ("markerWidth", "8"),
+                ("markerHeight", "8"),
+                ("orient", "auto"),
+            ],
         );
         page.empty("path", &[("d", "M0 0 L8 4 L0 8 Z"), ("class", class)]);
         page.close("marker");
@@ -115,7 +130,10 @@ fn words(page: &mut Page, x: i64, y: i64, class: &str, text: &str) {
 
 fn rectangle(page: &mut Page, class: &str, (x, y): (i64, i64), (width, height): (i64, i64)) {
     let [x, y, width, height] = [x, y, width, height].map(|number| number.to_string());
-    page.empty("rect", &[("class", class), ("x", &x), ("y", &y), ("width", &width), ("height", &height), ("rx", "4")]);
+    page.empty(
+        "rect",
+        &[("class", class), ("x", &x), ("y", &y), ("width", &width), ("height", &height), ("rx", "4")],
+    );
 }
 
 fn frame(page: &mut Page, report: &Report, bottom: i64) {
@@ -131,7 +149,13 @@ fn frame(page: &mut Page, report: &Report, bottom: i64) {
     let band = bottom - 40;
     rectangle(page, "card", (BOX_LEFT + 10, band), (BOX_RIGHT - BOX_LEFT - 20, 30));
     let kernel = report.local.part.kernel.as_deref().unwrap_or("version not seen");
-    words(page, BOX_LEFT + 22, band + 20, "", &name_of(&format!("common to all: kernel {kernel}, warden, gateway, processor")));
+    words(
+        page,
+        BOX_LEFT + 22,
+        band + 20,
+        "",
+        &name_of(&format!("common to all: kernel {kernel}, warden, gateway, processor")),
+    );
     let more = report.agents.len().saturating_sub(AGENTS_MAX);
     if more > 0 {
         words(page, CARD_LEFT, band - 8, "small", &format!("and {more} agents more, in the tables below"));
@@ -165,14 +189,22 @@ fn card(page: &mut Page, text: &str, agent: &AgentView, middle: i64) {
         (true, true) => ", TAINTED",
         (true, false) => "",
     };
-    words(page, CARD_LEFT + 12, middle + 14, "small", &format!("{}, trust {}{state}", agent.backend, name(&agent.trust)));
+    words(
+        page,
+        CARD_LEFT + 12,
+        middle + 14,
+        "small",
+        &format!("{}, trust {}{state}", agent.backend, name(&agent.trust)),
+    );
     page.close("g");
 }
 
 /// Agents that share a root, or of which the ledger counted something in common.
 fn shares(page: &mut Page, report: &Report, agents: &Places) {
     for pair in &report.separation.part.pairs {
-        let Some(shared) = pair.shared.as_ref().filter(|shared| !shared.is_apart() && !shared.files.is_empty()) else {
+        let Some(shared) =
+            pair.shared.as_ref().filter(|shared| !shared.is_apart() && !shared.files.is_empty())
+        else {
             continue;
         };
         let (Some(a), Some(b)) = (agents.get(&pair.agents[0]), agents.get(&pair.agents[1])) else { continue };
@@ -218,7 +250,8 @@ fn edges(page: &mut Page, report: &Report, agents: &Places, outside: &Places) {
 }
 
 /// Columns of the second drawing.
-const COLUMNS: [&str; 5] = ["secret", "is given to", "could be passed to", "and from there to", "could leave the box to"];
+const COLUMNS: [&str; 5] =
+    ["secret", "is given to", "could be passed to", "and from there to", "could leave the box to"];
 const COLUMN_STEP: i64 = 192;
 const COLUMN_WIDTH: i64 = 168;
 const LINE: i64 = 17;
@@ -233,13 +266,22 @@ pub(super) fn of_secrets(page: &mut Page, report: &Report) {
         .take(SIDE_MAX)
         .map(|secret| {
             let list = |set: &std::collections::BTreeSet<String>| few(set.iter().cloned().collect());
-            [vec![secret.secret.clone()], list(&secret.holders), list(&secret.next), list(&secret.further), list(&secret.outside)]
+            [
+                vec![secret.secret.clone()],
+                list(&secret.holders),
+                list(&secret.next),
+                list(&secret.further),
+                list(&secret.outside),
+            ]
         })
         .collect();
     let tall = |row: &[Vec<String>; 5]| int(row.iter().map(Vec::len).max().unwrap_or(1)) * LINE + 14;
     let height = 34 + rows.iter().map(|row| tall(row) + 14).sum::<i64>();
     let title = "What each secret could reach over open edges and common volumes";
-    page.open("svg", &[("viewBox", &format!("0 0 {WIDTH} {height}")), ("role", "img"), ("aria-label", title)]);
+    page.open(
+        "svg",
+        &[("viewBox", &format!("0 0 {WIDTH} {height}")), ("role", "img"), ("aria-label", title)],
+    );
     page.element("title", &[], title);
     for (place, column) in COLUMNS.iter().enumerate() {
         words(page, 12 + COLUMN_STEP * int(place), 18, "small strong", column);
