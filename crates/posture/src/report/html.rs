@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use self::page::Page;
 use super::pairs::battery;
+use super::text::{alike, seen_of};
 use super::{Comparison, Cover, PairView, Report};
 use crate::doctor::{Finding, Heading, Verdict, count};
 
@@ -90,8 +91,8 @@ fn heading(page: &mut Page, number: usize, heading: Heading, open: &[String]) {
     page.close("div");
 }
 
-fn table_head(page: &mut Page, columns: &[&str]) {
-    page.open("table", &[]);
+fn table_head(page: &mut Page, class: &str, columns: &[&str]) {
+    page.open("table", &[("class", class)]);
     page.open("thead", &[]);
     page.open("tr", &[]);
     for column in columns {
@@ -117,7 +118,7 @@ fn cell(page: &mut Page, paragraphs: &[String]) {
 
 fn separation(page: &mut Page, report: &Report) {
     heading(page, 1, Heading::Separation, &report.separation.not_protected);
-    table_head(page, &["Pair and boundary", "Controls", "Between them", "Probe"]);
+    table_head(page, "pairs", &["Pair and boundary", "Controls", "Between them", "Probe"]);
     for pair in &report.separation.part.pairs {
         page.open("tr", &[]);
         of_pair(page, report, pair);
@@ -171,17 +172,22 @@ fn of_pair(page: &mut Page, report: &Report, pair: &PairView) {
 
 fn attestation(page: &mut Page, report: &Report) {
     heading(page, 2, Heading::AttestationScope, &report.attestation.not_protected);
-    table_head(page, &["Layer", "Covered by", "Measured", "Bound (TDX)", "Bound (SEV-SNP)", "Seen here"]);
+    table_head(
+        page,
+        "layers",
+        &["Layer", "Covered by", "Measured", "Bound (TDX)", "Bound (SEV-SNP)", "Seen here"],
+    );
     for layer in &report.attestation.part.layers {
         page.open("tr", &[]);
         page.element("td", &[], layer.layer);
         let class = match layer.cover {
-            Cover::Hardware => "hardware",
-            Cover::Box => "box",
-            Cover::Part => "part",
             Cover::NotCovered => "not-covered",
+            Cover::Part => "part",
+            // Nothing real covers it.
+            _ if layer.simulated => "part",
+            Cover::Hardware | Cover::Box => "pass",
         };
-        word(page, class, layer.cover.name());
+        word(page, class, &layer.cover_name());
         for text in [layer.measured, layer.tdx, layer.snp, &layer.here] {
             page.element("td", &[], text);
         }
@@ -199,7 +205,7 @@ fn word(page: &mut Page, class: &str, text: &str) {
 
 fn hypervisor(page: &mut Page, report: &Report) {
     heading(page, 3, Heading::HypervisorSurface, &report.hypervisor.not_protected);
-    table_head(page, &["Part", "TDX protects", "SEV-SNP protects", "Remains", "This box"]);
+    table_head(page, "surface", &["Part", "TDX protects", "SEV-SNP protects", "Remains", "This box"]);
     for row in &report.hypervisor.part.components {
         page.open("tr", &[]);
         page.element("td", &[], row.component);
@@ -270,7 +276,7 @@ fn local(page: &mut Page, report: &Report) {
         );
     }
     page.element("h3", &[], "What serves more than one agent");
-    table_head(page, &["Part", "Reached by", "A bug opens"]);
+    table_head(page, "runtime", &["Part", "Reached by", "A bug opens"]);
     for part in &local.runtime {
         page.open("tr", &[]);
         for text in [part.part, part.reached, part.opens] {
@@ -309,18 +315,18 @@ fn checks(page: &mut Page, findings: &[Finding]) {
     page.element("h3", &[], &format!("Checks of doctor: {}", counts.collect::<Vec<_>>().join(", ")));
     let shown = |finding: &&Finding| matches!(finding.verdict, Verdict::Fail | Verdict::Warn);
     if findings.iter().any(|finding| shown(&finding)) {
-        table_head(page, &["Check", "", "Seen", "Expected", "Attack", "To do"]);
-        for verdict in [Verdict::Fail, Verdict::Warn] {
-            for finding in findings.iter().filter(|finding| finding.verdict == verdict) {
-                page.open("tr", &[]);
-                cell(page, &[name(finding), finding.what.to_string()]);
-                word(page, verdict.name(), verdict.name());
-                cell(page, &[finding.observed.clone(), finding.vantage.name().to_owned()]);
-                for text in [&finding.expected, &finding.attack, &finding.fix] {
-                    page.element("td", &[], text);
-                }
-                page.close("tr");
+        table_head(page, "checks", &["Check", "", "Seen", "Expected", "Attack", "To do"]);
+        for group in alike(findings) {
+            let Some(first) = group.first() else { continue };
+            page.open("tr", &[]);
+            cell(page, &[first.id.to_string(), first.what.to_string()]);
+            word(page, first.verdict.name(), first.verdict.name());
+            let seen = group.iter().map(|finding| seen_of(finding));
+            cell(page, &seen.chain([format!("({})", first.vantage.name())]).collect::<Vec<_>>());
+            for text in [&first.expected, &first.attack, &first.fix] {
+                page.element("td", &[], text);
             }
+            page.close("tr");
         }
         table_end(page);
     }
@@ -354,7 +360,7 @@ fn comparison(page: &mut Page, rows: &[Comparison]) {
         .first()
         .map(|row| row.figures.iter().map(|figure| figure.choice.name()).collect())
         .unwrap_or_default();
-    table_head(page, &[&[""][..], &names].concat());
+    table_head(page, "comparison", &[&[""][..], &names].concat());
     for row in rows {
         page.open("tr", &[]);
         page.element("td", &[], row.what);

@@ -52,6 +52,17 @@ pub struct Layer {
     pub snp: &'static str,
     /// What this run saw of it, or why nothing.
     pub here: String,
+    /// Whether an emulator stands in for the hardware that all of it hangs on.
+    pub simulated: bool,
+}
+
+impl Layer {
+    /// Whether it is covered, in words that do not hide that nothing real covers it.
+    #[must_use]
+    pub fn cover_name(&self) -> String {
+        let simulated = if self.simulated && self.cover != Cover::NotCovered { ", SIMULATED" } else { "" };
+        format!("{}{simulated}", self.cover.name())
+    }
 }
 
 type Row = (&'static str, Cover, &'static str, &'static str, &'static str);
@@ -198,13 +209,14 @@ const ROWS: [Row; 20] = [
 
 /// The layers, with what this run saw.
 pub(super) fn layers(input: &Input) -> Vec<Layer> {
-    let unseen = "not seen: no reference values here; `casemate verify` compares evidence with a policy";
+    let unseen = "not seen: nothing here compares it, `casemate verify` does";
     let row = |(layer, cover, measured, tdx, snp): Row| Layer {
         layer,
         cover,
         measured,
         tdx,
         snp,
+        simulated: input.platform.simulated,
         here: match (layer, cover) {
             ("composition", _) => launch(input),
             ("controls of an agent", _) => controls(input),

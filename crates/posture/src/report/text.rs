@@ -20,8 +20,10 @@ const NAMES_MAX: usize = 12;
 pub fn text(report: &Report) -> Vec<String> {
     let mut out = Out(Vec::new());
     out.entry(&format!("posture of project {} at {}", report.project, report.date));
-    out.entry("composition");
-    out.entry(&format!("  {}", report.composition));
+    // The digits of a digest fill a line.
+    let (kind, digits) = report.composition.split_once(':').unwrap_or(("digest", &report.composition));
+    out.entry(&format!("composition, {kind}:"));
+    out.entry(&format!("  {digits}"));
     if report.platform.simulated {
         out.entry("SIMULATED evidence: nothing below that evidence covers is vouched for by hardware");
     }
@@ -188,7 +190,7 @@ fn attestation(out: &mut Out, report: &Report) {
 }
 
 fn of_layer(out: &mut Out, report: &Report, layer: &Layer) {
-    out.item(&format!("[{}] {}", layer.cover.name(), layer.layer));
+    out.item(&format!("[{}] {}", layer.cover_name(), layer.layer));
     if layer.cover == super::Cover::NotCovered {
         out.more("why", layer.measured);
         return;
@@ -303,19 +305,18 @@ fn of_calls(out: &mut Out, calls: &Calls) {
 fn checks(out: &mut Out, findings: &[Finding]) {
     let counts = count(findings).into_iter().map(|(verdict, n)| format!("{n} {}", verdict.name()));
     out.item(&format!("doctor: {}", counts.collect::<Vec<_>>().join(", ")));
-    for verdict in [Verdict::Fail, Verdict::Warn] {
-        for finding in findings.iter().filter(|finding| finding.verdict == verdict) {
-            out.wrapped(
-                &format!(
-                    "    {} {}: {}: {} ({})",
-                    verdict.name(),
-                    name(finding),
-                    finding.what,
-                    finding.observed,
-                    finding.vantage.name()
-                ),
-                INDENT + 2,
+    for group in alike(findings) {
+        if let [first, ..] = group.as_slice() {
+            let seen: Vec<String> = group.iter().map(|finding| seen_of(finding)).collect();
+            let text = format!(
+                "    {} {}: {}: {} ({})",
+                first.verdict.name(),
+                first.id,
+                first.what,
+                seen.join("; "),
+                first.vantage.name()
             );
+            out.wrapped(&text, INDENT + 2);
         }
     }
     let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -324,6 +325,31 @@ fn checks(out: &mut Out, findings: &[Finding]) {
     }
     for (reason, names) in reasons {
         out.wrapped(&format!("    not seen: {}: {reason}", names.join(", ")), INDENT + 2);
+    }
+}
+
+/// Findings that fail, then those that warn; what one check says of several agents together.
+pub(super) fn alike(findings: &[Finding]) -> Vec<Vec<&Finding>> {
+    let mut groups: Vec<Vec<&Finding>> = Vec::new();
+    for verdict in [Verdict::Fail, Verdict::Warn] {
+        for finding in findings.iter().filter(|finding| finding.verdict == verdict) {
+            let is_like = |group: &&mut Vec<&Finding>| {
+                group.first().is_some_and(|first| (&first.id, first.verdict) == (&finding.id, verdict))
+            };
+            match groups.iter_mut().find(is_like) {
+                Some(group) => group.push(finding),
+                None => groups.push(vec![finding]),
+            }
+        }
+    }
+    groups
+}
+
+/// What was seen, and of whom.
+pub(super) fn seen_of(finding: &Finding) -> String {
+    match &finding.about {
+        Some(about) => format!("{about}: {}", finding.observed),
+        None => finding.observed.clone(),
     }
 }
 

@@ -159,19 +159,20 @@ fn the_page_is_drawn_by_a_browser_and_asks_for_nothing() {
     let (width, height, lines) = browser::picture(&seen.picture);
     assert!((width, height) == (1100, 4000) && lines > 1000, "{width} {height} {lines}");
     assert_eq!(seen.requests, 0, "the page asked for something");
-    keep(&seen.picture, "light");
+    keep(&seen.picture, "light.png");
+    keep(&page, "page.html");
     let dark =
         browser::open(&page, dir, "dark", &["--force-dark-mode", "--blink-settings=preferredColorScheme=0"]);
-    keep(&dark.picture, "dark");
+    keep(&dark.picture, "dark.png");
     // A page that asks for something is seen to, by the same proxy.
     let other = project.file("other.html");
     std::fs::write(&other, "<p>here</p><img src=\"http://casemate.example/x.png\">").unwrap();
     assert!(browser::open(&other, dir, "other", &[]).requests > 0);
 }
 
-/// Where a folder for pictures is named, for people to look at.
-fn keep(picture: &Path, name: &str) {
+/// Into the folder that is named, for people to look at.
+fn keep(file: &Path, name: &str) {
     if let Some(folder) = std::env::var_os("CASEMATE_PICTURES") {
-        std::fs::copy(picture, Path::new(&folder).join(format!("posture-{name}.png"))).unwrap();
+        std::fs::copy(file, Path::new(&folder).join(format!("posture-{name}"))).unwrap();
     }
 }
