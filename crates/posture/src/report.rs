@@ -282,3 +282,54 @@ fn of(input: &Input, heading: Heading) -> Vec<Finding> {
 
 #[cfg(test)]
 mod sample;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn names(value: &Value, into: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(members) => {
+                // Under these are names of agents and controls, and what other documents describe.
+                for (name, value) in members {
+                    into.insert(name.clone());
+                    let has_own_names =
+                        ["controls", "weak_controls", "enforced", "shared", "seen", "checks", "agents"];
+                    if !has_own_names.contains(&name.as_str()) {
+                        names(value, into);
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| names(item, into)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_documentation_names_each_member_of_the_report() {
+        let text = include_str!("../../../docs/posture.md");
+        let report = serde_json::to_value(Report::new(sample::input())).unwrap();
+        let mut found = BTreeSet::new();
+        names(&report, &mut found);
+        names(&report["agents"]["alpha"], &mut found);
+        // Of batteries, the evidence's document says the rest.
+        found.extend(["attacker", "victim", "seen"].map(str::to_owned));
+        let missing: Vec<_> = found.iter().filter(|name| !text.contains(&format!("`{name}`"))).collect();
+        assert_eq!(missing, Vec::<&String>::new());
+    }
+
+    #[test]
+    fn what_is_not_protected_is_said_under_each_heading() {
+        let report = Report::new(sample::input());
+        for list in [
+            &report.separation.not_protected,
+            &report.attestation.not_protected,
+            &report.hypervisor.not_protected,
+            &report.local.not_protected,
+        ] {
+            assert!(!list.is_empty());
+        }
+        assert_eq!(report.attestation.not_protected[0], layers::SIMULATED);
+    }
+}
