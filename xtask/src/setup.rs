@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::{docker_compose, gvisor, process};
 
 /// Package and why it is needed.
-const PACKAGES: [(&str, &str); 23] = [
+const PACKAGES: [(&str, &str); 24] = [
     ("erofs-utils", "mkfs.erofs builds the read-only root file systems of agents"),
     ("e2fsprogs", "mke2fs makes the file systems of volumes that have a size"),
     ("busybox-static", "the small root file system of tests and measurements"),
@@ -30,6 +30,7 @@ const PACKAGES: [(&str, &str); 23] = [
     ("nghttp2-server", "the HTTP/2 server that tests call through the gateway, with and without TLS"),
     ("nghttp2-client", "HTTP/2 streams both ways at once, and many over one connection"),
     ("openssl", "makes that certificate"),
+    ("chromium-headless-shell", "opens the page of `casemate posture` in a test"),
 ];
 
 /// Time that installing may take.

@@ -131,7 +131,7 @@ enum Command {
     Deny(edges::DenyArgs),
     /// Look at the machine and the box: what is open, who vouches for it, what to do
     Doctor(doctor::DoctorArgs),
-    /// Show what agents share
+    /// Show what separates agents, what evidence covers, what the host can do, what agents share
     Posture(posture::PostureArgs),
     /// Show the event log
     Events(events::EventsArgs),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use casemate_composition::lock::AgentName;
 use serde::{Deserialize, Serialize};
 
-use crate::posture::ProbeSeen;
+use crate::posture::{ProbeBetween, ProbeSeen};
 
 /// Most words of a command and most variables that are added.
 pub const WORDS_MAX: usize = 1024;
@@ -66,6 +66,8 @@ pub enum InsideRequest {
         /// What it came to. The box has its own idea of when.
         seen: ProbeSeen,
     },
+    /// The last batteries that the box was told of. One [`InsideReply::Probes`].
+    Probes,
     /// One [`InsideReply::Usage`].
     Usage,
     /// One [`InsideReply::Processes`].
@@ -143,6 +145,11 @@ pub enum InsideReply {
     },
     /// It is in the agent's posture from now on.
     Noted,
+    /// Last batteries, by victim.
+    Probes {
+        /// Each way from one agent to another of which there was one.
+        probes: Vec<ProbeBetween>,
+    },
     /// What the agents use.
     Usage {
         /// Those that run.

@@ -66,6 +66,18 @@ pub struct ProbeSeen {
     pub inconclusive: BTreeSet<String>,
 }
 
+/// A battery, and between whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeBetween {
+    /// Beside whom the attacker was.
+    pub attacker: AgentName,
+    /// Beside whom the victim was.
+    pub victim: AgentName,
+    /// What it came to.
+    pub seen: ProbeSeen,
+}
+
 /// Which attacks a battery is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

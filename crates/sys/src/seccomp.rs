@@ -4,8 +4,10 @@
 //! (to learn which calls need no filter at all), so a filter that walks through all rules makes every start slow.
 
 mod program;
+mod reach;
 mod rules;
 
+pub use reach::{Reach, reach};
 pub use rules::SeccompError;
 
 use crate::syscall::{self, Threads};

@@ -10,6 +10,11 @@ pub(crate) fn number(name: &str) -> Option<u32> {
     NAMES.iter().find(|(known, _)| *known == name).and_then(|(_, number)| u32::try_from(*number).ok())
 }
 
+/// Every system call that has a name here.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().map(|(name, _)| *name)
+}
+
 const NAMES: &[(&str, i64)] = &[
     ("accept", libc::SYS_accept),
     ("accept4", libc::SYS_accept4),

@@ -60,6 +60,7 @@ pub(crate) async fn serve(
         InsideRequest::Probed { attacker, victim, seen } => {
             crate::probe::told(world, &attacker, &victim, seen)
         }
+        InsideRequest::Probes => Ok(InsideReply::Probes { probes: world.posture.batteries() }),
         InsideRequest::Probe { agent } => return crate::probe::serve(world, &agent, writer, lines).await,
         InsideRequest::Exec(request) => return converse(exec(world, request).await, writer, lines).await,
         InsideRequest::CopyOut { agent, path } => {

@@ -13,7 +13,9 @@ use casemate_composition::lock::{AgentName, Lock, Mount};
 use casemate_posture::Tree;
 use casemate_posture::doctor::{self, Facts};
 use casemate_protocol::event::Event;
-use casemate_protocol::posture::{CheckSeen, OBSERVED_CHARS_MAX, POSTURE_TAG, Posture, ProbeSeen};
+use casemate_protocol::posture::{
+    CheckSeen, OBSERVED_CHARS_MAX, POSTURE_TAG, Posture, ProbeBetween, ProbeSeen,
+};
 use casemate_sys::observe::MountSeen;
 
 use crate::agent::blocking;
@@ -55,6 +57,17 @@ impl Known {
     /// Remembers a battery.
     pub(crate) fn probed(&self, victim: &AgentName, attacker: &AgentName, seen: ProbeSeen) {
         self.probes.borrow_mut().insert((victim.clone(), attacker.clone()), seen);
+    }
+
+    /// The last battery of each two, by victim.
+    pub(crate) fn batteries(&self) -> Vec<ProbeBetween> {
+        let probes = self.probes.borrow();
+        let between = |((victim, attacker), seen): (&(AgentName, AgentName), &ProbeSeen)| ProbeBetween {
+            attacker: attacker.clone(),
+            victim: victim.clone(),
+            seen: seen.clone(),
+        };
+        probes.iter().map(between).collect()
     }
 }
 

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod browser;
 mod campaign;
 mod census;
 mod controls;
@@ -29,6 +30,7 @@ mod offline;
 mod peers;
 mod plan;
 mod platform;
+mod posture;
 mod posture_evidence;
 mod preflight;
 mod probe;

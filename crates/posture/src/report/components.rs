@@ -1,0 +1,256 @@
+//! Hypervisor attack surface: each part of the machine that the host controls, what TDX and SEV-SNP protect of it, and what
+//! remains. A row is a claim about platforms, with its source; what this box shows is the checks of this run that it names.
+
+use serde::Serialize;
+
+use super::Input;
+use crate::doctor::{Finding, Vantage, Verdict};
+
+/// A part of what the host controls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Component {
+    /// What it is.
+    pub component: &'static str,
+    /// What TDX protects.
+    pub tdx: &'static str,
+    /// What SEV-SNP protects.
+    pub snp: &'static str,
+    /// What remains in either.
+    pub remains: &'static str,
+    /// Where that is described.
+    pub source: &'static str,
+    /// What checks of this run showed. Empty where none of doctor's checks is about it.
+    pub here: Vec<Shown>,
+    /// Why nothing was seen, where nothing was.
+    pub not_seen: Option<&'static str>,
+}
+
+/// What one check showed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// Its id.
+    pub id: String,
+    /// What it says.
+    pub verdict: Verdict,
+    /// Who vouches for it.
+    pub vantage: Vantage,
+    /// What was there.
+    pub observed: String,
+}
+
+/// A row of the table.
+struct Row {
+    component: &'static str,
+    tdx: &'static str,
+    snp: &'static str,
+    remains: &'static str,
+    source: &'static str,
+    /// Ids of checks, or their beginnings.
+    checks: &'static [&'static str],
+}
+
+const ROWS: [Row; 15] = [
+    Row {
+        component: "vCPU scheduling",
+        tdx: "not when or where a vCPU runs; the module watches for single-stepping",
+        snp: "not when or where a vCPU runs",
+        remains: "the host stops, starves and steps vCPUs, measures how long code runs between two exits, and puts another guest on the sibling thread",
+        source: "TDXdown (CCS 2024); SEV-Step; TDXRay (S&P 2026); StackWarp (CVE-2025-29943)",
+        checks: &["D05.smt", "D02.smt", "D02.host-ibs", "D14."],
+    },
+    Row {
+        component: "interrupt injection",
+        tdx: "exceptions (vectors 0 to 30) cannot be injected; other vectors and NMI can",
+        snp: "nothing, unless Restricted or Alternate Injection or Secure AVIC is on",
+        remains: "the host chooses when and which interrupts come; a kernel without the fixes takes int 0x80 and #VC from it",
+        source: "Heckler (arXiv 2404.03387); WeSee; CVE-2024-25742 to 25744",
+        checks: &["D02.injection", "D11.", "D12.CVE-2024"],
+    },
+    Row {
+        component: "state save and restore",
+        tdx: "registers of a vCPU are kept and restored by the module, out of the host's reach",
+        snp: "the save area is encrypted, and its integrity is checked at each entry",
+        remains: "with SEV-SNP, repeated ciphertext tells of repeated registers where ciphertext is not hidden; a debug or migration policy opens all of it",
+        source: "CipherLeaks; Heracles (CCS 2025)",
+        checks: &["D02.registers", "D02.debug-swap", "D05.debug", "D05.migration", "D05.ciphertext"],
+    },
+    Row {
+        component: "page remapping",
+        tdx: "secure EPT: a private page is where the guest accepted it; removing it ends the guest or raises #VE",
+        snp: "reverse map table: one owner and one guest address for each page, validated by the guest",
+        remains: "the host sees which pages are touched; it can move pages (SEV-SNP), and a memory module that lies about its size aliases them",
+        source: "Intel TDX module base architecture specification; AMD SEV-SNP firmware ABI specification; BadRAM; Heracles (CCS 2025)",
+        checks: &["D05.page-faults", "D05.alias", "D05.pages", "D02.guest"],
+    },
+    Row {
+        component: "ACPI tables",
+        tdx: "the virtual firmware measures them into RTMR0; their content is the host's",
+        snp: "nothing: they come from the host after the launch is measured",
+        remains: "the kernel runs code of these tables (AML) with all its rights",
+        source: "BadAML; Intel TDX guest hardening guide",
+        checks: &["D06.acpi", "D04."],
+    },
+    Row {
+        component: "CPUID and MSRs",
+        tdx: "the module answers or fixes most; the rest is asked of the host",
+        snp: "CPUID is checked by the firmware where the guest uses the CPUID page; intercepted MSRs are the host's word",
+        remains: "which cores share what, and which mitigations the processor has, is as the host says",
+        source: "Intel TDX module base architecture specification; AMD SEV-SNP firmware ABI specification",
+        checks: &["D13.", "D14.", "D15.branches", "D15.stores", "D02.branches"],
+    },
+    Row {
+        component: "time",
+        tdx: "the time stamp counter cannot be turned back or set to another pace; the clock's setting is the host's",
+        snp: "likewise where SecureTSC is on; else the counter is the host's, too",
+        remains: "the host chooses the date: expired certificates and tokens can be valid again",
+        source: "Intel TDX guest hardening guide; AMD64 manual, volume 2",
+        checks: &["D07.", "D06.kvmclock", "D02.time"],
+    },
+    Row {
+        component: "entropy",
+        tdx: "RDRAND and RDSEED are the processor's",
+        snp: "likewise",
+        remains: "what virtio-rng or the loader give, the host knows; where the kernel credits it, keys can be guessed",
+        source: "Intel TDX guest hardening guide",
+        checks: &["D08.", "D06.entropy"],
+    },
+    Row {
+        component: "devices",
+        tdx: "DMA reaches shared memory alone; drivers read what the device says",
+        snp: "likewise",
+        remains: "each driver that the kernel binds parses bytes of the host; a console shows it what is printed",
+        source: "Intel TDX guest hardening guide",
+        checks: &["D09.", "D06.filter", "D06.devices", "D06.pci", "D06.swiotlb", "D06.console"],
+    },
+    Row {
+        component: "network",
+        tdx: "nothing",
+        snp: "nothing",
+        remains: "the host sees, drops, delays and forges packets; what is not under TLS of the agent's own is its to read. The gateway carries bytes, it does not encrypt",
+        source: "docs/threat-model.md",
+        checks: &["D27.tcp"],
+    },
+    Row {
+        component: "disks",
+        tdx: "nothing",
+        snp: "nothing",
+        remains: "volumes lie in clear unless the machine encrypts and authenticates its disks; sizes and times of access show anyway",
+        source: "docs/threat-model.md",
+        checks: &["D10."],
+    },
+    Row {
+        component: "snapshots and rollback",
+        tdx: "memory of a guest cannot be put back: its key lives once; a migration service domain could move it",
+        snp: "likewise; a migration agent could",
+        remains: "disks can be put back to an old state, and nothing here notices; the whole VM can be started anew",
+        source: "docs/threat-model.md",
+        checks: &["D05.migration"],
+    },
+    Row {
+        component: "branch predictors and caches",
+        tdx: "the module keeps predictions of host and guest apart; caches are common",
+        snp: "predictors are apart where BTBIsol is on; caches are common",
+        remains: "the host and other guests on the machine see cache sets and page-level access",
+        source: "TDXRay (S&P 2026); CacheWarp; VMScape",
+        checks: &["D02.branches", "D06.guest-guest", "D13.vmscape"],
+    },
+    Row {
+        component: "command line and faults",
+        tdx: "measured into a register where firmware and boot loader do; the host chooses it at a direct boot",
+        snp: "in MEASUREMENT where the launch has its hash; else the host's",
+        remains: "a word of it can open a shell, switch mitigations off, or let the kernel go on after a fault that the host caused",
+        source: "Intel TDX guest hardening guide",
+        checks: &["D06.mce", "D06.oops", "D06.mitigations", "D06.user", "D06.shell", "D06.init"],
+    },
+    Row {
+        component: "firmware and microcode",
+        tdx: "versions are in the quote, and the policy judges them",
+        snp: "versions are in the report, and the policy judges them",
+        remains: "bugs that no version names yet; physical access to memory buses, which takes attestation keys",
+        source: "EntrySign; BadFuse (arXiv 2605.12990); TEE.fail; Battering RAM",
+        checks: &["D05.module", "D05.product", "D05.signed", "D05.level", "D01.vmpl"],
+    },
+];
+
+/// What is not protected.
+pub(super) fn not_protected() -> Vec<String> {
+    [
+        "availability: the host can stop, starve, delay and delete the VM at any time",
+        "access patterns and timing: which pages, cache sets and devices are used, and when",
+        "everything on disks and networks that agents do not encrypt themselves; old states of disks come back unnoticed",
+        "physical attacks on memory, buses and chips",
+        "what cannot be seen from inside of the guest: whether the sibling thread runs somebody else, whether the host has its own mitigations, who has physical access",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+/// The table, with what this run's checks showed.
+pub(super) fn components(input: &Input) -> Vec<Component> {
+    ROWS.iter().map(|row| component(row, &input.findings)).collect()
+}
+
+fn component(row: &Row, findings: &[Finding]) -> Component {
+    let concerns = |finding: &&Finding| {
+        finding.about.is_none() && row.checks.iter().any(|check| finding.id.starts_with(check))
+    };
+    let here: Vec<Shown> = findings
+        .iter()
+        .filter(concerns)
+        .filter(|finding| finding.verdict != Verdict::NotApplicable)
+        .map(|finding| Shown {
+            id: finding.id.to_string(),
+            verdict: finding.verdict,
+            vantage: finding.vantage,
+            observed: finding.observed.clone(),
+        })
+        .collect();
+    let seen = here.iter().any(|shown| shown.verdict != Verdict::Unknown);
+    Component {
+        component: row.component,
+        tdx: row.tdx,
+        snp: row.snp,
+        remains: row.remains,
+        source: row.source,
+        not_seen: (!seen).then_some("no check of this run could see anything of it from inside of the guest"),
+        here,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+    use crate::doctor;
+
+    #[test]
+    fn each_row_names_checks_that_exist_and_a_source() {
+        let known: Vec<&str> = doctor::checks().iter().map(|check| check.id).collect();
+        for row in &ROWS {
+            assert!(!row.source.is_empty() && !row.remains.is_empty(), "{}", row.component);
+            for check in row.checks {
+                assert!(known.iter().any(|id| id.starts_with(check)), "{}: {check}", row.component);
+            }
+        }
+    }
+
+    #[test]
+    fn each_check_of_the_hypervisors_surface_is_in_a_row() {
+        use crate::doctor::Heading;
+        let checks = doctor::checks();
+        let of_it = checks.iter().filter(|check| check.heading == Heading::HypervisorSurface);
+        let missing: Vec<&str> = of_it
+            .map(|check| check.id)
+            .filter(|id| !ROWS.iter().any(|row| row.checks.iter().any(|check| id.starts_with(check))))
+            .collect();
+        assert_eq!(missing, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_row_without_a_check_that_saw_anything_says_so() {
+        let rows = components(&sample::input());
+        let row = |name: &str| rows.iter().find(|row| row.component == name).unwrap();
+        assert_eq!(row("time").not_seen, None);
+        assert!(row("snapshots and rollback").not_seen.is_some());
+    }
+}
