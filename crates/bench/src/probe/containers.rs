@@ -176,7 +176,8 @@ impl Target for DockerPair {
 
     fn start(&self, side: Side) -> Result<Streams, TargetError> {
         self.made.set(self.made.get().saturating_add(1));
-        let name = format!("{PROJECT}-{}-{}", name_of(side), self.made.get());
+        // Not one that Compose gives by itself.
+        let name = format!("probe-{}-{}", name_of(side), self.made.get());
         Container::start(self.run(side, &name), self.docker.client(&["rm", "-f", &name]))
     }
 

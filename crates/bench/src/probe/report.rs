@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use casemate_probe::attack::Kind;
+use casemate_probe::attacks::by_name;
 use casemate_probe::matrix::{Row, summary};
 use casemate_probe::verdict::Verdict;
 
@@ -75,11 +77,14 @@ fn controls(rows: impl Iterator<Item = Row>) -> String {
     if names.is_empty() { "-".to_owned() } else { names.join("; ") }
 }
 
-/// The verdict in a word; of a channel, its rate and its errors.
+/// The verdict in a word; of a channel, its rate and its errors. An interface of the kernel is reached, which harms no peer
+/// by itself.
 fn cell(row: &Row) -> String {
     let rate = || row.seen.split(" (").next().filter(|rate| rate.contains("bit/s"));
     let measured = rate().map_or_else(String::new, |rate| format!(" {rate}"));
+    let is_interface = by_name(row.attack).is_some_and(|attack| matches!(attack.kind, Kind::Surface { .. }));
     match row.verdict {
+        Verdict::Leak { .. } if is_interface => "**reached**".to_owned(),
         Verdict::Leak { .. } => format!("**leak**{measured}"),
         Verdict::Allowed { .. } => format!("allowed{measured}"),
         Verdict::Inconclusive { .. } => "?".to_owned(),
