@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::process::{capture, cargo, root, run as run_command, target_dir};
-use crate::{bench_compartments, demo_image, dist, setup};
+use crate::{bench_compartments, bench_probe, demo_image, dist, setup};
 
 /// Time for building and for one run.
 const BOUND: Duration = Duration::from_secs(900);
@@ -25,9 +25,10 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
         ["roots"] => roots(),
         ["images"] => images(),
         ["compartments", words @ ..] => bench_compartments::run(words),
+        ["probe", words @ ..] => bench_probe::run(words),
         ["abuse"] => abuse(),
         _ => {
-            Err("the measurements are `cargo xtask bench` with launch, compartments, abuse, verify, roots or images"
+            Err("the measurements are `cargo xtask bench` with launch, compartments, probe, abuse, verify, roots or images"
                 .into())
         }
     }

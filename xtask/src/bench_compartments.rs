@@ -72,7 +72,7 @@ pub(crate) fn run(words: &[&str]) -> Result<(), String> {
 }
 
 /// Debian's Docker, unpacked.
-fn docker(work: &Path) -> Result<(), String> {
+pub(crate) fn docker(work: &Path) -> Result<(), String> {
     let place = work.join("docker");
     if place.join("usr/sbin/dockerd").is_file() {
         return Ok(());

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_compartments;
+mod bench_probe;
 mod debian;
 mod demo;
 mod demo_api;

@@ -6,12 +6,12 @@
 //! control group hierarchy from a peer that cannot live with it.
 
 mod cost;
-mod docker;
+pub(crate) mod docker;
 mod edge;
 mod gvisor;
 mod memory;
-mod peers;
-mod project;
+pub(crate) mod peers;
+pub(crate) mod project;
 mod report;
 mod start;
 mod up;

@@ -10,6 +10,7 @@ mod launch;
 mod machine;
 mod measure;
 mod native;
+mod probe;
 mod roots;
 mod statistics;
 mod verify;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["launch", launcher] => launch::run(std::path::Path::new(launcher)),
         ["compartments", programs, work, words @ ..] => compartments::run(programs, work, words),
+        ["probe", programs, work, words @ ..] => probe::run(programs, work, words),
         ["abuse", bin, agent] => abuse::run(std::path::Path::new(bin), std::path::Path::new(agent)),
         ["verify"] => verify::run().map_err(|error| error as _),
         ["repeat", case, count] => verify::repeat(case, count).map_err(|error| error as _),
@@ -28,7 +30,7 @@ fn main() -> ExitCode {
         ["images-import", tar, store] => images::import(tar, store),
         ["roots", tar] => roots::run(std::path::Path::new(tar)),
         ["roots-send", channel, root, seed, begin] => roots::send(channel, root, seed, begin),
-        _ => Err("usage: casemate-bench launch LAUNCHER, compartments PROGRAMS WORK [--rounds N] [PART...], abuse PROGRAMS AGENT, roots TAR, images LAYOUT, or verify".into()),
+        _ => Err("usage: casemate-bench launch LAUNCHER, compartments PROGRAMS WORK [--rounds N] [PART...], probe PROGRAMS WORK [--short] [TARGET...], abuse PROGRAMS AGENT, roots TAR, images LAYOUT, or verify".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

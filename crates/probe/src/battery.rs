@@ -216,7 +216,7 @@ impl Battery {
             file: target.file().unwrap_or_default(),
             secret_path,
             secret,
-            box_socket: self.box_socket.clone(),
+            box_socket: target.box_socket().unwrap_or_else(|| self.box_socket.clone()),
             ..Args::default()
         }
     }

@@ -37,6 +37,11 @@ pub trait Target {
         None
     }
 
+    /// A socket of what runs both that neither may use; none means the one that the battery was given.
+    fn box_socket(&self) -> Option<String> {
+        None
+    }
+
     /// Where the victim has a secret, and what it is.
     fn secret(&self) -> Option<(String, String)> {
         None

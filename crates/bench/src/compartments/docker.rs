@@ -21,7 +21,7 @@ const CONFIG: &str = "daemon.json";
 
 /// Who carries what comes in at a published port of a container on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Published {
+pub(crate) enum Published {
     /// A process of Docker's for each port.
     ByProxy,
     /// The kernel, by rewriting addresses.
@@ -29,7 +29,7 @@ pub(super) enum Published {
 }
 
 /// A running daemon. Dropping it ends it.
-pub(super) struct Docker {
+pub(crate) struct Docker {
     daemon: Child,
     client: PathBuf,
     path: String,
@@ -38,7 +38,7 @@ pub(super) struct Docker {
 
 impl Docker {
     /// Starts the daemon of the Debian package that is unpacked in `work/docker`.
-    pub(super) fn start(work: &Path, published: Published) -> Outcome<Self> {
+    pub(crate) fn start(work: &Path, published: Published) -> Outcome<Self> {
         let unpacked = work.join("docker/usr");
         let client = unpacked.join("bin/docker");
         if !client.is_file() {
@@ -75,20 +75,30 @@ impl Docker {
     }
 
     /// The client with these arguments.
-    pub(super) fn client(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.client);
+    pub(crate) fn client(&self, args: &[&str]) -> Command {
+        self.tool(&self.client, args)
+    }
+
+    /// Another program that speaks to the daemon.
+    pub(crate) fn tool(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.env("DOCKER_HOST", format!("unix://{}/s", self.dir.path().display())).env("PATH", &self.path);
         command.env("DOCKER_CONFIG", self.dir.path()).args(args);
         command
     }
 
     /// Runs the client to its end.
-    pub(super) fn run(&self, args: &[&str]) -> Outcome<String> {
+    pub(crate) fn run(&self, args: &[&str]) -> Outcome<String> {
         bounded_output(&mut self.client(args), &self.dir.path().join("said"))
     }
 
+    /// The daemon's socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("s")
+    }
+
     /// Makes an image of a folder.
-    pub(super) fn import(&self, tree: &Path, name: &str) -> Outcome<()> {
+    pub(crate) fn import(&self, tree: &Path, name: &str) -> Outcome<()> {
         let tar = self.dir.path().join("image.tar");
         let mut pack = Command::new("tar");
         bounded_output(
@@ -100,7 +110,7 @@ impl Docker {
     }
 
     /// A command in the daemon's network namespace.
-    pub(super) fn beside(&self, program: &Path) -> Command {
+    pub(crate) fn beside(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.daemon.id())).arg(program);
         command
@@ -127,7 +137,7 @@ impl Drop for Docker {
 }
 
 /// Runs a command, output into a file, at most [`COMMAND_BOUND`]. What it said, also in the error.
-pub(super) fn bounded_output(command: &mut Command, said: &Path) -> Outcome<String> {
+pub(crate) fn bounded_output(command: &mut Command, said: &Path) -> Outcome<String> {
     let file = std::fs::File::create(said)?;
     let mut child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn()?;
     let end = Instant::now() + COMMAND_BOUND;

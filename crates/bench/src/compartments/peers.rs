@@ -5,8 +5,8 @@ use std::process::Command;
 
 /// A runtime, and how it is called.
 #[derive(Debug, Clone)]
-pub(super) struct Runtime {
-    pub(super) name: &'static str,
+pub(crate) struct Runtime {
+    pub(crate) name: &'static str,
     program: PathBuf,
     options: &'static [&'static str],
 }
@@ -15,7 +15,7 @@ pub(super) struct Runtime {
 const CRUN: (&str, &[&str]) = ("crun", &[]);
 const RUNC: (&str, &[&str]) = ("runc", &[]);
 /// Names gVisor's program, for Casemate too.
-pub(super) const RUNSC_VARIABLE: &str = "CASEMATE_RUNSC";
+pub(crate) const RUNSC_VARIABLE: &str = "CASEMATE_RUNSC";
 /// gVisor as the backend uses it: without a network of its own, limits by whoever starts it.
 const RUNSC: (&str, &[&str]) = ("runsc", &["--platform=systrap", "--network=none", "--ignore-cgroups"]);
 
@@ -28,16 +28,16 @@ impl Runtime {
         Ok(Self { name, program: program.ok_or("it is not installed")?, options })
     }
 
-    pub(super) fn crun() -> Result<Self, String> {
+    pub(crate) fn crun() -> Result<Self, String> {
         Self::installed(CRUN)
     }
 
-    pub(super) fn runc() -> Result<Self, String> {
+    pub(crate) fn runc() -> Result<Self, String> {
         Self::installed(RUNC)
     }
 
     /// Built by `cargo xtask bench compartments --build-youki`, as no Debian package has it.
-    pub(super) fn youki(work: &Path) -> Result<Self, String> {
+    pub(crate) fn youki(work: &Path) -> Result<Self, String> {
         let program = work.join("youki/bin/youki");
         if !program.is_file() {
             return Err(
@@ -49,7 +49,7 @@ impl Runtime {
     }
 
     /// Named, unpacked below `target/`, or installed.
-    pub(super) fn runsc(work: &Path) -> Result<Self, String> {
+    pub(crate) fn runsc(work: &Path) -> Result<Self, String> {
         let named = std::env::var_os(RUNSC_VARIABLE).map(PathBuf::from);
         let found = named.into_iter().chain([work.join("../gvisor/runsc")]).find(|file| file.is_file());
         match found {
@@ -59,19 +59,19 @@ impl Runtime {
     }
 
     /// Its file.
-    pub(super) fn program(&self) -> &Path {
+    pub(crate) fn program(&self) -> &Path {
         &self.program
     }
 
     /// Runs the bundle to its end.
-    pub(super) fn run(&self, state: &Path, bundle: &Path, id: &str) -> Command {
+    pub(crate) fn run(&self, state: &Path, bundle: &Path, id: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(state).args(self.options).arg("run").arg("--bundle").arg(bundle).arg(id);
         command
     }
 
     /// Takes away what a run that did not end has left.
-    pub(super) fn delete(&self, state: &Path, id: &str) -> Command {
+    pub(crate) fn delete(&self, state: &Path, id: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(state).args(self.options).args(["delete", "--force", id]);
         command

@@ -9,12 +9,12 @@ use super::peers::{RUNSC_VARIABLE, Runtime};
 use super::{Outcome, Setup};
 
 /// Name of the image in Compose files.
-pub(super) const IMAGE: &str = "localhost/bench:1";
+pub(crate) const IMAGE: &str = "localhost/bench:1";
 /// Mount of the hierarchy in which agents are found, by control group version.
 const HIERARCHIES: [&str; 2] = ["/sys/fs/cgroup/memory/casemate", "/sys/fs/cgroup/casemate"];
 
 /// A project with a root directory of its own. Dropping it stops it.
-pub(super) struct Project {
+pub(crate) struct Project {
     programs: PathBuf,
     runsc: Option<PathBuf>,
     dir: tempfile::TempDir,
@@ -22,16 +22,16 @@ pub(super) struct Project {
 }
 
 /// How a start went.
-pub(super) struct Started {
+pub(crate) struct Started {
     /// From the call to its return.
-    pub(super) wall: Duration,
+    pub(crate) wall: Duration,
     /// Lines of progress.
-    pub(super) lines: Vec<serde_json::Value>,
+    pub(crate) lines: Vec<serde_json::Value>,
 }
 
 impl Project {
     /// With the image in this archive.
-    pub(super) fn new(setup: &Setup, tar: &Path) -> Outcome<Self> {
+    pub(crate) fn new(setup: &Setup, tar: &Path) -> Outcome<Self> {
         // A short path: the address of a Unix socket has 108 bytes.
         let dir = tempfile::Builder::new().prefix("cbp").tempdir_in("/tmp")?;
         let runsc = Runtime::runsc(&setup.work).ok().map(|runsc| runsc.program().to_owned());
@@ -41,7 +41,7 @@ impl Project {
     }
 
     /// Sets its services, under a project name of their own.
-    pub(super) fn services(&mut self, name: &str, services: &str, volumes: &str) -> Outcome<()> {
+    pub(crate) fn services(&mut self, name: &str, services: &str, volumes: &str) -> Outcome<()> {
         self.name = name.to_owned();
         let text = format!("name: {name}\nservices:\n{services}{volumes}");
         std::fs::write(self.dir.path().join("compose.yaml"), text)?;
@@ -58,12 +58,12 @@ impl Project {
     }
 
     /// Runs `casemate` to its end. What it said.
-    pub(super) fn run(&self, args: &[&str]) -> Outcome<String> {
+    pub(crate) fn run(&self, args: &[&str]) -> Outcome<String> {
         bounded_output(&mut self.casemate(args), &self.dir.path().join("said"))
     }
 
     /// Starts all agents and leaves them running.
-    pub(super) fn up(&self) -> Outcome<Started> {
+    pub(crate) fn up(&self) -> Outcome<Started> {
         let said = self.dir.path().join("up");
         let began = Instant::now();
         let text = bounded_output(&mut self.casemate(&["--json", "up", "-d"]), &said)?;
@@ -73,19 +73,19 @@ impl Project {
     }
 
     /// Stops all of it.
-    pub(super) fn down(&self) -> Outcome<Duration> {
+    pub(crate) fn down(&self) -> Outcome<Duration> {
         let began = Instant::now();
         self.run(&["down", "-t", "0"])?;
         Ok(began.elapsed())
     }
 
     /// Where the project keeps what runs.
-    pub(super) fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.dir.path().join("h/projects").join(&self.name)
     }
 
     /// The processes in the compartments of all agents.
-    pub(super) fn agent_processes(&self) -> Vec<u32> {
+    pub(crate) fn agent_processes(&self) -> Vec<u32> {
         let box_name = casemate_sys::cgroup::box_name(&self.name, &self.state());
         let groups =
             HIERARCHIES.iter().filter_map(|top| std::fs::read_dir(Path::new(top).join(&box_name)).ok());
@@ -102,7 +102,7 @@ impl Project {
     }
 
     /// The one process of a program of the box, by its name: it, or who started it, names the project's folder.
-    pub(super) fn program(&self, name: &str) -> Option<u32> {
+    pub(crate) fn program(&self, name: &str) -> Option<u32> {
         let home = self.dir.path().display().to_string();
         let processes = std::fs::read_dir("/proc").ok()?.flatten();
         processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(|pid: &u32| {
@@ -114,7 +114,7 @@ impl Project {
     }
 
     /// Processor time that a program of the box has used so far, in ms, with that of the children that it waited for.
-    pub(super) fn program_ms(&self, name: &str) -> Option<f64> {
+    pub(crate) fn program_ms(&self, name: &str) -> Option<f64> {
         let pid = self.program(name)?;
         let ticks: u64 = TIMES.into_iter().filter_map(|field| stat_field(pid, field)).sum();
         #[expect(clippy::cast_precision_loss, reason = "a time")]
@@ -148,7 +148,7 @@ impl Drop for Project {
 }
 
 /// A process of ours; dropping it ends it.
-pub(super) struct Process(pub(super) Child);
+pub(crate) struct Process(pub(super) Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -158,7 +158,7 @@ impl Drop for Process {
 }
 
 /// An archive with `programs` under `/bin`, with the libraries that they are linked to.
-pub(super) fn small_image(tree: &Path, programs: &[&Path]) -> Outcome<PathBuf> {
+pub(crate) fn small_image(tree: &Path, programs: &[&Path]) -> Outcome<PathBuf> {
     for folder in ["bin", "proc", "dev", "tmp", "run", "etc", "sys", "data"] {
         std::fs::create_dir_all(tree.join(folder))?;
     }
@@ -172,7 +172,7 @@ pub(super) fn small_image(tree: &Path, programs: &[&Path]) -> Outcome<PathBuf> {
 }
 
 /// Copies a program to `/bin`, and its libraries to where it looks for them.
-pub(super) fn put_program(tree: &Path, program: &Path) -> Outcome<()> {
+pub(crate) fn put_program(tree: &Path, program: &Path) -> Outcome<()> {
     let name = program.file_name().ok_or("a program without a name")?;
     std::fs::copy(program, tree.join("bin").join(name))?;
     let libraries = Command::new("ldd").arg(program).stdin(Stdio::null()).output()?;

@@ -22,9 +22,12 @@ fn offer(_: &Args) -> Result<Offer, Why> {
 fn take(args: &Args) -> Result<String, Why> {
     let pid = match victims(args).ok().and_then(|pids| pids.first().copied()) {
         Some(pid) => pid,
-        // Where none shows, the call itself is what is tried.
         None if args.told.is_empty() => return Err(Why::of("no process of the victim")),
-        None => 1,
+        None => {
+            // Where none shows, the call itself is what is tried; a hold on its own first process is no harm to a peer.
+            casemate_sys::attack::seize(1)?;
+            return Err(Why::of("the call works, and no process of the victim shows"));
+        }
     };
     casemate_sys::attack::seize(pid)?;
     Ok(format!("a hold on process {pid}"))
