@@ -20,7 +20,7 @@ use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_protocol::posture::ProbeSeen;
 use serde::Serialize;
 
-use crate::doctor::{Finding, Heading};
+use crate::doctor::{Finding, Heading, Vantage, Verdict};
 use crate::sharing::{Ledger, NotRun};
 
 pub use compare::{Choice, Comparison, Figure, compare};
@@ -230,7 +230,10 @@ pub struct Report {
 impl Report {
     /// Puts it together.
     #[must_use]
-    pub fn new(input: Input) -> Self {
+    pub fn new(mut input: Input) -> Self {
+        if input.platform.simulated {
+            disbelieve(&mut input.findings);
+        }
         let layers = layers::layers(&input);
         let uncovered = layers.iter().filter(|layer| layer.cover == Cover::NotCovered);
         let mut not_covered: Vec<String> =
@@ -276,6 +279,17 @@ impl Report {
     }
 }
 
+/// A field of the emulator's report is no measurement of any hardware: of what such a field says, nothing is known.
+fn disbelieve(findings: &mut [Finding]) {
+    let of_a_report = |finding: &&mut Finding| {
+        finding.vantage == Vantage::HardwareSigned && finding.verdict != Verdict::NotApplicable
+    };
+    for finding in findings.iter_mut().filter(of_a_report) {
+        finding.verdict = Verdict::Unknown;
+        layers::FROM_THE_EMULATOR.clone_into(&mut finding.observed);
+    }
+}
+
 fn of(input: &Input, heading: Heading) -> Vec<Finding> {
     input.findings.iter().filter(|finding| finding.heading == heading).cloned().collect()
 }
@@ -317,6 +331,19 @@ mod tests {
         found.extend(["attacker", "victim", "seen"].map(str::to_owned));
         let missing: Vec<_> = found.iter().filter(|name| !text.contains(&format!("`{name}`"))).collect();
         assert_eq!(missing, Vec::<&String>::new());
+    }
+
+    #[test]
+    fn what_an_emulator_says_of_hardware_passes_no_check() {
+        for simulated in [true, false] {
+            let mut input = sample::input();
+            input.platform.simulated = simulated;
+            let signed = sample::finding("D05.debug", Heading::HypervisorSurface, Verdict::Pass);
+            input.findings.push(Finding { vantage: Vantage::HardwareSigned, ..signed });
+            let report = Report::new(input);
+            let found = report.hypervisor.checks.iter().find(|finding| finding.id == "D05.debug").unwrap();
+            assert_eq!(found.verdict, if simulated { Verdict::Unknown } else { Verdict::Pass });
+        }
     }
 
     #[test]

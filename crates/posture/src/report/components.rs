@@ -38,6 +38,21 @@ pub struct Shown {
     pub observed: String,
 }
 
+/// What checks showed, those that say and see alike together, without those that saw nothing.
+pub(super) fn grouped(here: &[Shown]) -> Vec<(Verdict, Vantage, Vec<&str>)> {
+    let mut groups: Vec<(Verdict, Vantage, Vec<&str>)> = Vec::new();
+    for shown in here.iter().filter(|shown| shown.verdict != Verdict::Unknown) {
+        let is_like =
+            |group: &&mut (Verdict, Vantage, Vec<&str>)| (group.0, group.1) == (shown.verdict, shown.vantage);
+        match groups.iter_mut().find(is_like) {
+            Some(group) => group.2.push(&shown.id),
+            None => groups.push((shown.verdict, shown.vantage, vec![&shown.id])),
+        }
+    }
+    groups.sort_by_key(|(verdict, ..)| std::cmp::Reverse(*verdict));
+    groups
+}
+
 /// A row of the table.
 struct Row {
     component: &'static str,

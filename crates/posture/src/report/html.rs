@@ -9,6 +9,7 @@ mod page;
 use std::collections::BTreeMap;
 
 use self::page::Page;
+use super::components::grouped;
 use super::pairs::battery;
 use super::text::{alike, seen_of};
 use super::{Comparison, Cover, PairView, Report};
@@ -213,22 +214,19 @@ fn hypervisor(page: &mut Page, report: &Report) {
         page.element("td", &[], row.snp);
         cell(page, &[row.remains.to_owned(), format!("Source: {}", row.source)]);
         page.open("td", &[]);
-        let mut unknown = Vec::new();
-        for shown in &row.here {
-            if shown.verdict == Verdict::Unknown {
-                unknown.push(shown.id.as_str());
-                continue;
-            }
+        for (verdict, vantage, ids) in grouped(&row.here) {
             page.open("p", &[]);
-            page.element("code", &[], &shown.id);
-            page.element(
-                "span",
-                &[("class", &format!("word {}", shown.verdict.name()))],
-                shown.verdict.name(),
-            );
-            page.element("span", &[("class", "soft")], shown.vantage.name());
+            page.element("span", &[("class", &format!("word {}", verdict.name()))], verdict.name());
+            page.element("span", &[("class", "soft")], &format!(" ({}) ", vantage.name()));
+            page.element("code", &[], &ids.join(", "));
             page.close("p");
         }
+        let unknown: Vec<&str> = row
+            .here
+            .iter()
+            .filter(|shown| shown.verdict == Verdict::Unknown)
+            .map(|shown| shown.id.as_str())
+            .collect();
         if !unknown.is_empty() {
             page.element("p", &[("class", "soft")], &format!("not seen: {}", unknown.join(", ")));
         } else if let Some(why) = row.not_seen {

@@ -10,6 +10,9 @@ use super::Input;
 /// What is said first where an emulator signs.
 pub(super) const SIMULATED: &str = "everything: evidence of this box is SIMULATED. An emulator signs it under a development root; no hardware vouches for anything";
 
+/// Why a field of such a report says nothing.
+pub(super) const FROM_THE_EMULATOR: &str = "the report is the emulator's, and says nothing of hardware";
+
 /// Whether evidence covers a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use casemate_protocol::refusal::printable_line;
 
+use super::components::grouped;
 use super::pairs::battery;
 use super::{Calls, Comparison, Layer, PairView, Report};
 use crate::doctor::{Finding, Heading, Verdict, count};
@@ -212,14 +213,8 @@ fn hypervisor(out: &mut Out, report: &Report) {
         out.more("TDX", row.tdx);
         out.more("SEV-SNP", row.snp);
         out.more("remains", row.remains);
-        let seen: Vec<String> = row
-            .here
-            .iter()
-            .filter(|shown| shown.verdict != Verdict::Unknown)
-            .map(|shown| format!("{} {} ({})", shown.id, shown.verdict.name(), shown.vantage.name()))
-            .collect();
-        if !seen.is_empty() {
-            out.more("here", &seen.join(", "));
+        for (verdict, vantage, ids) in grouped(&row.here) {
+            out.more("here", &format!("{} ({}): {}", verdict.name(), vantage.name(), ids.join(", ")));
         }
         let unknown: Vec<String> = row
             .here

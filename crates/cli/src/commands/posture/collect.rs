@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use casemate_canon::{Sha256, Sha384};
 use casemate_composition::lock::{Agent, AgentName, BackendKind, Lock, Mount};
 use casemate_composition::rules;
-use casemate_posture::doctor::{self as checks, Facts, Vantage, Verdict};
+use casemate_posture::doctor::{self as checks, Facts};
 use casemate_posture::report::{AgentView, Calls, EdgeView, Input, Platform, ProbeView};
 use casemate_posture::sharing::{NotRun, ledger};
 use casemate_protocol::cmw::{Evidence, Platform as Hardware};
@@ -48,10 +48,7 @@ pub(super) fn input(project: &Project) -> Outcome<Input> {
     }
     let tree = sharing::tree()?;
     let facts = Facts::new(&tree, Some(&running), report.as_deref(), casemate_sys::landlock_version());
-    let mut findings = checks::run(&facts);
-    if platform.simulated {
-        label(&mut findings);
-    }
+    let findings = checks::run(&facts);
     let build_ms = starts::build_ms(project);
     let mut agents = BTreeMap::new();
     for (name, agent) in &lock.agents {
@@ -180,17 +177,6 @@ fn evidence(project: &Project, states: &BTreeMap<AgentName, AgentStatus>) -> (Pl
         Ok(Hardware::Snp { report, .. }) => (of("snp"), Some(report)),
         Ok(Hardware::Vtpm(_)) => (of("vtpm"), None),
         Err(error) => none(error.to_string()),
-    }
-}
-
-/// Says of each field of a report that no hardware signed it: the emulator stands in for the host, which can say anything.
-fn label(findings: &mut [checks::Finding]) {
-    let of_a_report = |finding: &&mut checks::Finding| {
-        finding.vantage == Vantage::HardwareSigned && finding.verdict != Verdict::Unknown
-    };
-    for finding in findings.iter_mut().filter(of_a_report) {
-        finding.observed = format!("simulated: {}", finding.observed);
-        finding.vantage = Vantage::HostClaimed;
     }
 }
 

@@ -105,6 +105,15 @@ fn name(text: &str) -> String {
     format!("{cut}\u{2026}")
 }
 
+/// Likewise, with the end of it: paths tell most there.
+fn end_of(text: &str) -> String {
+    let more = text.chars().count().saturating_sub(NAME_CHARS_MAX);
+    if more == 0 {
+        return text.to_owned();
+    }
+    format!("\u{2026}{}", text.chars().skip(more.saturating_add(1)).collect::<String>())
+}
+
 fn heads(page: &mut Page) {
     for (id, class) in [("head", "head"), ("key", "key")] {
         page.open(
@@ -170,8 +179,8 @@ fn side(page: &mut Page, x: i64, middle: i64, text: &str, class: &str) {
     page.open("g", &[]);
     page.element("title", &[], text);
     rectangle(page, "card", (x, middle - 13), (SIDE_WIDTH, 26));
-    let class = if class == "key" { "" } else { class };
-    words(page, x + 9, middle + 4, class, &name(text));
+    let shown = if class == "key" { end_of(text) } else { name(text) };
+    words(page, x + 9, middle + 4, "", &shown);
     page.close("g");
 }
 
@@ -300,7 +309,8 @@ pub(super) fn of_secrets(page: &mut Page, report: &Report) {
             }
             rectangle(page, if names.is_empty() { "idle" } else { "card" }, (x, top), (COLUMN_WIDTH, height));
             for (line, text) in names.iter().enumerate() {
-                words(page, x + 9, top + 20 + LINE * int(line), "", &name(text));
+                let shown = if place == 0 { end_of(text) } else { name(text) };
+                words(page, x + 9, top + 20 + LINE * int(line), "", &shown);
             }
             if names.is_empty() {
                 words(page, x + 9, top + height / 2 + 4, "small", "nobody");
