@@ -35,8 +35,7 @@ const BY_THE_TARGET: &str = "the target";
 const PLAIN: &str = "plain";
 const DOCKER: &str = "docker";
 const RUNC: &str = "runc";
-const TARGETS: [&str; 6] =
-    [PLAIN, DOCKER, RUNC, Way::Native.name(), Way::Share.name(), Way::Gvisor.name()];
+const TARGETS: [&str; 6] = [PLAIN, DOCKER, RUNC, Way::Native.name(), Way::Share.name(), Way::Gvisor.name()];
 
 /// Words: folder of programs, work folder, `--short` if wanted, targets if not all.
 pub(crate) fn run(programs: &str, work: &str, words: &[&str]) -> Outcome<()> {
@@ -47,8 +46,11 @@ pub(crate) fn run(programs: &str, work: &str, words: &[&str]) -> Outcome<()> {
     if let Some(unknown) = wanted.iter().find(|name| !TARGETS.contains(name)) {
         return Err(format!("no target `{unknown}`; there are {}", TARGETS.join(", ")).into());
     }
-    let setup =
-        Setup { programs: Path::new(programs).canonicalize()?, work: Path::new(work).canonicalize()?, rounds: 1 };
+    let setup = Setup {
+        programs: Path::new(programs).canonicalize()?,
+        work: Path::new(work).canonicalize()?,
+        rounds: 1,
+    };
     let head = format!("{}, {}", today()?, machine::describe());
     println!("{head}");
     let dir = tempfile::Builder::new().prefix("cbq").tempdir_in("/tmp")?;
@@ -95,7 +97,12 @@ impl Bench {
         let rows = self.battery.run(target, allowed, told)?;
         let played = Duration::from_millis(rows.iter().map(|row| row.took_ms).sum());
         let controls = begun.elapsed().saturating_sub(played);
-        println!("  {} ({:.0} s, and {:.0} s of controls)", summary(&rows), played.as_secs_f64(), controls.as_secs_f64());
+        println!(
+            "  {} ({:.0} s, and {:.0} s of controls)",
+            summary(&rows),
+            played.as_secs_f64(),
+            controls.as_secs_f64()
+        );
         self.columns.push(Column { name, rows, played, controls });
         Ok(())
     }

@@ -123,12 +123,15 @@ impl DockerPair {
         let cgroup = machine.path();
         let service = |side: Side, more: &str| {
             let name = name_of(side);
-            format!("  {name}:\n    image: {IMAGE}\n    command: [{PROGRAM}]\n    cgroup_parent: {cgroup}\n{more}")
+            format!(
+                "  {name}:\n    image: {IMAGE}\n    command: [{PROGRAM}]\n    cgroup_parent: {cgroup}\n{more}"
+            )
         };
         let both = service(Side::Victim, "    secrets: [peer]\n") + &service(Side::Attacker, "");
         let text = format!("services:\n{both}secrets:\n  peer:\n    file: {}\n", secret.display());
         let file = file_in(&tree.dir, "docker-compose.yaml", &text)?;
-        let mut pair = Self { docker, _machine: machine, compose: None, file, secret, cgroup, made: Cell::new(0) };
+        let mut pair =
+            Self { docker, _machine: machine, compose: None, file, secret, cgroup, made: Cell::new(0) };
         let compose = setup.work.join("../docker-compose/docker-compose");
         let said = tree.dir.join("compose-said");
         // A Compose that the daemon does not understand makes nothing here.

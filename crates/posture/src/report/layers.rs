@@ -106,7 +106,7 @@ const ROWS: [Row; 20] = [
     (
         "composition",
         Cover::Hardware,
-        "the launch of the VM; the warden compares its lock",
+        "the launch of the VM is given it; the verifier compares it, the warden does not",
         "MRCONFIGID = composition digest",
         "HOST_DATA = SHA-256 of it",
     ),

@@ -47,7 +47,7 @@ const RUNTIME: [SharedPart; 7] = [
     },
     SharedPart {
         part: "warden",
-        reached: "one Unix socket for each agent, fixed requests; signals of its end",
+        reached: "one Unix socket for each agent, with a few fixed requests; what it prints",
         opens: "everything in the box: it is root and holds the keys",
     },
     SharedPart {

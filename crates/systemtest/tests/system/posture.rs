@@ -177,3 +177,27 @@ fn keep(file: &Path, name: &str) {
         std::fs::copy(file, Path::new(&folder).join(format!("posture-{name}"))).unwrap();
     }
 }
+
+#[test]
+fn the_boundary_of_each_pair_is_that_of_its_backends() {
+    let gvisor = agent("inside", &["say here", "wait"], "x-casemate: { backend: gvisor }")
+        .replace("mem_limit: 64m", "mem_limit: 256m");
+    let native = agent("native", &["say here", "wait"], "");
+    let project = Project::ready("posture-mixed", &[gvisor, native].concat(), &[]);
+    project.up();
+    project.run(&["exec", "native", "/agent", "say there"]);
+    let report = json(&project, &[]);
+    let boundary = pair(&report, "inside", "native")["boundary"].as_str().unwrap();
+    assert!(boundary.starts_with("native | gvisor"), "{boundary}");
+    let calls = report["local"]["calls"].as_array().unwrap();
+    let agents: Vec<&Value> = calls.iter().map(|calls| &calls["agents"]).collect();
+    assert_eq!(agents, [&serde_json::json!(["native"]), &serde_json::json!(["inside"])]);
+    // What ran afterwards shows.
+    assert_eq!(report["agents"]["native"]["tainted"], true);
+    project.run(&["stop", "native"]).assert_ok();
+    let report = json(&project, &[]);
+    let not_seen = report["not_seen"].as_array().unwrap();
+    assert!(not_seen.iter().any(|missing| missing["name"] == "native"), "{not_seen:#?}");
+    assert_eq!(report["agents"]["native"]["runs"], false);
+    project.down();
+}
