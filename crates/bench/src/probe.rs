@@ -21,6 +21,7 @@ use casemate_probe::battery::{Allowed, Battery, Choice};
 use casemate_probe::matrix::{Row, summary};
 use casemate_probe::plain::{Plain, User};
 use casemate_probe::target::{Side, Streams, Target, TargetError};
+use casemate_probe::verdict::Verdict;
 
 use crate::compartments::{Outcome, Setup};
 use crate::machine;
@@ -35,8 +36,7 @@ const BY_THE_TARGET: &str = "the target";
 const PLAIN: &str = "plain";
 const DOCKER: &str = "docker";
 const RUNC: &str = "runc";
-const TARGETS: [&str; 6] =
-    [PLAIN, DOCKER, RUNC, Way::Native.name(), Way::Share.name(), Way::Gvisor.name()];
+const TARGETS: [&str; 6] = [PLAIN, DOCKER, RUNC, Way::Native.name(), Way::Share.name(), Way::Gvisor.name()];
 
 /// Words: folder of programs, work folder, `--short` if wanted, targets if not all.
 pub(crate) fn run(programs: &str, work: &str, words: &[&str]) -> Outcome<()> {
@@ -47,8 +47,11 @@ pub(crate) fn run(programs: &str, work: &str, words: &[&str]) -> Outcome<()> {
     if let Some(unknown) = wanted.iter().find(|name| !TARGETS.contains(name)) {
         return Err(format!("no target `{unknown}`; there are {}", TARGETS.join(", ")).into());
     }
-    let setup =
-        Setup { programs: Path::new(programs).canonicalize()?, work: Path::new(work).canonicalize()?, rounds: 1 };
+    let setup = Setup {
+        programs: Path::new(programs).canonicalize()?,
+        work: Path::new(work).canonicalize()?,
+        rounds: 1,
+    };
     let head = format!("{}, {}", today()?, machine::describe());
     println!("{head}");
     let dir = tempfile::Builder::new().prefix("cbq").tempdir_in("/tmp")?;
@@ -91,11 +94,17 @@ impl Bench {
     fn play(&mut self, name: &'static str, target: &dyn Target, allowed: &Allowed) -> Outcome<()> {
         println!("\n{name}: {}", target.name());
         let begun = Instant::now();
-        let told = &mut |row: &Row| println!("  {:<24} {}", row.attack, row.verdict);
+        let told = &mut |row: &Row| println!("  {:<24} {}", row.attack, judged(row.clone()).verdict);
         let rows = self.battery.run(target, allowed, told)?;
+        let rows: Vec<Row> = rows.into_iter().map(judged).collect();
         let played = Duration::from_millis(rows.iter().map(|row| row.took_ms).sum());
         let controls = begun.elapsed().saturating_sub(played);
-        println!("  {} ({:.0} s, and {:.0} s of controls)", summary(&rows), played.as_secs_f64(), controls.as_secs_f64());
+        println!(
+            "  {} ({:.0} s, and {:.0} s of controls)",
+            summary(&rows),
+            played.as_secs_f64(),
+            controls.as_secs_f64()
+        );
         self.columns.push(Column { name, rows, played, controls });
         Ok(())
     }
@@ -120,6 +129,16 @@ impl Bench {
         let agents = Agents::start(setup, tree, way)?;
         self.play(way.name(), &agents, &agents.allowed())
     }
+}
+
+/// Of a channel that was played and not heard, nothing is said where no control is known to stop it.
+fn judged(mut row: Row) -> Row {
+    let by_the_target = matches!(&row.verdict, Verdict::Blocked { control } if control == BY_THE_TARGET);
+    if by_the_target && row.seen.contains("bit/s") {
+        let why = format!("not heard here, and nothing is known to stop it: {}", row.seen);
+        row.verdict = Verdict::Inconclusive { why };
+    }
+    row
 }
 
 /// Plain processes as a target: what the kernel keeps for root is all that it stops.

@@ -130,7 +130,8 @@ impl Agents {
             let status = agents.get(name).and_then(|agent| agent.controls.get(&control));
             matches!(status, Some(ControlStatus::Enforced | ControlStatus::EnforcedWithGaps))
         };
-        let both = |control: &Control| [&self.victim, &self.attacker].iter().all(|name| holds(name, *control));
+        let both =
+            |control: &Control| [&self.victim, &self.attacker].iter().all(|name| holds(name, *control));
         Ok(Control::ALL.into_iter().filter(both).map(Control::name).collect())
     }
 
@@ -184,7 +185,8 @@ impl Target for Agents {
     /// As `casemate probe` has it.
     fn stops(&self, attack: &Attack, control: &'static str) -> Option<String> {
         let shared = self.way == Way::Share;
-        let common = shared && (control == "cores" || (control == "private-root" && attack.through == Through::Root));
+        let common =
+            shared && (control == "cores" || (control == "private-root" && attack.through == Through::Root));
         (!common && self.in_force.contains(control)).then(|| control.to_owned())
     }
 

@@ -56,7 +56,9 @@ fn table(columns: &[Column]) -> Vec<Vec<String>> {
     for name in names {
         let found = |column: &'_ Column| column.rows.iter().find(|row| row.attack == name).cloned();
         let mut line = vec![format!("`{name}`")];
-        line.extend(columns.iter().map(|column| found(column).map_or_else(|| "-".to_owned(), |row| cell(&row))));
+        line.extend(
+            columns.iter().map(|column| found(column).map_or_else(|| "-".to_owned(), |row| cell(&row))),
+        );
         let ours = columns.iter().filter(|column| OURS.contains(&column.name)).filter_map(found);
         line.push(controls(ours));
         table.push(line);
