@@ -37,7 +37,7 @@ const TASKS: [(&str, &str); 10] = [
     (
         "bench",
         "`bench launch`: time to the first instruction of an agent; `compartments`: start, memory, cost and traffic, against \
-         peers; `abuse`: an agent beside others that take all they can get; `verify`: evidence, against peers; `roots`: what \
+         peers; `probe`: attacks between two agents, against Compose, runc and plain processes; `abuse`: an agent beside others that take all they can get; `verify`: evidence, against peers; `roots`: what \
          two agents of one image leak and cost; `images`: import, against peers",
     ),
     ("docs", "write the tables of docs/compose.md and docs/doctor.md from the tables that the programs read"),

@@ -21,6 +21,7 @@ use casemate_probe::battery::{Allowed, Battery, Choice};
 use casemate_probe::matrix::{Row, summary};
 use casemate_probe::plain::{Plain, User};
 use casemate_probe::target::{Side, Streams, Target, TargetError};
+use casemate_probe::verdict::Verdict;
 
 use crate::compartments::{Outcome, Setup};
 use crate::machine;
@@ -93,8 +94,9 @@ impl Bench {
     fn play(&mut self, name: &'static str, target: &dyn Target, allowed: &Allowed) -> Outcome<()> {
         println!("\n{name}: {}", target.name());
         let begun = Instant::now();
-        let told = &mut |row: &Row| println!("  {:<24} {}", row.attack, row.verdict);
+        let told = &mut |row: &Row| println!("  {:<24} {}", row.attack, judged(row.clone()).verdict);
         let rows = self.battery.run(target, allowed, told)?;
+        let rows: Vec<Row> = rows.into_iter().map(judged).collect();
         let played = Duration::from_millis(rows.iter().map(|row| row.took_ms).sum());
         let controls = begun.elapsed().saturating_sub(played);
         println!(
@@ -127,6 +129,16 @@ impl Bench {
         let agents = Agents::start(setup, tree, way)?;
         self.play(way.name(), &agents, &agents.allowed())
     }
+}
+
+/// Of a channel that was played and not heard, nothing is said where no control is known to stop it.
+fn judged(mut row: Row) -> Row {
+    let by_the_target = matches!(&row.verdict, Verdict::Blocked { control } if control == BY_THE_TARGET);
+    if by_the_target && row.seen.contains("bit/s") {
+        let why = format!("not heard here, and nothing is known to stop it: {}", row.seen);
+        row.verdict = Verdict::Inconclusive { why };
+    }
+    row
 }
 
 /// Plain processes as a target: what the kernel keeps for root is all that it stops.

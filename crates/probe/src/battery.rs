@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::attack::{Args, Attack, Kind, Length, Through, now};
 use crate::attacks::ALL;
@@ -14,6 +14,10 @@ use crate::verdict::{Evidence, Verdict};
 
 /// A channel is held to be silent where nothing was heard in as many runs.
 const CHANNEL_RUNS: usize = 4;
+
+/// Time for probes that ended to be gone, and between two tries to start others.
+const AGAIN_BOUND: Duration = Duration::from_secs(10);
+const AGAIN_POLL: Duration = Duration::from_millis(200);
 
 /// Which attacks are tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +99,7 @@ impl Battery {
         let attacks: Vec<&'static Attack> = self.choice.attacks().collect();
         for attack in attacks {
             let (control, idle) = self.control(attack)?;
-            let begun = std::time::Instant::now();
+            let begun = Instant::now();
             let played = self.play(&mut pair, attack, &args);
             let (verdict, seen, target_idle) = match played {
                 Ok((seen, target_idle)) => {
@@ -109,8 +113,9 @@ impl Battery {
                     (verdict, seen, target_idle)
                 }
                 Err(error) => {
-                    // Whatever became of the probes: others take their place.
-                    pair = self::pair(target)?;
+                    // Whatever became of the probes: others take their place, once they have ended.
+                    drop(pair);
+                    pair = pair_again(target)?;
                     let why = error.to_string();
                     (Verdict::Inconclusive { why: why.clone() }, Seen::NotPlayed(why), None)
                 }
@@ -229,6 +234,17 @@ impl Battery {
         let mark = format!("p{}x{}", std::process::id(), self.runs);
         // Neighbouring seeds begin alike.
         Args { mark, seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), ..args.clone() }
+    }
+}
+
+/// Likewise, after others: it may take a moment until what they ran in is gone.
+fn pair_again(target: &dyn Target) -> Result<Pair, TargetError> {
+    let begun = Instant::now();
+    loop {
+        match pair(target) {
+            Err(TargetError::Start(_)) if begun.elapsed() < AGAIN_BOUND => std::thread::sleep(AGAIN_POLL),
+            outcome => return outcome,
+        }
     }
 }
 

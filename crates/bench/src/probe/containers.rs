@@ -218,11 +218,13 @@ impl RuncPair {
             bounded_output(spec.arg("spec").arg("--bundle").arg(&bundle), &tree.dir.join("runc-said"))?;
             let file = bundle.join("config.json");
             let mut config: Value = serde_json::from_slice(&fs::read(&file)?)?;
-            config["process"]["terminal"] = json!(false);
-            config["process"]["args"] = json!([PROGRAM]);
-            config["root"]["path"] = json!(tree.root);
-            config["linux"]["cgroupsPath"] = json!(format!("{}/{}", machine.path(), name_of(side)));
-            if let (Side::Victim, Some(mounts)) = (side, config["mounts"].as_array_mut()) {
+            let cgroup = format!("{}/{}", machine.path(), name_of(side));
+            set(&mut config, "/process", "terminal", json!(false))?;
+            set(&mut config, "/process", "args", json!([PROGRAM]))?;
+            set(&mut config, "/root", "path", json!(tree.root))?;
+            set(&mut config, "/linux", "cgroupsPath", json!(cgroup))?;
+            let mounts = config.get_mut("mounts").and_then(Value::as_array_mut);
+            if let (Side::Victim, Some(mounts)) = (side, mounts) {
                 mounts.push(json!({
                     "destination": SECRET_PATH, "type": "bind", "source": secret, "options": ["bind", "ro"],
                 }));
@@ -231,6 +233,14 @@ impl RuncPair {
         }
         Ok(Self { runtime, dir: tree.dir.clone(), made: Cell::new(0), _machine: machine })
     }
+}
+
+/// Sets a key of the object at `place` (RFC 6901).
+fn set(config: &mut Value, place: &str, key: &str, value: Value) -> Outcome<()> {
+    let object = config.pointer_mut(place).and_then(Value::as_object_mut);
+    let object = object.ok_or_else(|| format!("runc's specification has no object {place}"))?;
+    object.insert(key.to_owned(), value);
+    Ok(())
 }
 
 impl Target for RuncPair {
