@@ -1,8 +1,9 @@
 //! Seeing what the peer reads of the kernel's own page of code, which every process has.
 //!
 //! Mechanism: Flush+Reload on the `[vdso]`, whose page frames are the same in all processes of the machine, whatever their root.
-//! Programs ask it for the time. Source: Yarom and Falkner, Flush+Reload, 2014. Stopped by: `cores`, as far as the cores of
-//! both have no cache in common; processors of one socket often have, and then nothing of ours stops it.
+//! Programs ask it for the time. Source: Yarom and Falkner, Flush+Reload, 2014. Stopped by:
+//! nothing of ours. Where the two run on cores that have no cache in common, it is not heard; processors of one socket
+//! often have one.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::attacks::pin;
 pub(super) const ATTACK: Attack = Attack {
     name: "vdso-reload",
     title: "channel: Flush+Reload on the kernel's page of code",
-    stopped_by: &["cores"],
+    stopped_by: &[],
     through: Through::Cores,
     length: Length::Full,
     kind: Kind::Slots { slot: Duration::from_millis(4), bits: 300, sender, receiver },
