@@ -93,8 +93,8 @@ pub fn compare(report: &Report, choices: &[Choice], rules: &[Calls]) -> Vec<Comp
             Choice::Vm => NOT_BUILT.to_owned(),
         }),
         row("start, to the first instruction", &|choice| match choice {
-            Choice::Compartment => "5.9 ms, a program of 160 bytes".to_owned(),
-            Choice::Gvisor => "183 ms, a program of 160 bytes".to_owned(),
+            Choice::Compartment => "3.4 ms, a program of 160 bytes".to_owned(),
+            Choice::Gvisor => "170 ms, a program of 160 bytes".to_owned(),
             Choice::Vm => NOT_BUILT.to_owned(),
         }),
         row("start in this box, root and compartment", &|choice| in_this_box(report, choice)),
