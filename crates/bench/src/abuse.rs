@@ -4,6 +4,7 @@
 //! an edge; the *abuser* is of another trust group. Where the machine has two cores, the peer's group and the abuser have
 //! one each, by the warden's own placement. Everything is the shipped product: `casemate up`, gateway and all.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -49,7 +50,7 @@ pub(crate) fn run(bin: &Path, agent: &Path) -> Outcome<()> {
     let watch = machine::Watch::begin();
     println!("{}", machine::describe());
     let dir = tempfile::Builder::new().prefix("cba").tempdir_in("/tmp")?;
-    let bench = Bench { bin: bin.canonicalize()?, home: dir.path().join("h"), dir };
+    let bench = Bench { bin: bin.canonicalize()?, home: dir.path().join("h"), dir, runs: Cell::new(0) };
     bench.import(agent)?;
     let mut all = vec![Vec::<Pulse>::new(); ABUSERS.len()];
     for _ in 0..ROUNDS {
@@ -90,6 +91,8 @@ struct Bench {
     bin: PathBuf,
     home: PathBuf,
     dir: tempfile::TempDir,
+    /// Runs so far: each is a project of its own, because logs outlive a box.
+    runs: Cell<u32>,
 }
 
 impl Bench {
@@ -126,8 +129,10 @@ impl Bench {
         let common = format!(
             "image: {IMAGE}\n    user: \"1000:1000\"\n    stop_signal: SIGKILL\n    mem_limit: 64m\n    pids_limit: 64"
         );
+        let run = self.runs.get().saturating_add(1);
+        self.runs.set(run);
         let text = format!(
-            "name: abuse\nservices:\n  \
+            "name: abuse{run}\nservices:\n  \
              server:\n    {common}\n    command: [\"serve 8080 answer\", \"wait\"]\n    expose: [\"8080\"]\n    healthcheck: {{ test: [\"CMD\", \"/agent\", \"reach 8080\"], interval: 60s, start_interval: 100ms }}\n    x-casemate: {{ trust: good }}\n  \
              peer:\n    {common}\n    command: [\"sleep 1000\", \"pulse {SECONDS} server:8080\", \"wait\"]\n    depends_on: {{ server: {{ condition: service_healthy }} }}\n    \
              x-casemate: {{ trust: good, talks-to: [\"server:8080\"] }}\n  \
