@@ -182,6 +182,10 @@ impl Battery {
         let mut last = (Seen::NotPlayed("nobody tried".into()), None);
         for place in 0..self.plain.len() {
             let Some(plain) = self.plain.get(place) else { break };
+            if matches!(attack.kind, Kind::Exhaust { .. }) && !plain.is_bounded() {
+                // It would take from the machine what agents beside it need.
+                break;
+            }
             let args = self.args(plain);
             let (active, idle) = (self.marked(&args), self.marked(&args));
             let Some(pair) = self.pairs.get_mut(place) else { break };

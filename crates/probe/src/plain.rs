@@ -53,6 +53,13 @@ struct Common {
     group: Group,
 }
 
+impl Plain {
+    /// Whether what both take is limited, so that they may try to take all.
+    pub(crate) const fn is_bounded(&self) -> bool {
+        self.group.is_some()
+    }
+}
+
 impl Common {
     fn of(number: u32) -> Option<Self> {
         let name = format!("{PREFIX}{}-{number}", std::process::id());

@@ -1153,6 +1153,9 @@ fn a_check_that_a_policy_names_must_pass_and_be_there() {
         assert_eq!(found, ["posture.check"], "{verdict:?}");
     }
     assert_eq!(asking(smt, |posture| posture.checks.clear()), ["posture.check"]);
+    assert_eq!(asking(smt, |posture| posture.checked -= 121), ["posture.check"]);
+    assert_eq!(asking(smt, |posture| posture.checked += 1), ["posture.check"]);
+    assert_eq!(asking(|_| {}, |posture| posture.checked -= 121), none());
 }
 
 #[test]
@@ -1178,5 +1181,36 @@ fn a_probe_that_a_policy_asks_for_is_young_and_without_a_leak() {
     assert_eq!(probe(|probe| probe.ended = NOW.0 + 1), ["posture.probe"]);
     assert_eq!(probe(|probe| probe.leaks = ["trace".to_owned()].into()), ["posture.probe"]);
     assert_eq!(probe(|probe| probe.blocked.clear()), ["posture.probe"]);
+    assert_eq!(probe(|probe| probe.inconclusive = ["trace".to_owned()].into()), ["posture.probe"]);
+    // Attacks that the policy names may leak or tell nothing; and it may ask for the whole battery.
+    let both = |change: fn(&mut PostureExpectations)| {
+        asking(
+            |asked| {
+                asked.probe_age_max_seconds = Some(60);
+                change(asked);
+            },
+            |posture| {
+                for other in ["planner", "scribe"] {
+                    let probe = ProbeSeen {
+                        ended: NOW.0,
+                        battery: Battery::Short,
+                        blocked: ["signal".to_owned()].into(),
+                        allowed: BTreeSet::new(),
+                        leaks: ["trace".to_owned()].into(),
+                        inconclusive: ["perf".to_owned()].into(),
+                    };
+                    posture.probes.insert(name(other), probe);
+                }
+            },
+        )
+    };
+    assert_eq!(both(|_| {}), ["posture.probe"]);
+    assert_eq!(both(|asked| asked.allow_attacks = ["trace".to_owned()].into()), ["posture.probe"]);
+    assert_eq!(both(|asked| asked.allow_attacks = ["trace".to_owned(), "perf".to_owned()].into()), none());
+    let whole = both(|asked| {
+        asked.allow_attacks = ["trace".to_owned(), "perf".to_owned()].into();
+        asked.whole_battery = true;
+    });
+    assert_eq!(whole, ["posture.probe"]);
     assert_eq!(asking(hour, |_| {}), ["posture.probe"], "none from the other agent");
 }

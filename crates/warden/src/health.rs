@@ -17,7 +17,7 @@ use crate::output::{PIECE_BYTES, pipe};
 use crate::progress::Steps;
 use crate::tail::Tail;
 
-/// After a piece of a check's output that is as large as can be: reading it is the warden's work.
+/// After each piece of a check's output, however small: reading it is the warden's work.
 const PIECE_PAUSE: Duration = Duration::from_millis(5);
 /// Pieces that a pipe may hold when the check has ended.
 const LEFT_PIECES_MAX: usize = 4;
@@ -117,9 +117,7 @@ async fn run(
             read = output.read(&mut piece), if open => match read {
                 Ok(count @ 1..) => {
                     tail.add(piece.get(..count).unwrap_or_default());
-                    if count == piece.len() {
-                        tokio::time::sleep(PIECE_PAUSE).await;
-                    }
+                    tokio::time::sleep(PIECE_PAUSE).await;
                 }
                 _ => open = false,
             },

@@ -7,11 +7,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use casemate_composition::lock::{AgentName, Lock, Mount};
 use casemate_posture::Tree;
-use casemate_posture::doctor::{self, Facts};
+use casemate_posture::doctor::{self, Facts, KernelLog};
 use casemate_protocol::event::Event;
 use casemate_protocol::posture::{
     CheckSeen, OBSERVED_CHARS_MAX, POSTURE_TAG, Posture, ProbeBetween, ProbeSeen,
@@ -24,6 +25,10 @@ use crate::world::World;
 
 /// Between two looks at the machine.
 const PERIOD: Duration = Duration::from_secs(10);
+/// Time for one look.
+const LOOK_BOUND: Duration = Duration::from_secs(20);
+/// The kernel's messages when the box began.
+static LOG: OnceLock<KernelLog> = OnceLock::new();
 /// Most changes that are written down in the life of a box.
 const CHANGES_MAX: u32 = 256;
 /// Stands for a mount that could not be looked at: who asks for agents apart refuses it.
@@ -40,18 +45,24 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Makes the checks of the machine; gives those that say something else than before. None are made before the first
-    /// time.
-    pub(crate) async fn look(&self) -> Vec<(String, CheckSeen)> {
-        // Reads files below /proc and /sys, some of which take their time.
-        let Ok(checks) = blocking(checks).await else { return Vec::new() };
-        let before = self.checks.replace(checks.clone());
-        self.checked.set(now());
-        if before.is_empty() {
-            return Vec::new();
+    /// Makes the checks of the machine, and publishes them.
+    pub(crate) async fn look(&self) {
+        if let Some(checks) = look_now().await {
+            self.publish(checks);
         }
+    }
+
+    fn publish(&self, checks: BTreeMap<String, CheckSeen>) {
+        self.checks.replace(checks);
+        self.checked.set(now());
+    }
+
+    /// Those that say something else than what is published.
+    fn changed(&self, checks: &BTreeMap<String, CheckSeen>) -> Vec<(String, CheckSeen)> {
+        let before = self.checks.borrow();
         let verdict = |seen: Option<&CheckSeen>| seen.map(|seen| seen.verdict);
-        checks.into_iter().filter(|(id, seen)| verdict(before.get(id)) != verdict(Some(seen))).collect()
+        let is_new = |(id, seen): &(&String, &CheckSeen)| verdict(before.get(*id)) != verdict(Some(seen));
+        checks.iter().filter(is_new).map(|(id, seen)| (id.clone(), seen.clone())).collect()
     }
 
     /// Remembers a battery.
@@ -71,29 +82,42 @@ impl Known {
     }
 }
 
-/// Looks again and again as long as the box lives; what changes is in the event log before evidence shows it.
+/// Looks again and again as long as the box lives; what changes is in the event log before evidence shows it. Where it
+/// cannot be written down, nothing is published any more: checks then grow old, and the verifier refuses old ones.
 pub(crate) async fn watch(world: Rc<World>) {
     let mut left = CHANGES_MAX;
     loop {
         tokio::time::sleep(PERIOD).await;
-        for (check, seen) in world.posture.look().await {
+        let Some(checks) = look_now().await else { continue };
+        for (check, seen) in world.posture.changed(&checks) {
             // The host can change what some checks see as often as it likes, and evidence carries the whole log.
-            left = match left.checked_sub(1) {
-                Some(left) => left,
-                None => break,
+            let Some(fewer) = left.checked_sub(1) else {
+                tracing::error!("checks of the machine changed {CHANGES_MAX} times: they are made no more");
+                return;
             };
+            left = fewer;
             let event = Event::PostureChanged { check, verdict: seen.verdict, observed: seen.observed };
             if let Err(error) = world.notary.append(&event).await {
                 tracing::error!("{error}");
+                return;
             }
         }
+        world.posture.publish(checks);
     }
+}
+
+/// The checks of now; none where they are not made in time.
+async fn look_now() -> Option<BTreeMap<String, CheckSeen>> {
+    // Reads files below /proc and /sys, some of which take their time.
+    let checks = tokio::time::timeout(LOOK_BOUND, blocking(checks)).await;
+    checks.ok()?.ok()
 }
 
 /// The checks of the machine, by id.
 fn checks() -> BTreeMap<String, CheckSeen> {
     let Ok(tree) = Tree::open(Path::new("/")) else { return BTreeMap::new() };
-    let facts = Facts::new(&tree, None, None, casemate_sys::landlock_version());
+    let log = LOG.get_or_init(|| KernelLog::read(&tree)).clone();
+    let facts = Facts::new(&tree, None, None, casemate_sys::landlock_version()).with_log(log);
     let seen = |finding: doctor::Finding| {
         let observed = finding.observed.chars().take(OBSERVED_CHARS_MAX).collect();
         (finding.id.into_owned(), CheckSeen { verdict: finding.verdict, vantage: finding.vantage, observed })

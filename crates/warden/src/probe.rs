@@ -144,9 +144,13 @@ async fn build(world: &World, name: &AgentName) -> Result<(Arc<Compartment>, End
         return Err(refusal("the box is shutting down").into());
     }
     let program = program(world)?;
-    world.notary.require_room(name).await?;
-    let event = Event::AgentProbed { agent: name.clone(), program: Sha384::of(&program) };
-    world.notary.append(&event).await?;
+    // Once for each program: batteries come again and again, and are not to use up the agent's share of the log.
+    let digest = Sha384::of(&program);
+    if world.probes_logged.borrow().get(name) != Some(&digest) {
+        world.notary.require_room(name).await?;
+        world.notary.append(&Event::AgentProbed { agent: name.clone(), program: digest }).await?;
+        world.probes_logged.borrow_mut().insert(name.clone(), digest);
+    }
     let agent = like(agent);
     let root = world.roots.root(&agent).await?;
     let volumes = BTreeMap::new();

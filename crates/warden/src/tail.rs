@@ -38,7 +38,11 @@ impl Tail {
 
 fn printable(c: char) -> impl Iterator<Item = char> {
     // What changes the order of characters is escaped as well (Unicode Standard Annex 9).
-    let hidden = c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let hidden = c.is_control()
+        || matches!(
+            c,
+            '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        );
     let escaped = hidden.then(|| c.escape_default());
     let plain = (!hidden).then_some(c);
     escaped.into_iter().flatten().chain(plain)

@@ -71,6 +71,8 @@ pub(crate) struct World {
     pub(crate) probes: watch::Sender<BTreeSet<AgentName>>,
     /// Those beside which one ever was.
     pub(crate) probes_built: RefCell<BTreeSet<AgentName>>,
+    /// Beside which agents the log says that probes are built, and with which program.
+    pub(crate) probes_logged: RefCell<BTreeMap<AgentName, Sha384>>,
     failed: RefCell<Option<WardenError>>,
 }
 
@@ -212,6 +214,7 @@ impl World {
             done: watch::Sender::new(false),
             probes: watch::Sender::new(BTreeSet::new()),
             probes_built: RefCell::default(),
+            probes_logged: RefCell::default(),
             failed: RefCell::new(None),
             lock,
         })

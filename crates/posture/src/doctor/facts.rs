@@ -7,6 +7,18 @@ use casemate_evidence::{SNP_REPORT_BYTES, SnpReport, TdxQuote, parse_snp_report,
 use crate::agents::AgentFacts;
 use crate::tree::{TEXT_BYTES_MAX, Tree, Unread};
 
+/// The messages of the kernel, at one time.
+#[derive(Debug, Clone)]
+pub struct KernelLog(Result<Vec<String>, Unread>);
+
+impl KernelLog {
+    /// Of now.
+    #[must_use]
+    pub fn read(tree: &Tree) -> Self {
+        Self(tree.kernel_log())
+    }
+}
+
 /// What checks look at.
 #[derive(Debug)]
 pub struct Facts<'a> {
@@ -44,6 +56,14 @@ impl<'a> Facts<'a> {
     ) -> Self {
         let report = report.map_or_else(|| Err("no report".to_owned()), hardware);
         Self { tree, agents, report, landlock_abi, config: KernelConfig::read(tree), log: tree.kernel_log() }
+    }
+
+    /// With the kernel's messages of an earlier time: who looks again and again reads them once, because whoever makes the
+    /// kernel say much pushes the first ones out.
+    #[must_use]
+    pub fn with_log(mut self, log: KernelLog) -> Self {
+        self.log = log.0;
+        self
     }
 
     /// The words of the kernel's command line.

@@ -160,7 +160,9 @@ fn erofs_sharing(facts: &Facts<'_>, pid: &str) -> Seen {
         })
     };
     let shared: Vec<&str> = erofs.iter().filter(is_shared).map(|mount| mount.target.as_str()).collect();
-    if shared.is_empty() {
+    if erofs.is_empty() {
+        Seen::not_applicable("no EROFS mount is in sight here")
+    } else if shared.is_empty() {
         Seen::new(Verdict::Pass, format!("{} EROFS mounts, none with it", erofs.len()))
     } else {
         Seen::new(Verdict::Fail, shared.join(", "))

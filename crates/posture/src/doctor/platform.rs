@@ -179,7 +179,7 @@ fn encryption(facts: &Facts<'_>) -> Seen {
         Ok(log) => log,
         Err(why) => return Seen::unread("kernel log", &why),
     };
-    let active = log.iter().find_map(|message| message.split_once(LINE)).map(|(_, active)| active.trim());
+    let active = log.iter().find_map(|message| message.strip_prefix(LINE)).map(str::trim);
     match active {
         None => Seen::new(Verdict::Fail, "no memory encryption"),
         Some(active) if active.ends_with("Intel TDX") => Seen::new(Verdict::Pass, active),

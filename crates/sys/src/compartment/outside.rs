@@ -199,14 +199,16 @@ const PROC_NOT_APPLIED: u8 = 2;
 impl Go {
     pub(super) fn say(self, proc_not_applied: bool) -> Step<()> {
         let word = if proc_not_applied { PROC_NOT_APPLIED } else { COMPLETE };
-        rustix::io::retry_on_intr(|| rustix::io::write(&self.0, &[word]))
-            .map(drop)
-            .named("", || "let the first process begin".into())
+        match rustix::io::retry_on_intr(|| rustix::io::write(&self.0, &[word])) {
+            // The first process has failed, and says why itself.
+            Ok(_) | Err(rustix::io::Errno::PIPE) => Ok(()),
+            Err(errno) => Err(errno).named("", || "let the first process begin".into()),
+        }
     }
 }
 
 impl Word {
-    /// Waits for it. Fails where the launcher ended without it, which has then said why.
+    /// Waits for it. Ends this process where the launcher ended without it.
     pub(super) fn wait(self, not_applied: &mut Vec<String>) -> Step<()> {
         let mut word = [0; 1];
         rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut word))
@@ -214,7 +216,8 @@ impl Word {
         match word {
             [COMPLETE] => {}
             [PROC_NOT_APPLIED] => not_applied.push("proc".to_owned()),
-            _ => return Err(rustix::io::Errno::PIPE).named("", || "wait for the launcher".into()),
+            // The launcher has failed, and says why itself.
+            _ => syscall::exit_now(1),
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use casemate_canon::{Sha384, from_slice_exact, to_canonical_json};
 use casemate_composition::lock::AgentName;
 use casemate_protocol::agent_token::AgentToken;
-use casemate_protocol::posture::{POSTURE_BYTES_MAX, POSTURE_TAG, Posture, Verdict};
+use casemate_protocol::posture::{Battery, POSTURE_BYTES_MAX, POSTURE_TAG, Posture, Verdict};
 
 use crate::ledger::{Failed, Ledger, Voucher};
 use crate::platform::PlatformView;
@@ -14,6 +14,8 @@ use crate::policy::{Apart, PostureExpectations};
 
 /// Most names in what a rule found.
 const NAMES_SHOWN_MAX: usize = 8;
+/// Oldest checks: the box makes them every ten seconds.
+const CHECKS_AGE_MAX_SECONDS: u64 = 120;
 
 /// Opens the document; none where it is not the token's.
 pub(super) fn open(
@@ -91,6 +93,9 @@ pub(super) fn require(
     if let Some(apart) = apart {
         require_apart(ledger, posture, &apart);
     }
+    if !expected.checks.is_empty() {
+        require_fresh(ledger, posture.checked, token.iat);
+    }
     for id in &expected.checks {
         let found = posture.checks.get(id);
         let text = found.map_or_else(
@@ -102,8 +107,17 @@ pub(super) fn require(
             ledger.require("posture.check", holds, format_args!("{id} pass"), format_args!("{id} {text}"));
     }
     if let Some(seconds) = expected.probe_age_max_seconds {
-        require_probes(ledger, posture, token.iat, seconds, others);
+        require_probes(ledger, posture, token.iat, seconds, expected, others);
     }
+}
+
+/// Checks that were made long before the token say nothing of the machine that it is about.
+fn require_fresh(ledger: &mut Ledger, checked: u64, now: u64) {
+    let age = now.checked_sub(checked);
+    let found = age.map_or_else(|| "checks made after the token".to_owned(), |age| format!("{age} s"));
+    let holds = age.is_some_and(|age| age <= CHECKS_AGE_MAX_SECONDS);
+    let expected = format!("checks at most {CHECKS_AGE_MAX_SECONDS} s older than the token");
+    let _recorded = ledger.require("posture.check", holds, expected, found);
 }
 
 fn require_apart(ledger: &mut Ledger, posture: &Posture, apart: &BTreeSet<&AgentName>) {
@@ -133,6 +147,7 @@ fn require_probes(
     posture: &Posture,
     now: u64,
     seconds: u64,
+    asked: &PostureExpectations,
     others: &BTreeSet<&AgentName>,
 ) {
     let mut problems = Vec::new();
@@ -148,9 +163,14 @@ fn require_probes(
             Some(age) => problems.push(format!("the one from {name} is {age} s old")),
             None => problems.push(format!("the one from {name} ended after the token was made")),
         }
-        if !probe.leaks.is_empty() {
-            let leaks: Vec<&str> = probe.leaks.iter().map(String::as_str).collect();
-            problems.push(format!("from {name}: leak by {}", shown(&leaks)));
+        if asked.whole_battery && probe.battery != Battery::Whole {
+            problems.push(format!("the one from {name} is the short battery"));
+        }
+        for (attacks, what) in [(&probe.leaks, "leak by"), (&probe.inconclusive, "nothing said of")] {
+            let attacks: Vec<&str> = attacks.difference(&asked.allow_attacks).map(String::as_str).collect();
+            if !attacks.is_empty() {
+                problems.push(format!("from {name}: {what} {}", shown(&attacks)));
+            }
         }
         if probe.blocked.is_empty() {
             problems.push(format!("the one from {name} saw nothing blocked"));
@@ -161,7 +181,9 @@ fn require_probes(
     } else {
         shown(&problems.iter().map(String::as_str).collect::<Vec<_>>())
     };
-    let expected = format!("a peer probe from each other agent, at most {seconds} s old, without a leak");
+    let expected = format!(
+        "a peer probe from each other agent, at most {seconds} s old, without a leak and with a verdict on each attack"
+    );
     let _recorded = ledger.require("posture.probe", problems.is_empty(), expected, found);
 }
 

@@ -24,6 +24,10 @@ pub struct PostureExpectations {
     /// Oldest battery of the peer probe, in seconds, from each other agent against this one, none of which may have found
     /// a leak; none where no probe is asked for.
     pub probe_age_max_seconds: Option<u64>,
+    /// Attacks that may leak in such a battery, or of which nothing may be said.
+    pub allow_attacks: BTreeSet<String>,
+    /// Whether it must be the whole battery.
+    pub whole_battery: bool,
 }
 
 /// Agents that must be apart.
@@ -44,10 +48,43 @@ pub(super) struct Asked {
     no_shared_inode_with: Option<Spanned<Vec<Spanned<String>>>>,
     checks: Option<Spanned<Vec<Spanned<String>>>>,
     probe_age_max: Option<Spanned<String>>,
+    allow_attacks: Option<Spanned<Vec<Spanned<String>>>>,
+    probe_battery: Option<Spanned<String>>,
 }
 
 pub(super) fn read(place: &Place<'_>, asked: &Asked) -> Result<PostureExpectations, PolicyError> {
+    let without_probe = |what: &str, span: std::ops::Range<usize>| {
+        let what = format!("`{what}` says nothing without `probe-age-max`");
+        place.error(&span, what, "add probe-age-max, for one \"1h\"")
+    };
+    if asked.probe_age_max.is_none() {
+        if let Some(attacks) = &asked.allow_attacks {
+            return Err(without_probe("allow-attacks", attacks.span()));
+        }
+        if let Some(battery) = &asked.probe_battery {
+            return Err(without_probe("probe-battery", battery.span()));
+        }
+    }
+    let attack = |text: &str| {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+        (!text.is_empty() && text.len() <= 64 && text.bytes().all(plain)).then(|| text.to_owned())
+    };
+    let attacks = asked
+        .allow_attacks
+        .as_ref()
+        .map(|names| place.each(names, "an attack, as `casemate probe --only list` prints it", attack))
+        .transpose()?;
+    let whole_battery = match asked.probe_battery.as_ref() {
+        None => false,
+        Some(text) if text.get_ref() == "whole" => true,
+        Some(text) => {
+            let what = format!("`{}` is not a battery that can be asked for", text.get_ref());
+            return Err(place.error(&text.span(), what, "write \"whole\", or leave it out for any"));
+        }
+    };
     Ok(PostureExpectations {
+        allow_attacks: attacks.map(|names| names.into_iter().collect()).unwrap_or_default(),
+        whole_battery,
         no_shared_inode_with: asked
             .no_shared_inode_with
             .as_ref()
@@ -112,6 +149,12 @@ pub(super) fn write(out: &mut String, agent: &AgentName, posture: &PostureExpect
     }
     if let Some(seconds) = posture.probe_age_max_seconds {
         writeln!(out, "probe-age-max = \"{seconds}s\"")?;
+    }
+    if posture.whole_battery {
+        writeln!(out, "probe-battery = \"whole\"")?;
+    }
+    if !posture.allow_attacks.is_empty() {
+        writeln!(out, "allow-attacks = {}", list(&posture.allow_attacks))?;
     }
     Ok(())
 }
