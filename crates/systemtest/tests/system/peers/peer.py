@@ -15,6 +15,7 @@ MQ_OPEN, SYSLOG, PIDFD_OPEN, PIDFD_GETFD, PTRACE, UNSHARE = 240, 103, 434, 438, 
 # This program's own first process, which is nobody's victim.
 OWN = os.getpid()
 PERF, IO_URING, USERFAULTFD, BPF, SHMGET, SHMAT = 298, 425, 323, 321, 29, 30
+SHMCTL, MQ_UNLINK = 31, 241
 
 
 def call(number, *arguments):
@@ -185,11 +186,17 @@ def file_in(folder):
 def system_v():
     number = call(SHMGET, KEY, 0, 0)
     libc.shmat.restype = ctypes.c_void_p
-    return ctypes.string_at(libc.shmat(number, None, 0), len(SECRET))
+    found = ctypes.string_at(libc.shmat(number, None, 0), len(SECRET))
+    # Outside of compartments it would stay on the machine.
+    call(SHMCTL, number, 0, None)
+    return found
 
 
 def queue():
-    return call(MQ_OPEN, ctypes.c_char_p(MARK.encode()), os.O_RDWR, 0, None)
+    descriptor = call(MQ_OPEN, ctypes.c_char_p(MARK.encode()), os.O_RDWR, 0, None)
+    # Outside of compartments it would stay on the machine, and the user may have a few only.
+    call(MQ_UNLINK, ctypes.c_char_p(MARK.encode()))
+    return descriptor
 
 
 def lock():
