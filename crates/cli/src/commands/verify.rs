@@ -379,6 +379,12 @@ pub(crate) fn todo(rule: &str) -> &'static str {
         "`casemate up --force-recreate` starts a clean box; a policy accepts a tainted agent with `allow-tainted = true`"
     } else if rule == "agent.edges" {
         "close the edge with `casemate deny AGENT HOST:PORT`; a policy accepts it with `allow-added-edges = true`"
+    } else if rule == "posture.inode" {
+        "take away what both mount (`share`, a common volume), or name other agents in `no-shared-inode-with`"
+    } else if rule == "posture.check" {
+        "`casemate doctor` says what to do about the check; the box looks every ten seconds, so ask for evidence again then"
+    } else if rule == "posture.probe" {
+        "run `casemate probe` in the box and ask for evidence again; a policy accepts attacks that it names in `allow-attacks`"
     } else if rule == "secret.stored" {
         "store it with `casemate secret put NAME`, then start again"
     } else if rule.ends_with("report-data") || rule.ends_with("extra-data") {

@@ -12,7 +12,7 @@ use casemate_verifier::PolicyValues;
 use serde::Serialize;
 
 /// Rules that only evidence can answer.
-const NOT_JUDGED: [&str; 8] = [
+const NOT_JUDGED: [&str; 10] = [
     "platform and its endorsements",
     "nonce",
     "boot-log",
@@ -20,6 +20,8 @@ const NOT_JUDGED: [&str; 8] = [
     "agent.controls",
     "agent.taint",
     "agent.edges",
+    "agent.posture",
+    "posture",
     "log",
 ];
 
@@ -33,7 +35,7 @@ pub(super) struct Foresight {
     refusals: Vec<Refused>,
     /// Agents that the policy names and the composition does not have.
     absent: Vec<AgentName>,
-    not_judged: [&'static str; 8],
+    not_judged: [&'static str; 10],
 }
 
 /// One refusal.
@@ -217,7 +219,7 @@ mod tests {
             foresight.to_string(),
             "policy p.toml admits, as far as a lock can tell\n  \
                not judged before there is evidence: platform and its endorsements, nonce, boot-log, \
-             composition.launch-binding, agent.controls, agent.taint, agent.edges, log\n"
+             composition.launch-binding, agent.controls, agent.taint, agent.edges, agent.posture, posture, log\n"
         );
     }
 
