@@ -247,8 +247,11 @@ fn private_folder(path: &Path) -> Result<(), WardenError> {
     DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(WardenError::file(path))
 }
 
-/// The folder that agents see, made for the first one's user.
+/// The folder that agents see, made for the first one's user. One at a time: agents that start together may have one in
+/// common, and neither may use it before it has its owner.
 fn own_folder(folder: &Path, (uid, gid): (u32, u32)) -> Result<(), WardenError> {
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if folder.exists() {
         return Ok(());
     }
@@ -258,4 +261,33 @@ fn own_folder(folder: &Path, (uid, gid): (u32, u32)) -> Result<(), WardenError> 
     std::fs::create_dir(folder)
         .and_then(|()| std::os::unix::fs::chown(folder, Some(uid), Some(gid)))
         .map_err(WardenError::file(folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_that_start_together_may_have_a_folder_in_common() {
+        let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        for _ in 0..200 {
+            let place = tempfile::tempdir().unwrap();
+            let folder = place.path().join("volumes/common");
+            let start = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                let makers: Vec<_> = (0..4)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            start.wait();
+                            own_folder(&folder, owner)
+                        })
+                    })
+                    .collect();
+                for maker in makers {
+                    maker.join().unwrap().unwrap();
+                }
+            });
+            assert!(folder.is_dir());
+        }
+    }
 }
