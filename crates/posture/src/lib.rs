@@ -8,6 +8,7 @@
 pub mod agents;
 pub mod doctor;
 pub mod host;
+pub mod kernel_text;
 pub mod report;
 pub mod sharing;
 pub mod tree;

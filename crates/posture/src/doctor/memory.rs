@@ -3,6 +3,7 @@
 use super::facts::Facts;
 use super::{Check, Heading, Look, Seen, Vantage, Verdict, says};
 use crate::agents::{self, AgentFacts};
+use crate::kernel_text::Mount;
 
 const ZSWAP: &str = "/sys/module/zswap/parameters/enabled";
 const HUGE: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
@@ -154,7 +155,7 @@ fn erofs_sharing(facts: &Facts<'_>, pid: &str) -> Seen {
         Ok(mounts) => mounts,
     };
     let erofs: Vec<_> = mounts.iter().filter(|mount| mount.kind == "erofs").collect();
-    let is_shared = |mount: &&&agents::Mount| {
+    let is_shared = |mount: &&&Mount| {
         mount.options.split(',').any(|option| {
             option == "inode_share" || option == "domain_id" || option.starts_with("domain_id=")
         })
