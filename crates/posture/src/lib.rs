@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod host;
 pub mod report;
 pub mod sharing;
+pub mod sources;
 pub mod tree;
 
 pub use agents::AgentFacts;
