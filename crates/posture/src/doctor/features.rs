@@ -27,14 +27,14 @@ const FEATURES: [Feature; 7] = [
         expected: "one of RI, AI, SecureAVIC",
         word: "RI AI SecureAVIC",
         attack: "Heckler (arXiv 2404.03387), WeSee: the host injects int 0x80, #VC and, closed by no version of Linux, vectors 0 and 14 (CVE-2024-25743)",
-        fix: "start the guest with Secure AVIC and Linux 6.18 or later: mainline implements neither RI nor AI and ends where they are on; else count it as open",
+        fix: "start the guest with Secure AVIC and a Linux that implements it: mainline implements neither RI nor AI and ends where they are on; else count it as open",
     },
     Feature {
         id: "D02.debug-swap",
         what: "debug registers are the guest's own (SEV-SNP)",
         expected: "DebugSwap",
         word: "DebugSwap",
-        attack: "debug registers are the host's to set while the guest runs",
+        attack: "registers for breakpoints are common with the host",
         fix: WITH_GUEST,
     },
     Feature {

@@ -327,10 +327,7 @@ pub(crate) const CASES: &[Case] = &[
     (
         "D25.kcore",
         Tdx,
-        &[
-            ("/proc/kcore", "x"),
-            ("/sys/kernel/security/lockdown", "none integrity [confidentiality]\n"),
-        ],
+        &[("/proc/kcore", "x"), ("/sys/kernel/security/lockdown", "none integrity [confidentiality]\n")],
         Pass,
     ),
     ("D25.debug", Tdx, &[("/proc/self/mountinfo", "1 1 0:9 / /sys/kernel/debug rw - debugfs d rw\n")], Warn),
