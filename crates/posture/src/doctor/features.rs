@@ -26,7 +26,7 @@ const FEATURES: [Feature; 7] = [
         what: "who may inject interrupts and exceptions (SEV-SNP)",
         expected: "one of RI, AI, SecureAVIC",
         word: "RI AI SecureAVIC",
-        attack: "Heckler (arXiv 2404.03387), WeSee: the host injects int 0x80, #VC and, closed by no version of Linux, vectors 0 and 14 (CVE-2024-25743)",
+        attack: "Heckler (arXiv 2404.03387), WeSee: the host injects int 0x80, #VC, and vectors 0 and 14 (CVE-2024-25743: no fixed version of Linux is named)",
         fix: "start the guest with Secure AVIC and a Linux that implements it: mainline implements neither RI nor AI and ends where they are on; else count it as open",
     },
     Feature {

@@ -96,7 +96,7 @@ const ROWS: [Row; 15] = [
         component: "interrupt injection",
         tdx: "vectors 0 to 30 cannot be injected; others and NMI can",
         snp: "nothing, unless Restricted or Alternate Injection or Secure AVIC is on, which the guest's kernel must implement",
-        remains: "the host chooses when and which interrupts come, and drops those between vCPUs; a kernel without the fixes takes int 0x80 and #VC from it. SEV-SNP: vectors 0 and 14, in any version of Linux (CVE-2024-25743)",
+        remains: "the host chooses when and which interrupts come, and drops those between vCPUs; a kernel without the fixes takes int 0x80 and #VC from it. SEV-SNP: vectors 0 and 14, of which no fixed version of Linux is named (CVE-2024-25743)",
         source: "Intel, Linux Guest Kernel Security Specification for TDX, Interrupt handling and APIC; CVE-2024-25742, CVE-2024-25743, CVE-2024-25744; AMD-SB-3008; Linux, SNP_FEATURES_PRESENT (arch/x86/boot/compressed/sev.c)",
         open: "",
         checks: &["D02.injection", "D11.", "D12.CVE-2024"],
