@@ -75,10 +75,10 @@ const HARDENING: &str = "Intel, Linux Guest Kernel Security Specification for TD
 const SEV_STATUS: &str = "Linux, sev_status_feat_names (arch/x86/coco/sev/core.c) and MSR_AMD64_SNP_* (msr-index.h); that a guest ends where it does not implement a feature: SNP_FEATURES_IMPL_REQ and SNP_FEATURES_PRESENT (arch/x86/boot/compressed/sev.c)";
 const APM: &str =
     "that the host cannot intercept this register (said to be in AMD64 manual, volume 2, 15.34.10)";
-const SNP_ABI: &str = "AMD 56860, guest policy, PLATFORM_INFO and ATTESTATION_REPORT, as virtee/sev and go-sev-guest describe their bits";
-const TDX_ABI: &str =
-    "Intel 348551, TD attributes and TDREPORT, as Intel's quote verification library reads them";
-const SYSCTL: &str = "Linux, Documentation/admin-guide/sysctl; names seen on Linux 6.18";
+const SNP_ABI: &str = "AMD 56860 (at second hand), guest policy, PLATFORM_INFO and ATTESTATION_REPORT, as virtee/sev and go-sev-guest describe their bits";
+const TDX_ABI: &str = "Intel 348551 (at second hand), TD attributes and TDREPORT, as Intel's quote verification library reads them";
+const SYSCTL: &str = "names seen on Linux 6.18, or of distributions";
+const SYSCTL_OPEN: &str = "what the values mean: Documentation/admin-guide/sysctl was not read";
 const OF_LINUX: &str = "names and form seen on Linux 6.18";
 const BY_HAND: &str = "the paper itself was not read";
 
@@ -89,7 +89,7 @@ pub const SOURCES: &[Source] = &[
     row("D01.vmpl", "Linux, Documentation/ABI/testing/sysfs-devices-system-cpu, /sys/devices/system/cpu/sev"),
     part(
         "D01.config",
-        "Linux, Documentation/ABI/testing/sysfs-devices-virtual-misc-tdx_guest, mrconfigid; AMD 56860, SNP_LAUNCH_FINISH",
+        "Linux, Documentation/ABI/testing/sysfs-devices-virtual-misc-tdx_guest, mrconfigid; AMD 56860 (at second hand), SNP_LAUNCH_FINISH",
         "the AMD section was not read",
     ),
     row(
@@ -97,9 +97,10 @@ pub const SOURCES: &[Source] = &[
         "Linux, print_mem_encrypt_feature_info (arch/x86/mm/mem_encrypt.c); lines of TDX and SEV-SNP guests in public reports",
     ),
     part("D02", SEV_STATUS, APM),
-    row(
+    part(
         "D02.injection",
-        "CVE-2024-25742, CVE-2024-25743, CVE-2024-25744 (CVE records; AMD-SB-3008); Linux, sev_status_feat_names and SNP_FEATURES_PRESENT",
+        "CVE-2024-25742, CVE-2024-25743, CVE-2024-25744 (CVE records, of which two name AMD-SB-3008); Linux, sev_status_feat_names and SNP_FEATURES_PRESENT",
+        APM,
     ),
     row(
         "D02.smt",
@@ -107,7 +108,7 @@ pub const SOURCES: &[Source] = &[
     ),
     part("D02.debug-swap", SEV_STATUS, "what a host gains where it is off"),
     part("D02.registers", SEV_STATUS, "what VMSARegProt masks"),
-    part("D03", "device names: Linux, drivers/virt/coco", "that these modes are enough: our own choice"),
+    part("D03", "", "names of devices, and that these modes are enough: our own choice"),
     part(
         "D04",
         "Intel, TDX Virtual Firmware Design Guide, TD measurement; ACPI 6.5, CCEL",
@@ -116,11 +117,11 @@ pub const SOURCES: &[Source] = &[
     row("D05", SNP_ABI),
     row(
         "D05.debug",
-        "Intel 348551, TD attributes (TUD is bits 7 to 0), as Intel's quote verification library reads them; AMD 56860, guest policy bit 19",
+        "Intel 348551 (at second hand), TD attributes (TUD is bits 7 to 0), as Intel's quote verification library reads them; AMD 56860 (at second hand), guest policy bit 19",
     ),
     part(
         "D05.migration",
-        "Intel 348551, TD attributes bit 29; AMD 56860, guest policy bit 18; joint review of TDX 1.5 by Google and Intel (2026): five vulnerabilities, live migration in scope",
+        "Intel 348551 (at second hand), TD attributes bit 29; AMD 56860 (at second hand), guest policy bit 18; joint review of TDX 1.5 by Google and Intel (2026): five vulnerabilities, live migration in scope",
         "what each of the five allowed",
     ),
     row(
@@ -128,20 +129,20 @@ pub const SOURCES: &[Source] = &[
         "Intel, Linux Guest Kernel Security Specification for TDX, Safety against #VE in kernel code; Linux, disable_sept_ve (arch/x86/coco/tdx/tdx.c): the attribute is the state at launch",
     ),
     row("D05.module", TDX_ABI),
-    row("D05.smt-policy", "CVE-2025-29943, AMD-SB-3027; AMD 56860, guest policy bit 16"),
-    row("D05.smt", "CVE-2025-29943, AMD-SB-3027; AMD 56860, PLATFORM_INFO bit 0"),
-    row("D05.alias", "CVE-2024-21944, AMD-SB-3015; AMD 56860, PLATFORM_INFO bit 5"),
+    row("D05.smt-policy", "CVE-2025-29943, AMD-SB-3027; AMD 56860 (at second hand), guest policy bit 16"),
+    row("D05.smt", "CVE-2025-29943, AMD-SB-3027; AMD 56860 (at second hand), PLATFORM_INFO bit 0"),
+    row("D05.alias", "CVE-2024-21944, AMD-SB-3015; AMD 56860 (at second hand), PLATFORM_INFO bit 5"),
     part(
         "D05.ciphertext",
-        "AMD-SB-3021; AMD 56860, guest policy bit 24, PLATFORM_INFO bit 4; Linux 6.18, kvm-amd.ciphertext_hiding_asids",
+        "AMD-SB-3021; AMD 56860 (at second hand), guest policy bit 24, PLATFORM_INFO bit 4; Linux 6.18, kvm-amd.ciphertext_hiding_asids",
         "which processors have it",
     ),
     part(
         "D05.pages",
-        "AMD 56860, guest policy bit 25 (SNP_PAGE_MOVE, SNP_SWAP_OUT, SNP_SWAP_IN), as virtee/sev describes it; AMD-SB-3021",
+        "AMD 56860 (at second hand), guest policy bit 25 (SNP_PAGE_MOVE, SNP_SWAP_OUT, SNP_SWAP_IN), as virtee/sev describes it; AMD-SB-3021",
         "Heracles: the paper itself was not read",
     ),
-    row("D05.product", "arXiv 2605.12990, abstract; AMD 56860, CPUID fields of the report"),
+    row("D05.product", "arXiv 2605.12990, abstract; AMD 56860 (at second hand), CPUID fields of the report"),
     row("D06", HARDENING),
     row(
         "D06.filter",
@@ -167,10 +168,15 @@ pub const SOURCES: &[Source] = &[
     row("D06.guest-guest", "Linux, Documentation/admin-guide/hw-vuln/attack_vector_controls.rst"),
     row("D06.cross-thread", "Linux, Documentation/admin-guide/hw-vuln/attack_vector_controls.rst"),
     part("D06.shell", "systemd-debug-generator(8)", "the page was not read"),
-    row("D06.init", "Linux, Documentation/admin-guide/kernel-parameters.txt, init= and rdinit="),
-    row(
+    part(
+        "D06.init",
+        "Linux, Documentation/admin-guide/kernel-parameters.txt, init= and rdinit=",
+        "the page was not read",
+    ),
+    part(
         "D06.console",
-        "Linux, Documentation/admin-guide/kernel-parameters.txt, console=; Intel, Linux Guest Kernel Security Specification for TDX, IO ports",
+        "Intel, Linux Guest Kernel Security Specification for TDX, IO ports; Linux, Documentation/admin-guide/kernel-parameters.txt, console=",
+        "the second page was not read",
     ),
     row(
         "D07",
@@ -180,9 +186,10 @@ pub const SOURCES: &[Source] = &[
         "D08",
         "Linux, drivers/char/hw_random/core.c: default_quality is the most that a source is credited with, 1024 unless set; Intel, same specification, Randomness",
     ),
-    row(
+    part(
         "D09",
-        "Virtio 1.3, section 5, device numbers; Intel, Linux Guest Kernel Security Specification for TDX, VirtIO and shared memory",
+        "Intel, Linux Guest Kernel Security Specification for TDX, VirtIO and shared memory; Virtio 1.3, section 5, device numbers",
+        "the second was not read",
     ),
     row("D09.console", OF_LINUX),
     row("D10.swap", OF_LINUX),
@@ -192,7 +199,7 @@ pub const SOURCES: &[Source] = &[
     ),
     row(
         "D11",
-        "CVE-2024-25744: x86/coco: Disable 32-bit emulation by default on TDX and SEV (b82a8dbd3d2f); Linux 55617fb991df",
+        "CVE-2024-25744: x86/coco: Disable 32-bit emulation by default on TDX and SEV (b82a8dbd3d2f); Linux 55617fb991df; names of the configuration seen on Linux 6.18",
     ),
     row(
         "D12.CVE-2026-31431",
@@ -225,11 +232,16 @@ pub const SOURCES: &[Source] = &[
         "D12.CVE-2024-25742",
         "CVE record: x86/sev: Harden #VC instruction emulation somewhat (e3ef461af35a), 6.9; AMD-SB-3008",
     ),
-    row(
+    part(
         "D13",
-        "Linux, Documentation/ABI/testing/sysfs-devices-system-cpu and Documentation/admin-guide/hw-vuln; all names seen on Linux 6.18",
+        "Linux, Documentation/ABI/testing/sysfs-devices-system-cpu; all names seen on Linux 6.18",
+        "what each hole is: Documentation/admin-guide/hw-vuln was not read",
     ),
-    row("D13.vmscape", "CVE-2025-40300; Linux, Documentation/admin-guide/hw-vuln/vmscape.rst"),
+    part(
+        "D13.vmscape",
+        "CVE-2025-40300",
+        "that a guest cannot see it: Documentation/admin-guide/hw-vuln/vmscape.rst was not read",
+    ),
     row("D14", "Linux, Documentation/ABI/testing/sysfs-devices-system-cpu, smt"),
     row("D15", "Linux, fs/proc/array.c; names seen on Linux 6.18"),
     part(
@@ -237,28 +249,25 @@ pub const SOURCES: &[Source] = &[
         "Linux, Documentation/admin-guide/hw-vuln/core-scheduling.rst",
         "the page was not read",
     ),
-    row(
+    part(
         "D16",
-        "Linux, fs/proc/base.c (ksm_stat) and Documentation/admin-guide/mm/ksm.rst; names seen on Linux 6.18",
+        "Linux, fs/proc/base.c (ksm_stat); names seen on Linux 6.18",
+        "what is written to `run`: Documentation/admin-guide/mm/ksm.rst was not read",
     ),
     row("D17", "docs/residual-surface.md: measured by the probe"),
     row(
         "D18",
         "Linux, Documentation/filesystems/erofs.rst: domain_id is not shown in mountinfo, inode_share is, and sharing needs both; superblock_share was proposed in 2026",
     ),
-    part(
-        "D19",
-        "Linux, Documentation/admin-guide/mm/transhuge.rst; form seen on Linux 6.18",
-        "that huge pages make eviction sets cheap: general knowledge",
-    ),
+    part("D19", "form seen on Linux 6.18", "that huge pages make eviction sets cheap: general knowledge"),
     part(
         "D20",
         "numbers: Edera, User Namespaces Are Not a Security Boundary (2026), as a second article gives them; switches: Debian and Ubuntu",
         "the numbers in Edera's own text",
     ),
-    row("D21", SYSCTL),
-    part("D21.perf", SYSCTL, "value 3: patches of distributions"),
-    row("D22", SYSCTL),
+    part("D21", SYSCTL, SYSCTL_OPEN),
+    part("D21.perf", SYSCTL, "what the values mean, and value 3, which is of distributions' patches"),
+    part("D22", SYSCTL, SYSCTL_OPEN),
     row("D23.af-alg", "CVE-2026-31431"),
     row("D23.esp", "CVE-2026-43284, CVE-2026-46300, CVE-2026-43503"),
     row("D23.rxrpc", "CVE-2026-43500"),
@@ -275,11 +284,7 @@ pub const SOURCES: &[Source] = &[
         "D24.landlock-version",
         "Landlock ABI 6 (Linux 6.12), ABI 9 (Linux 7.1): LANDLOCK_ACCESS_FS_RESOLVE_UNIX",
     ),
-    part(
-        "D24.mandatory",
-        "Linux, security/security.c and CONFIG_LSM",
-        "our own choice that one of four is expected",
-    ),
+    part("D24.mandatory", "", "names of modules, and our own choice that one of four is expected"),
     part("D24.lockdown", "kernel_lockdown(7); Linux, security/lockdown", "the page was not read"),
     part(
         "D25",
@@ -291,8 +296,16 @@ pub const SOURCES: &[Source] = &[
         "Linux, Documentation/admin-guide/cgroup-v2.rst; cgroups(7)",
         "the pages were not read; names are tested on a machine",
     ),
-    row("D27", "Linux, Documentation/networking/proc_net_tcp.rst"),
-    row("H01", "Linux 6.16, arch/x86/kvm/vmx (module parameter tdx); QEMU's text in canonical/tdx's tests"),
+    part(
+        "D27",
+        "Linux, Documentation/networking/proc_net_tcp.rst",
+        "the page was not read; the form is tested on Linux 6.18",
+    ),
+    part(
+        "H01",
+        "Linux, arch/x86/kvm/vmx (module parameter tdx); QEMU's text in canonical/tdx's tests",
+        "that Linux 6.16 is the first",
+    ),
     part(
         "H02",
         "Linux, Documentation/arch/x86/tdx.rst: `TDX-Module initialized`, before it `module initialized` (canonical/tdx#155)",
@@ -303,10 +316,10 @@ pub const SOURCES: &[Source] = &[
     part("H05", "canonical/tdx", "on which hosts vsock is needed"),
     part(
         "H06",
-        "Linux 6.11, arch/x86/kvm/svm/sev.c (module parameter sev_snp)",
-        "QEMU's text, names of BIOS switches",
+        "Linux, arch/x86/kvm/svm/sev.c (module parameter sev_snp)",
+        "that Linux 6.11 is the first; QEMU's text; names of BIOS switches",
     ),
-    part("H07", "Linux, drivers/crypto/ccp/sev-dev.c", "what the log says"),
+    part("H07", "Linux, drivers/crypto/ccp/sev-dev.c (device sev)", "what the log says"),
     row(
         "H08",
         "Linux, arch/x86/virt/svm/sev.c: `RMP table physical range`, of a segmented table `Segmented RMP base table physical range`; its errors name the BIOS",
