@@ -13,6 +13,7 @@ mod local;
 mod pairs;
 mod reach;
 mod text;
+mod trusted_lines;
 
 use std::collections::{BTreeMap, BTreeSet};
 
