@@ -11,6 +11,7 @@ pub mod host;
 pub mod kernel_text;
 pub mod report;
 pub mod sharing;
+pub mod sources;
 pub mod tree;
 
 pub use agents::AgentFacts;

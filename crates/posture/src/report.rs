@@ -25,7 +25,7 @@ use crate::doctor::{Finding, Heading, Vantage, Verdict};
 use crate::sharing::{Ledger, NotRun};
 
 pub use compare::{Choice, Comparison, Figure, compare};
-pub use components::Component;
+pub use components::{Component, sources as component_sources};
 pub use html::html;
 pub use layers::{Cover, Layer};
 pub use local::{Local, SharedPart};
