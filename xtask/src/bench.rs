@@ -26,7 +26,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
         ["images"] => images(),
         ["compartments", words @ ..] => bench_compartments::run(words),
         ["probe", words @ ..] => bench_probe::run(words),
-        ["abuse"] => abuse(),
+        ["abuse", names @ ..] => abuse(names),
         _ => {
             Err("the measurements are `cargo xtask bench` with launch, compartments, probe, abuse, verify, roots or images"
                 .into())
@@ -65,7 +65,7 @@ fn roots() -> Result<(), String> {
 }
 
 /// An agent beside others that take all they can get, with the programs of the tests.
-fn abuse() -> Result<(), String> {
+fn abuse(names: &[&str]) -> Result<(), String> {
     setup::run()?;
     let bin = dist::run()?;
     run_command(
@@ -75,7 +75,7 @@ fn abuse() -> Result<(), String> {
     )?;
     build(&[])?;
     let mut command = Command::new(program("casemate-bench"));
-    run_command(command.arg("abuse").arg(bin).arg(program("systemtest-agent")), BOUND)
+    run_command(command.arg("abuse").arg(bin).arg(program("systemtest-agent")).args(names), BOUND)
 }
 
 /// An image of some 300 MB: Python, the compiler's own files and the headers, three layers with gzip.

@@ -26,8 +26,11 @@ const IMAGE: &str = "localhost/bench:1";
 const DIRECTORIES: [&str; 6] = ["data", "tmp", "proc", "dev", "run", "etc"];
 
 /// Name, what the abuser does, and further keys of it.
-const ABUSERS: [(&str, &str, &str); 13] = [
-    ("idle", r#""wait""#, ""),
+type Abuser = (&'static str, &'static str, &'static str);
+/// What the others are compared with.
+const IDLE: &str = "idle";
+const ABUSERS: [Abuser; 13] = [
+    (IDLE, r#""wait""#, ""),
     ("spins", r#""spin""#, ""),
     ("forks", r#""bomb""#, ""),
     ("allocates until killed, again and again", r#""eat 256""#, "restart: always"),
@@ -45,26 +48,32 @@ const ABUSERS: [(&str, &str, &str); 13] = [
 /// What the peer told of one run: rounds; µs of work at the median and at 99 of 100; likewise of calls.
 type Pulse = [f64; 5];
 
-/// Measures with the programs in `bin` and the agent's program.
-pub(crate) fn run(bin: &Path, agent: &Path) -> Outcome<()> {
+/// Measures with the programs in `bin` and the agent's program, beside the named abusers, or all.
+pub(crate) fn run(bin: &Path, agent: &Path, names: &[&str]) -> Outcome<()> {
+    if let Some(unknown) = names.iter().find(|name| ABUSERS.iter().all(|(known, ..)| known != *name)) {
+        let known: Vec<&str> = ABUSERS.iter().map(|(known, ..)| *known).collect();
+        return Err(format!("no abuser `{unknown}`; there are: {}", known.join("; ")).into());
+    }
+    let is_wanted = |name: &str| name == IDLE || names.is_empty() || names.contains(&name);
+    let abusers: Vec<_> = ABUSERS.iter().filter(|(name, ..)| is_wanted(name)).collect();
     let watch = machine::Watch::begin();
     println!("{}", machine::describe());
     let dir = tempfile::Builder::new().prefix("cba").tempdir_in("/tmp")?;
     let bench = Bench { bin: bin.canonicalize()?, home: dir.path().join("h"), dir, runs: Cell::new(0) };
     bench.import(agent)?;
-    let mut all = vec![Vec::<Pulse>::new(); ABUSERS.len()];
+    let mut all = vec![Vec::<Pulse>::new(); abusers.len()];
     for _ in 0..ROUNDS {
-        for ((name, steps, more), pulses) in ABUSERS.iter().zip(&mut all) {
+        for ((name, steps, more), pulses) in abusers.iter().zip(&mut all) {
             let pulse = bench.pulse(steps, more).map_err(|error| format!("{name}: {error}"))?;
             pulses.push(pulse);
         }
     }
-    print(&all);
+    print(&abusers, &all);
     println!("{}", watch.tell());
     Ok(())
 }
 
-fn print(all: &[Vec<Pulse>]) {
+fn print(abusers: &[&Abuser], all: &[Vec<Pulse>]) {
     let median = |pulses: &[Pulse], field: usize| {
         let series: Vec<f64> = pulses.iter().filter_map(|pulse| pulse.get(field).copied()).collect();
         quantile(&series, 0.5).unwrap_or(f64::NAN)
@@ -76,7 +85,7 @@ fn print(all: &[Vec<Pulse>]) {
         "{:<44} {:>8} {:>6} {:>9} {:>6} {:>9} {:>6} {:>9} {:>6} {:>9} {:>6}",
         "", "rounds", "", "work p50", "", "work p99", "", "call p50", "", "call p99", ""
     );
-    for ((name, ..), pulses) in ABUSERS.iter().zip(all) {
+    for ((name, ..), pulses) in abusers.iter().zip(all) {
         let mut line = format!("{name:<44}");
         for field in 0..5 {
             let (own, idle) = (median(pulses, field), median(all.first().map_or(&[], Vec::as_slice), field));

@@ -23,14 +23,14 @@ fn main() -> ExitCode {
         ["launch", launcher] => launch::run(std::path::Path::new(launcher)),
         ["compartments", programs, work, words @ ..] => compartments::run(programs, work, words),
         ["probe", programs, work, words @ ..] => probe::run(programs, work, words),
-        ["abuse", bin, agent] => abuse::run(std::path::Path::new(bin), std::path::Path::new(agent)),
+        ["abuse", bin, agent, names @ ..] => abuse::run(std::path::Path::new(bin), std::path::Path::new(agent), names),
         ["verify"] => verify::run().map_err(|error| error as _),
         ["repeat", case, count] => verify::repeat(case, count).map_err(|error| error as _),
         ["images", layout] => images::run(std::path::Path::new(layout)),
         ["images-import", tar, store] => images::import(tar, store),
         ["roots", tar] => roots::run(std::path::Path::new(tar)),
         ["roots-send", channel, root, seed, begin] => roots::send(channel, root, seed, begin),
-        _ => Err("usage: casemate-bench launch LAUNCHER, compartments PROGRAMS WORK [--rounds N] [PART...], probe PROGRAMS WORK [--short] [TARGET...], abuse PROGRAMS AGENT, roots TAR, images LAYOUT, or verify".into()),
+        _ => Err("usage: casemate-bench launch LAUNCHER, compartments PROGRAMS WORK [--rounds N] [PART...], probe PROGRAMS WORK [--short] [TARGET...], abuse PROGRAMS AGENT [ABUSER...], roots TAR, images LAYOUT, or verify".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
