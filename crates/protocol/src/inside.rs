@@ -178,7 +178,7 @@ pub struct AgentUsage {
     pub memory_bytes: Option<u64>,
     /// Memory it may use.
     pub memory_bytes_max: u64,
-    /// Processes and threads.
+    /// Processes and threads, without the first process, which is the box's.
     pub pids: Option<u64>,
     /// Processes and threads it may have.
     pub pids_max: u32,

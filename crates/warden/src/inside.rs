@@ -260,7 +260,8 @@ async fn usage_of_all(world: &World) -> Result<InsideReply, WardenError> {
             cpu_milli_max: agent.limits.cpu_milli,
             memory_bytes: seen.memory_bytes,
             memory_bytes_max: agent.limits.memory_bytes,
-            pids: seen.pids,
+            // The first process is the box's.
+            pids: seen.pids.map(|pids| pids.saturating_sub(1)),
             pids_max: agent.limits.pids,
             read_bytes: seen.read_bytes,
             written_bytes: seen.written_bytes,

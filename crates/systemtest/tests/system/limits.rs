@@ -30,6 +30,25 @@ fn an_agent_gets_no_more_processes_than_its_limit_and_they_end_with_it() {
 }
 
 #[test]
+fn an_agent_that_may_have_one_or_two_processes_starts_and_has_no_more() {
+    let few = |name: &str, limit: &str| {
+        agent(name, &["spawn 5", "wait"], "").replace("pids_limit: 16", &format!("pids_limit: {limit}"))
+    };
+    let project = Project::ready("pids-few", &format!("{}{}", few("one", "1"), few("two", "2")), &[]);
+    project.up();
+    for (name, more) in [("one", 0), ("two", 1)] {
+        let logs = project.logs_with(name, "spawned");
+        assert!(logs.contains(&format!("spawned {more}, then Resource temporarily unavailable")), "{logs}");
+    }
+    let output = project.run(&["--json", "stats", "--no-stream"]);
+    let used: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    for one in used.as_array().unwrap() {
+        assert_eq!(one["pids"], one["pids_max"], "{one}");
+    }
+    project.down();
+}
+
+#[test]
 fn an_agent_that_floods_its_log_or_its_socket_keeps_nobody_waiting() {
     let loud = agent("loud", &["flood 200000", "hold 64", "say flooded", "wait"], "");
     let peer = agent("peer", &["sleep 200", r#"ask {"method":"identity"}"#, "wait"], "");
