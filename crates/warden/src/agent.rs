@@ -478,6 +478,7 @@ pub(crate) fn explain_launch(error: LaunchError) -> WardenError {
         LaunchError::Step { control, step, errno } if !control.is_empty() => {
             WardenError::control(&control, format!("{step}: {errno}"))
         }
+        LaunchError::Program { errno } => WardenError::program(errno),
         other => WardenError::Environment {
             what: other.to_string(),
             todo: "check command, working directory and mounts of the agent in the Compose file",
