@@ -332,12 +332,18 @@ async fn start(
     enter(Phase::Secrets);
     for secret in &agent.secrets {
         let sealed = session.fetch(&secret.resource).await?;
-        let content = running.key.open(&sealed, &secret.resource).map_err(|error| WardenError::Broker {
-            what: format!("secret {} cannot be opened: {error}", secret.resource),
-        })?;
         let compartment = &running.compartment;
         let (uid, gid) = (compartment.outer_id(agent.user.uid), compartment.outer_id(agent.user.gid));
-        secrets::write(&compartment.secrets, &secret.target, &content, uid, gid)?;
+        world.secret_memory.pass(
+            |memory| {
+                running.key.open_into(&sealed, &secret.resource, memory).map_err(|error| {
+                    WardenError::Broker {
+                        what: format!("secret {} cannot be opened: {error}", secret.resource),
+                    }
+                })
+            },
+            |content| secrets::write(&compartment.secrets, &secret.target, content, uid, gid),
+        )?;
         world
             .notary
             .append(&Event::SecretDelivered { agent: name.clone(), resource: secret.resource.clone() })

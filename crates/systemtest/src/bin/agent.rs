@@ -5,7 +5,8 @@
 //!
 //! Steps: `say TEXT`; `secret NAME` (mode, owner and content from its end to its beginning, so that the log does not
 //! hold the content itself); `serve PORT TEXT` (`@` for the host name); `call HOST:PORT`; `watch HOST:PORT...`
-//! (calls each again and again, and says what changes); `ask JSON` (over the agent socket); `reach PORT`
+//! (calls each again and again, and says what changes); `ask JSON` (over the agent socket); `answer JSON` (likewise, and says how
+//! long the answer is); `reach PORT`
 //! (exits 1 where nothing listens: a health check); `crash-until INSTANCE CODE`; `exit CODE`; `sleep MS`;
 //! `write PATH TEXT`; `read PATH`; `eat MIB` (of memory); `spawn COUNT` (processes that wait); `orphans
 //! COUNT` (processes whose parent, which `leave`s, ended); `flood LINES`; `hold
@@ -65,6 +66,7 @@ fn run(step: &str) -> Step {
         "watch" => watch(rest),
         "datagrams" => say(&datagrams()),
         "ask" => say(&format!("box says {}", ask(rest)?)),
+        "answer" => say(&format!("answered {} bytes", ask(rest)?.len())),
         "reach" => return Ok(TcpStream::connect(("127.0.0.1", rest.parse::<u16>()?)).is_err().then_some(1)),
         "crash-until" => return crash_until(rest),
         "exit" => return Ok(Some(rest.parse()?)),
