@@ -57,7 +57,6 @@ fn secret_memory(facts: &Facts<'_>) -> Seen {
         Ok("Y") => Seen::new(Verdict::Pass, "Y"),
         Ok("N") => Seen::new(Verdict::Warn, "N"),
         Ok(_) => Seen::unknown(format!("{SECRET_MEMORY}: neither Y nor N")),
-        Err(Unread::Absent) => Seen::new(Verdict::Warn, "this kernel has none"),
         Err(why) => Seen::unread(SECRET_MEMORY, why),
     }
 }

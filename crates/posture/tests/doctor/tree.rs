@@ -111,7 +111,7 @@ const SWITCHES: [(&str, &str); 25] = [
 ];
 
 /// Files with one line each.
-const LINES: [(&str, &str); 31] = [
+const LINES: [(&str, &str); 32] = [
     (
         "/proc/cmdline",
         "mce=off oops=panic pci=noearly,nommconf no-kvmclock random.trust_cpu=y random.trust_bootloader=n ia32_emulation=0",
