@@ -62,7 +62,7 @@ impl Backend for Native {
     ) -> BTreeMap<Control, ControlStatus> {
         let pid = compartment.first.pid();
         let seen = observe(pid, compartment.spec.uid_base);
-        let group = GroupSeen::look(&compartment.group, group_limits(plan.agent), pid);
+        let group = GroupSeen::look(plan, &compartment.group, group_limits(plan.agent), pid);
         let root_seen = (compartment.spec.root_number, seen.root.as_ref());
         let alone = is_root_alone(plan.lock, plan.name, root_seen, others);
         let cores = plan.cores.status(plan.name, &compartment.group, pid);

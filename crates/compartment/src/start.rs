@@ -40,7 +40,14 @@ pub(crate) fn start(
     let prepared = spawn::prepare(plan.launcher)?;
     let while_built = GroupLimits { pids: limits.pids.saturating_add(BUILDERS), ..limits };
     let mut group = Group::create(plan.box_name, &plan.group_name(), while_built)?;
-    let begun = plan.cores.confine(plan.name, &mut group).map_err(CompartmentError::from).and_then(|()| {
+    let confined = plan::disks(plan).and_then(|disks| match disks {
+        None => Ok(()),
+        Some((disks, limits)) => group.set_disks(&disks, limits),
+    });
+    let confined = confined
+        .map_err(CompartmentError::from)
+        .and_then(|()| Ok(plan.cores.confine(plan.name, &mut group)?));
+    let begun = confined.and_then(|()| {
         let mut spec = plan::spec(plan, &group);
         specify(&mut spec);
         let object;

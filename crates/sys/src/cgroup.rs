@@ -4,6 +4,7 @@
 //! follows from its project folder ([`box_name`]): two boxes of one project name do not meet.
 
 mod cpuset;
+pub mod disk;
 pub mod freezer;
 
 use std::collections::BTreeSet;
@@ -17,7 +18,7 @@ const MOUNT: &str = "/sys/fs/cgroup";
 /// Controllers that limits need.
 const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 /// Controllers that are used where there are such.
-const MORE_CONTROLLERS: [&str; 1] = ["cpuset"];
+const MORE_CONTROLLERS: [&str; 3] = ["cpuset", "io", "blkio"];
 /// Most processes that a kernel has; it takes no larger limit.
 const PIDS_MAX: u32 = 1 << 22;
 /// Largest page of the machine: version 1 rounds sizes down to whole pages.
@@ -34,6 +35,14 @@ pub enum CgroupError {
     Controller {
         /// Its name.
         controller: &'static str,
+    },
+    /// No disk whose use could be limited.
+    #[error("{} is on no disk that the kernel limits (device {device})", path.display())]
+    NoDisk {
+        /// What lies there.
+        path: PathBuf,
+        /// Number of its file system.
+        device: String,
     },
     /// A file of the hierarchy could not be used.
     #[error("{}: {source}", path.display())]
