@@ -54,8 +54,16 @@ Exit codes:
        changes (where the machine fails these, they end with 2)
   130  interrupted with Ctrl-C before it was done: what `up` started is stopped, and orders to a running box are
        carried out all the same. `up` that shows what agents write ends with 0: Ctrl-C is how it is stopped
-  `exec` and `run` end with the status of the command that they run; with 125 where that was not begun, with 126 where it
-  cannot be executed, with 127 where the agent has no such program";
+  `exec` and `run` have codes of their own: see their help";
+
+/// The text of the help of commands that end with the status of another one: [`Kind::code`] in words.
+pub(crate) const EXIT_CODES_OF_ANOTHER: &str = "\
+Exit codes:
+  0-255  the program's own; 128 and the signal's number where a signal ended it
+  125    it was not begun: refused, unusable input, or the machine did not do its part
+  126    it cannot be executed
+  127    the agent has no such program
+  130    interrupted with Ctrl-C before it ended";
 
 /// A command failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,9 +117,20 @@ impl Failure {
         self
     }
 
+    /// Tells of it where something else decides how the command ends.
+    pub(crate) fn tell(&self) {
+        let _ = self.report();
+    }
+
+    /// The same failure, of a program that could not be executed; `status` as shells have it.
+    pub(crate) fn of_program(mut self, status: i32) -> Self {
+        self.kind = if status == 127 { Kind::NotFound } else { Kind::NotExecutable };
+        self
+    }
+
     /// A command in an agent could not be executed; `status` as shells have it.
     pub(crate) fn not_executed(what: impl fmt::Display, todo: impl fmt::Display, status: i32) -> Self {
-        Self::new(if status == 127 { Kind::NotFound } else { Kind::NotExecutable }, what, todo)
+        Self::new(Kind::NotExecutable, what, todo).of_program(status)
     }
 
     /// A rule refused.
@@ -207,6 +226,16 @@ mod tests {
         assert_eq!(Failure::differs("a", "b").in_comparison().kind.code(), 3);
         assert_eq!(Failure::environment("a", "b").in_comparison().kind.code(), 2);
         assert_eq!(Failure::input("a", "b").in_comparison().kind.code(), 2);
+    }
+
+    #[test]
+    fn the_help_of_commands_that_end_with_anothers_status_has_the_codes_that_are_given() {
+        for kind in [Kind::NotBegun, Kind::NotExecutable, Kind::NotFound, Kind::Interrupted] {
+            let line = format!("\n  {} ", kind.code());
+            assert!(EXIT_CODES_OF_ANOTHER.contains(&line), "{kind:?}");
+        }
+        let failure = |status| Failure::environment("a", "b").of_program(status).before_the_command();
+        assert_eq!((failure(126).kind.code(), failure(127).kind.code()), (126, 127));
     }
 
     #[test]

@@ -281,6 +281,7 @@ mod tests {
             elapsed_ms,
             detail: String::new(),
             refusal: None,
+            not_executed: None,
         }
     }
 

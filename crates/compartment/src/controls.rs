@@ -10,6 +10,8 @@ use casemate_sys::hardening::{self, Seen};
 use casemate_sys::observe::{Observed, Root};
 use casemate_sys::proc_view;
 
+use crate::plan::{self, Plan};
+
 /// Whether the root that is seen is the agent's alone or, where its lock entry says `share`, its group's alone, mounted
 /// from the copy of the metadata with the number `expected`. `others` are the roots of the other agents, by the number of
 /// the file system instance.
@@ -36,9 +38,10 @@ pub(crate) struct GroupSeen {
 }
 
 impl GroupSeen {
-    pub(crate) fn look(group: &Group, limits: GroupLimits, pid: i32) -> Self {
+    pub(crate) fn look(plan: &Plan<'_>, group: &Group, limits: GroupLimits, pid: i32) -> Self {
         let member = group.contains(pid);
-        Self { limits: member && group.limits_in_force(limits), cpu: member && group.cpu_as_asked(limits) }
+        let limited = group.limits_in_force(limits) && plan::disks_in_force(plan, group);
+        Self { limits: member && limited, cpu: member && group.cpu_as_asked(limits) }
     }
 }
 

@@ -114,7 +114,7 @@ impl Backend for Gvisor {
                 rest: observe(pid, compartment.spec.uid_base),
             })
             .collect();
-        let group = GroupSeen::look(&compartment.group, group_limits(plan.agent), first);
+        let group = GroupSeen::look(plan, &compartment.group, group_limits(plan.agent), first);
         let root = observe::root_at(first, ROOT);
         let root_seen = (compartment.spec.root_number, root.as_ref());
         let alone = is_root_alone(plan.lock, plan.name, root_seen, others);

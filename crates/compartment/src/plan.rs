@@ -7,7 +7,8 @@ use casemate_composition::lock::{Agent, AgentName, Lock, Memory, Mount, Ulimit, 
 use casemate_composition::network::{self, Alias};
 use casemate_composition::rules::LANDLOCK_RULES;
 use casemate_protocol::agent_token::Control;
-use casemate_sys::cgroup::{Group, GroupLimits};
+use casemate_sys::cgroup::disk::{Disk, DiskLimits};
+use casemate_sys::cgroup::{CgroupError, Group, GroupLimits};
 use casemate_sys::spec::{Config, Rlimit, Spec, Tmpfs, Volume};
 
 use crate::{Cores, Programs};
@@ -176,6 +177,32 @@ pub(crate) const fn group_limits(agent: &Agent) -> GroupLimits {
         memory_reserved_bytes: agent.limits.memory_reserved_bytes,
         cpu_milli: agent.limits.cpu_milli,
         cpu_shares: agent.limits.cpu_shares,
+    }
+}
+
+/// What the agent may read and write, and on which disks: those of its volumes, and the one of the box's state and images.
+///
+/// # Errors
+/// [`CgroupError`] where one of them is on no disk.
+pub(crate) fn disks(plan: &Plan<'_>) -> Result<Option<(Vec<Disk>, DiskLimits)>, CgroupError> {
+    let Some(limits) = plan.agent.limits.disk else { return Ok(None) };
+    let folders = plan.volumes.values().map(PathBuf::as_path).chain([plan.project_dir]);
+    let all: BTreeSet<Disk> = folders.map(Disk::of).collect::<Result<_, _>>()?;
+    let limits = DiskLimits {
+        read_bytes: limits.read_bytes,
+        write_bytes: limits.write_bytes,
+        read_operations: limits.read_operations,
+        write_operations: limits.write_operations,
+    };
+    Ok(Some((all.into_iter().collect(), limits)))
+}
+
+/// Whether the kernel shows the limits that [`disks`] gives, where there are any.
+pub(crate) fn disks_in_force(plan: &Plan<'_>, group: &Group) -> bool {
+    match disks(plan) {
+        Ok(None) => true,
+        Ok(Some((disks, limits))) => group.disks_in_force(&disks, limits),
+        Err(_) => false,
     }
 }
 

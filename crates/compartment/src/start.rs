@@ -13,9 +13,12 @@ use crate::gvisor::Program;
 use crate::plan::{self, Plan};
 use crate::{Compartment, CompartmentError, Root, Standing, Starting};
 
+/// Processes that build a compartment and are gone before its agent runs: the launcher, and who holds the namespaces.
+const BUILDERS: u32 = 2;
+
 /// What a backend has of its own.
 pub(crate) struct Own {
-    /// The limits of the control group.
+    /// The limits of the control group, as they are when the agent runs.
     pub(crate) limits: GroupLimits,
     /// Changes the specification that all have.
     pub(crate) specify: Box<dyn FnOnce(&mut Spec)>,
@@ -35,8 +38,16 @@ pub(crate) fn start(
     let Own { limits, specify, program, root_device } = own;
     // It gets ready while the group is made.
     let prepared = spawn::prepare(plan.launcher)?;
-    let mut group = Group::create(plan.box_name, &plan.group_name(), limits)?;
-    let begun = plan.cores.confine(plan.name, &mut group).map_err(CompartmentError::from).and_then(|()| {
+    let while_built = GroupLimits { pids: limits.pids.saturating_add(BUILDERS), ..limits };
+    let mut group = Group::create(plan.box_name, &plan.group_name(), while_built)?;
+    let confined = plan::disks(plan).and_then(|disks| match disks {
+        None => Ok(()),
+        Some((disks, limits)) => group.set_disks(&disks, limits),
+    });
+    let confined = confined
+        .map_err(CompartmentError::from)
+        .and_then(|()| Ok(plan.cores.confine(plan.name, &mut group)?));
+    let begun = confined.and_then(|()| {
         let mut spec = plan::spec(plan, &group);
         specify(&mut spec);
         let object;
@@ -52,7 +63,11 @@ pub(crate) fn start(
     })?;
     let launcher = plan.launcher.to_owned();
     Ok(Starting::new(move || {
-        let launched = starting.collect().inspect_err(|_| {
+        let settled = starting.collect().map_err(CompartmentError::from).and_then(|launched| {
+            group.set_processes(limits.pids)?;
+            Ok(launched)
+        });
+        let launched = settled.inspect_err(|_| {
             let _ = group.remove();
         })?;
         let Launched { first, agent_socket, secrets, sockets, not_applied, tried, gate } = launched;

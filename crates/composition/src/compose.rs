@@ -3,6 +3,7 @@
 //! Every key is honoured, refused with a reason, or warned about ([`crate::keys`]); all problems are reported at
 //! once, each with its place. What it is not: resolved. Images are references until [`Compose::resolve`].
 
+mod blkio;
 mod hooks;
 mod limits;
 mod logging;

@@ -12,7 +12,8 @@ mod top;
 
 pub use markdown::markdown;
 pub use resources::{
-    DEPLOY, HEALTHCHECK, LOGGING, RESERVATIONS, RESOURCE_LIMITS, RESOURCES, RESTART_POLICY, ULIMIT, ULIMITS,
+    BLKIO, BLKIO_DEVICE, DEPLOY, HEALTHCHECK, LOGGING, RESERVATIONS, RESOURCE_LIMITS, RESOURCES,
+    RESTART_POLICY, ULIMIT, ULIMITS,
 };
 pub use service::{DEPENDENCY, PORT, POST_START, PRE_STOP, SERVICE, SERVICE_NETWORK, X_CASEMATE, X_ENDPOINT};
 pub(crate) use storage::INSTEAD_OF_BIND;
@@ -87,7 +88,7 @@ pub enum Extensions {
 }
 
 /// All tables, in the order of the document.
-pub const TABLES: [&Table; 32] = [
+pub const TABLES: [&Table; 34] = [
     &TOP,
     &SERVICE,
     &X_CASEMATE,
@@ -108,6 +109,8 @@ pub const TABLES: [&Table; 32] = [
     &RESOURCE_LIMITS,
     &RESERVATIONS,
     &RESTART_POLICY,
+    &BLKIO,
+    &BLKIO_DEVICE,
     &ULIMITS,
     &ULIMIT,
     &MOUNT,

@@ -252,6 +252,23 @@ pub struct Limits {
     pub oom_score_adj: u32,
     /// Limits of one process (setrlimit). Always has [`Ulimit::Nofile`].
     pub ulimits: BTreeMap<Ulimit, UlimitValues>,
+    /// How much it may read and write on a disk; none means unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskLimits>,
+}
+
+/// How much an agent may read and write in one second, on each disk that it reaches; none means unlimited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskLimits {
+    /// Bytes read.
+    pub read_bytes: Option<u64>,
+    /// Bytes written.
+    pub write_bytes: Option<u64>,
+    /// Read operations.
+    pub read_operations: Option<u64>,
+    /// Write operations.
+    pub write_operations: Option<u64>,
 }
 
 /// What memory may not be.

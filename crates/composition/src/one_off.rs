@@ -22,6 +22,10 @@ pub struct OneOff {
     pub user: Option<User>,
     /// Working directory; none means the service's.
     pub working_dir: Option<String>,
+    /// Whether it reads an input.
+    pub stdin_open: bool,
+    /// Whether it has a terminal of its own; none means the service's.
+    pub tty: Option<bool>,
     /// Whether those are there that the service depends on.
     pub dependencies: Dependencies,
 }
@@ -86,6 +90,12 @@ fn replace(service: &mut Service, change: &OneOff) {
     if let Some(folder) = &change.working_dir {
         service.working_dir = Some(folder.clone());
     }
+    service.stdin_open = change.stdin_open;
+    service.tty = match change.tty {
+        Some(true) => service.tty.or(Some(Place::START)),
+        Some(false) => None,
+        None => service.tty,
+    };
     service.restart = None;
     service.health = None;
     service.post_start.clear();

@@ -395,6 +395,7 @@ fn limits(service: &Service) -> Limits {
         shm_bytes: written.shm_bytes.as_ref().map_or(SHM_BYTES_DEFAULT, |at| at.value),
         oom_score_adj: written.oom_score_adj.as_ref().map_or(0, |at| at.value),
         ulimits,
+        disk: written.disk,
     }
 }
 

@@ -57,6 +57,16 @@ impl RecipientKey {
     /// [`JoseError::TooLong`], [`JoseError::Resource`], [`JoseError::ProtectedHeader`], [`JoseError::NotOnCurve`],
     /// [`JoseError::ContentKey`] or [`JoseError::Content`].
     pub fn open(&self, sealed: &Sealed, resource: &str) -> Result<Zeroizing<Vec<u8>>, JoseError> {
+        let mut plaintext = Zeroizing::new(vec![0; sealed.ciphertext.len().min(CIPHERTEXT_BYTES_MAX)]);
+        self.open_into(sealed, resource, &mut plaintext)?;
+        Ok(plaintext)
+    }
+
+    /// As [`Self::open`], into memory of the caller's, so that the secret is nowhere else. Gives its length.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`JoseError::TooLong`] also where `memory` is too small.
+    pub fn open_into(&self, sealed: &Sealed, resource: &str, memory: &mut [u8]) -> Result<usize, JoseError> {
         let found = sealed.ciphertext.len();
         if found > CIPHERTEXT_BYTES_MAX {
             return Err(JoseError::TooLong { found, max: CIPHERTEXT_BYTES_MAX });
@@ -68,17 +78,18 @@ impl RecipientKey {
         let kek = key_encryption_key(&self.private, &sealed.ephemeral_point)?;
         let mut content_key = Zeroizing::new([0; 32]);
         kek.unwrap(&sealed.encrypted_key, content_key.as_mut()).map_err(|_| JoseError::ContentKey)?;
-        let mut plaintext = Zeroizing::new(vec![0; found]);
+        let max = memory.len();
+        let plaintext = memory.get_mut(..found).ok_or(JoseError::TooLong { found, max })?;
         gcm(&content_key)?
             .open_separate_gather(
                 Nonce::assume_unique_for_key(sealed.iv),
                 Aad::from(&sealed.protected),
                 &sealed.ciphertext,
                 &sealed.tag,
-                &mut plaintext,
+                plaintext,
             )
             .map_err(|_| JoseError::Content)?;
-        Ok(plaintext)
+        Ok(found)
     }
 }
 

@@ -193,6 +193,7 @@ pub const SOURCES: &[Source] = &[
     ),
     row("D09.console", OF_LINUX),
     row("D10.swap", OF_LINUX),
+    row("D10.secret-memory", OF_LINUX),
     row(
         "D10.disks",
         "cryptsetup 2.8, names CRYPT-SUBDEV-UUID-NAME_dif, before it CRYPT-INTEGRITY-UUID-NAME_dif (coreos-installer#1681); LUKS2 headers are not authenticated: CVE-2025-59054",

@@ -139,6 +139,9 @@ pub struct Progress {
     pub detail: String,
     /// For [`StepState::Failed`]: the rule, where one refused.
     pub refusal: Option<Refusal>,
+    /// For [`StepState::Failed`] of a program that could not be executed: 127 where there is none, 126 else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_executed: Option<i32>,
 }
 
 /// The steps of an agent's start, in order.

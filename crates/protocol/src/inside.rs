@@ -49,6 +49,18 @@ pub enum InsideRequest {
         /// Which agent.
         agent: AgentName,
     },
+    /// The standard input of an agent, for good: one stream, and the agent's input ends where that is closed. Of an agent
+    /// with a terminal: the terminal, and what it printed so far. It taints, as [`InsideRequest::Attach`] does.
+    Input {
+        /// Which agent.
+        agent: AgentName,
+    },
+    /// Ends the standard input of an agent, of which nothing was written. Nothing enters, so nobody is tainted. One
+    /// [`InsideReply::Noted`].
+    NoInput {
+        /// Which agent.
+        agent: AgentName,
+    },
     /// Builds a compartment like this agent's beside it, with the box's own probe as its program, and without the agent's
     /// environment, configs, volumes and secrets: streams of input and output, as for [`InsideRequest::Exec`]. Where the
     /// caller goes away, the compartment ends. The event log has it before it is built.
@@ -143,7 +155,7 @@ pub enum InsideReply {
         /// What happened.
         what: String,
     },
-    /// It is in the agent's posture from now on.
+    /// It is noted: in the agent's posture from now on, or done.
     Noted,
     /// Last batteries, by victim.
     Probes {
@@ -178,7 +190,7 @@ pub struct AgentUsage {
     pub memory_bytes: Option<u64>,
     /// Memory it may use.
     pub memory_bytes_max: u64,
-    /// Processes and threads.
+    /// Processes and threads, without the first process, which is the box's.
     pub pids: Option<u64>,
     /// Processes and threads it may have.
     pub pids_max: u32,
@@ -232,7 +244,9 @@ mod tests {
         for request in [
             InsideRequest::Exec(exec),
             InsideRequest::CopyIn { agent: agent.clone(), path: "/x".into() },
-            InsideRequest::Attach { agent },
+            InsideRequest::Attach { agent: agent.clone() },
+            InsideRequest::Input { agent: agent.clone() },
+            InsideRequest::NoInput { agent },
             InsideRequest::Usage,
         ] {
             let line = serde_json::to_string(&ControlRequest::Inside(request.clone())).unwrap();

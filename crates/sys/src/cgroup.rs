@@ -4,6 +4,7 @@
 //! follows from its project folder ([`box_name`]): two boxes of one project name do not meet.
 
 mod cpuset;
+pub mod disk;
 pub mod freezer;
 
 use std::collections::BTreeSet;
@@ -17,7 +18,9 @@ const MOUNT: &str = "/sys/fs/cgroup";
 /// Controllers that limits need.
 const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 /// Controllers that are used where there are such.
-const MORE_CONTROLLERS: [&str; 1] = ["cpuset"];
+const MORE_CONTROLLERS: [&str; 3] = ["cpuset", "io", "blkio"];
+/// Most processes that a kernel has; it takes no larger limit.
+const PIDS_MAX: u32 = 1 << 22;
 /// Largest page of the machine: version 1 rounds sizes down to whole pages.
 const PAGE_BYTES_MAX: u64 = 64 << 10;
 /// How long an ended group may take to become empty.
@@ -32,6 +35,14 @@ pub enum CgroupError {
     Controller {
         /// Its name.
         controller: &'static str,
+    },
+    /// No disk whose use could be limited.
+    #[error("{} is on no disk that the kernel limits (device {device})", path.display())]
+    NoDisk {
+        /// What lies there.
+        path: PathBuf,
+        /// Number of its file system.
+        device: String,
     },
     /// A file of the hierarchy could not be used.
     #[error("{}: {source}", path.display())]
@@ -115,7 +126,7 @@ impl Group {
                 if parent.join("memory.swap.max").exists() {
                     write(&parent.join("memory.swap.max"), "0")?;
                 }
-                write(&parent.join("pids.max"), &limits.pids.to_string())?;
+                write(&parent.join("pids.max"), &at_most_all(limits.pids))?;
                 if let Some(milli) = limits.cpu_milli {
                     let quota = u64::from(milli).saturating_mul(100);
                     write(&parent.join("cpu.max"), &format!("{quota} 100000"))?;
@@ -155,7 +166,7 @@ impl Group {
                                 write(&with_swap, &limits.memory_bytes.to_string())?;
                             }
                         }
-                        "pids" => write(&directory.join("pids.max"), &limits.pids.to_string())?,
+                        "pids" => write(&directory.join("pids.max"), &at_most_all(limits.pids))?,
                         _ => {
                             if let Some(milli) = limits.cpu_milli {
                                 let quota = u64::from(milli).saturating_mul(100);
@@ -167,6 +178,17 @@ impl Group {
                 }
                 Ok(group)
             }
+        }
+    }
+
+    /// Sets how many processes and threads the group may have from now on. Those that are there stay.
+    ///
+    /// # Errors
+    /// [`CgroupError`].
+    pub fn set_processes(&self, pids: u32) -> Result<(), CgroupError> {
+        match self.directories.iter().map(|directory| directory.join("pids.max")).find(|file| file.exists()) {
+            Some(file) => write(&file, &at_most_all(pids)),
+            None => Err(CgroupError::Controller { controller: "pids" }),
         }
     }
 
@@ -315,6 +337,11 @@ fn protect_parents(group: &Path) -> Result<(), CgroupError> {
         parent = directory.parent();
     }
     Ok(())
+}
+
+/// A number of processes as the kernel takes it.
+fn at_most_all(pids: u32) -> String {
+    pids.min(PIDS_MAX).to_string()
 }
 
 /// Whether the machine swaps: `/proc/swaps` has a line below its title. Where it cannot be read, it may.

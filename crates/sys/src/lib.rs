@@ -22,6 +22,7 @@ pub mod proc_view;
 pub mod process;
 pub mod root;
 pub mod seccomp;
+pub mod secret_memory;
 pub mod spawn;
 pub mod spec;
 mod syscall;

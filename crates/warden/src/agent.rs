@@ -332,12 +332,18 @@ async fn start(
     enter(Phase::Secrets);
     for secret in &agent.secrets {
         let sealed = session.fetch(&secret.resource).await?;
-        let content = running.key.open(&sealed, &secret.resource).map_err(|error| WardenError::Broker {
-            what: format!("secret {} cannot be opened: {error}", secret.resource),
-        })?;
         let compartment = &running.compartment;
         let (uid, gid) = (compartment.outer_id(agent.user.uid), compartment.outer_id(agent.user.gid));
-        secrets::write(&compartment.secrets, &secret.target, &content, uid, gid)?;
+        world.secret_memory.pass(
+            |memory| {
+                running.key.open_into(&sealed, &secret.resource, memory).map_err(|error| {
+                    WardenError::Broker {
+                        what: format!("secret {} cannot be opened: {error}", secret.resource),
+                    }
+                })
+            },
+            |content| secrets::write(&compartment.secrets, &secret.target, content, uid, gid),
+        )?;
         world
             .notary
             .append(&Event::SecretDelivered { agent: name.clone(), resource: secret.resource.clone() })
@@ -478,6 +484,7 @@ pub(crate) fn explain_launch(error: LaunchError) -> WardenError {
         LaunchError::Step { control, step, errno } if !control.is_empty() => {
             WardenError::control(&control, format!("{step}: {errno}"))
         }
+        LaunchError::Program { errno } => WardenError::program(errno),
         other => WardenError::Environment {
             what: other.to_string(),
             todo: "check command, working directory and mounts of the agent in the Compose file",

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::agent::Running;
 use crate::error::WardenError;
-use crate::secrets;
+use crate::secrets::{self, SecretLine};
 use crate::world::World;
 
 /// Most open connections of one agent.
@@ -74,18 +74,35 @@ async fn converse(
             return Some(());
         }
         let whole = line.ends_with(b"\n");
-        let response = if whole {
+        let answer = if whole {
             answer(world, name, running, evidence, &line).await
         } else {
-            AgentResponse::Error(format!("request is no line of at most {REQUEST_LINE_BYTES_MAX} bytes"))
+            let what = format!("request is no line of at most {REQUEST_LINE_BYTES_MAX} bytes");
+            Answer::Other(AgentResponse::Error(what))
         };
-        let mut bytes = serde_json::to_vec(&response).ok()?;
-        bytes.push(b'\n');
-        tokio::time::timeout(IO_WAIT_MAX, writer.write_all(&bytes)).await.ok()?.ok()?;
+        let sent = async {
+            match answer {
+                Answer::Secret(line) => writer.write_all(line.bytes()).await,
+                Answer::Other(response) => {
+                    let mut bytes = serde_json::to_vec(&response)?;
+                    bytes.push(b'\n');
+                    writer.write_all(&bytes).await
+                }
+            }
+        };
+        tokio::time::timeout(IO_WAIT_MAX, sent).await.ok()?.ok()?;
         if !whole {
             return None;
         }
     }
+}
+
+/// What an agent is answered.
+enum Answer {
+    /// One of its secrets, which is nowhere else.
+    Secret(SecretLine),
+    /// All else.
+    Other(AgentResponse),
 }
 
 async fn answer(
@@ -94,12 +111,13 @@ async fn answer(
     running: &Weak<Running>,
     evidence: &Semaphore,
     line: &[u8],
-) -> AgentResponse {
+) -> Answer {
+    let error = |what: String| Answer::Other(AgentResponse::Error(what));
     let request: AgentRequest = match serde_json::from_slice(line) {
         Ok(request) => request,
-        Err(error) => return AgentResponse::Error(format!("request is not understood: {error}")),
+        Err(why) => return error(format!("request is not understood: {why}")),
     };
-    let Some(running) = running.upgrade() else { return AgentResponse::Error("the agent ended".into()) };
+    let Some(running) = running.upgrade() else { return error("the agent ended".into()) };
     let outcome = match request {
         AgentRequest::Identity {} => identity(world, name, &running),
         AgentRequest::Evidence { nonce } => {
@@ -108,9 +126,12 @@ async fn answer(
             tokio::time::sleep(EVIDENCE_PAUSE).await;
             made.map(|evidence| evidence.to_json())
         }
-        AgentRequest::Secret { name: wanted } => secret(world, name, &running, &wanted),
+        AgentRequest::Secret { name: wanted } => match secret(world, name, &running, &wanted) {
+            Ok(line) => return Answer::Secret(line),
+            Err(error) => Err(error),
+        },
     };
-    match outcome {
+    Answer::Other(match outcome {
         Ok(value) => AgentResponse::Ok(value),
         Err(WardenError::Refused(refusal)) => {
             if let Some((_, record)) = world.agent(name) {
@@ -124,7 +145,7 @@ async fn answer(
             }
             AgentResponse::Error("the box could not serve this; its log says why".into())
         }
-    }
+    })
 }
 
 fn identity(world: &World, name: &AgentName, running: &Running) -> Result<serde_json::Value, WardenError> {
@@ -146,7 +167,7 @@ fn secret(
     name: &AgentName,
     running: &Running,
     wanted: &str,
-) -> Result<serde_json::Value, WardenError> {
+) -> Result<SecretLine, WardenError> {
     let own: Vec<&str> = world
         .lock
         .agents
@@ -161,13 +182,8 @@ fn secret(
         };
         return Err(Refusal::new("agent.secrets", expected, wanted).into());
     }
-    let content = secrets::read(&running.compartment.secrets, wanted)?;
-    let text = String::from_utf8(content).map_err(|_| {
-        WardenError::Refused(Refusal::new(
-            "agent.secrets.text",
-            "UTF-8 text; read the file instead",
-            "binary",
-        ))
-    })?;
-    Ok(json!({ "name": wanted, "value": text }))
+    secrets::line(&running.compartment.secrets, wanted)?.ok_or_else(|| {
+        let expected = "UTF-8 text; read the file instead";
+        WardenError::Refused(Refusal::new("agent.secrets.text", expected, "binary"))
+    })
 }

@@ -338,6 +338,7 @@ mod tests {
             elapsed_ms: 0,
             detail: String::new(),
             refusal: None,
+            not_executed: None,
         };
         for (phase, state, running, healthy) in [
             (Phase::Run, StepState::Started, None, None),

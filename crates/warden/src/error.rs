@@ -44,6 +44,14 @@ pub(crate) enum WardenError {
         /// What to do.
         todo: &'static str,
     },
+    /// The agent's program could not be executed.
+    #[error("{what}")]
+    NotExecuted {
+        /// 127 where there is no such program, 126 else, as shells have it.
+        status: i32,
+        /// What happened.
+        what: String,
+    },
     /// It was asked to end.
     #[error("the box is shutting down")]
     ShuttingDown,
@@ -73,6 +81,10 @@ impl WardenError {
             Self::File { .. } => {
                 "check that the disk has space and that the folder is writable by root".into()
             }
+            Self::NotExecuted { .. } => {
+                "check command, working directory and mounts of the agent in the Compose file, and what its image has"
+                    .into()
+            }
             Self::ShuttingDown => "start it again with `casemate up`".into(),
         }
     }
@@ -83,6 +95,20 @@ impl WardenError {
             Self::Refused(refusal) => Some(refusal),
             _ => None,
         }
+    }
+
+    /// The status that shells have for a program that they cannot execute; none where it is something else.
+    pub(crate) const fn not_executed(&self) -> Option<i32> {
+        match self {
+            Self::NotExecuted { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// That a program could not be executed.
+    pub(crate) fn program(errno: rustix::io::Errno) -> Self {
+        let status = if errno == rustix::io::Errno::NOENT { 127 } else { 126 };
+        Self::NotExecuted { status, what: format!("execute the program: {errno}") }
     }
 
     /// Prints two lines and gives the exit code, as `casemate` has them: 1 refused, 2 bad input, 3 all else.

@@ -55,14 +55,13 @@ pub(crate) async fn begin(
     let guest = Guest::new(child);
     match blocking(move || released.executed()).await? {
         Ok(()) => Ok(guest),
-        Err(LaunchError::Program { errno }) => {
-            let status = if errno == rustix::io::Errno::NOENT { 127 } else { 126 };
-            Err(NotBegun::NotExecuted(status, format!("execute the program: {errno}")))
-        }
         Err(LaunchError::Step { control, step, errno }) if control.is_empty() => {
             Err(NotBegun::NotExecuted(126, format!("{step}: {errno}")))
         }
-        Err(error) => Err(explain_launch(error).into()),
+        Err(error) => Err(match explain_launch(error) {
+            WardenError::NotExecuted { status, what } => NotBegun::NotExecuted(status, what),
+            other => other.into(),
+        }),
     }
 }
 

@@ -28,6 +28,7 @@ use crate::control::{Lines, REQUEST_LINE_BYTES_MAX, reply_to, send};
 use crate::error::WardenError;
 use crate::guest::{self, Guest, NotBegun};
 use crate::output::pipe;
+use crate::streams::Since;
 use crate::visits::{Place, running};
 use crate::world::World;
 
@@ -49,14 +50,12 @@ pub(crate) async fn serve(
     let reply = match request {
         InsideRequest::Usage => usage_of_all(world).await,
         InsideRequest::Processes { agent } => processes(world, &agent).await,
-        InsideRequest::Attach { agent } => match attach(world, &agent).await {
-            Ok((place, ends)) => {
-                let sent = hand_over(writer.as_ref(), &ends).await;
-                drop((place, ends));
-                return sent;
-            }
-            Err(error) => Err(error),
-        },
+        InsideRequest::Attach { agent } => return lend(attach(world, &agent).await, writer).await,
+        InsideRequest::Input { agent } => return lend(input(world, &agent).await, writer).await,
+        InsideRequest::NoInput { agent } => running(world, &agent).map(|(_, _, standing)| {
+            drop(standing.own.stdin.borrow_mut().take());
+            InsideReply::Noted
+        }),
         InsideRequest::Probed { attacker, victim, seen } => {
             crate::probe::told(world, &attacker, &victim, seen)
         }
@@ -71,6 +70,14 @@ pub(crate) async fn serve(
         }
     };
     send(writer, &reply.map_or_else(|error| reply_to(&error), Reply::Inside)).await
+}
+
+/// Hands streams of the agent's own over.
+async fn lend(lent: Result<(Place, Ends), WardenError>, writer: &mut WriteHalf<'_>) -> std::io::Result<()> {
+    match lent {
+        Ok((_place, ends)) => hand_over(writer.as_ref(), &ends).await,
+        Err(error) => send(writer, &reply_to(&error)).await,
+    }
 }
 
 /// A command that runs, and where the caller finds it.
@@ -193,19 +200,44 @@ async fn copy(world: &World, agent: &AgentName, work: Work) -> Result<Begun, Not
 }
 
 async fn attach(world: &World, name: &AgentName) -> Result<(Place, Ends), WardenError> {
-    let (agent, _, _) = running(world, name)?;
+    require_input(world, name)?;
+    let (place, running) = begin(world, name, "attach").await?;
+    if let Some(terminal) = &running.own.terminal {
+        let (master, printed) = terminal.attach(Since::Now)?;
+        return Ok((place, vec![(Stream::Terminal, master), (Stream::Output, printed)]));
+    }
+    let keys = running.own.stdin.borrow().as_ref().map(OwnedFd::try_clone);
+    let keys = keys.ok_or_else(|| no_input(name))?.map_err(WardenError::file("pipe"))?;
+    Ok((place, vec![(Stream::Input, keys)]))
+}
+
+/// As [`attach`], once and for good, and with what was printed before.
+async fn input(world: &World, name: &AgentName) -> Result<(Place, Ends), WardenError> {
+    require_input(world, name)?;
+    let (place, running) = begin(world, name, "input").await?;
+    if let Some(terminal) = &running.own.terminal {
+        let (master, printed) = terminal.attach(Since::Beginning)?;
+        return Ok((place, vec![(Stream::Terminal, master), (Stream::Output, printed)]));
+    }
+    let keys = running.own.stdin.borrow_mut().take().ok_or_else(|| no_input(name))?;
+    Ok((place, vec![(Stream::Input, keys)]))
+}
+
+fn require_input(world: &World, name: &AgentName) -> Result<(), WardenError> {
+    let (agent, _, standing) = running(world, name)?;
     if !agent.stdin_open {
         let expected = format!("`stdin_open: true` of {name}");
         return Err(Refusal::new("agent.stdin", expected, "an agent that reads no input").into());
     }
-    let (place, running) = begin(world, name, "attach").await?;
-    if let Some(terminal) = &running.own.terminal {
-        let (master, printed) = terminal.attach()?;
-        return Ok((place, vec![(Stream::Terminal, master), (Stream::Output, printed)]));
+    if standing.own.terminal.is_none() && standing.own.stdin.borrow().is_none() {
+        return Err(no_input(name));
     }
-    let keys = running.own.stdin.as_ref().map(OwnedFd::try_clone);
-    let keys = keys.ok_or_else(|| WardenError::ours(&"no input"))?.map_err(WardenError::file("pipe"))?;
-    Ok((place, vec![(Stream::Input, keys)]))
+    Ok(())
+}
+
+fn no_input(name: &AgentName) -> WardenError {
+    let expected = format!("an open input of {name}");
+    Refusal::new("agent.stdin", expected, "it was handed over for good, or has ended").into()
 }
 
 async fn begin(world: &World, name: &AgentName, by: &str) -> Result<(Place, Rc<Running>), WardenError> {
@@ -260,7 +292,8 @@ async fn usage_of_all(world: &World) -> Result<InsideReply, WardenError> {
             cpu_milli_max: agent.limits.cpu_milli,
             memory_bytes: seen.memory_bytes,
             memory_bytes_max: agent.limits.memory_bytes,
-            pids: seen.pids,
+            // The first process is the box's.
+            pids: seen.pids.map(|pids| pids.saturating_sub(1)),
             pids_max: agent.limits.pids,
             read_bytes: seen.read_bytes,
             written_bytes: seen.written_bytes,

@@ -72,12 +72,12 @@ impl Steps {
     }
 
     pub(crate) fn note(&self, phase: Phase, state: StepState, detail: &str) {
-        self.add(phase, state, detail.to_owned(), None);
+        self.add(phase, state, detail.to_owned(), None, None);
     }
 
     pub(crate) fn failed(&self, phase: Phase, error: &WardenError) {
         let detail = format!("{error}\n{}", error.todo());
-        self.add(phase, StepState::Failed, detail, error.refusal().cloned());
+        self.add(phase, StepState::Failed, detail, error.refusal().cloned(), error.not_executed());
     }
 
     fn add(
@@ -86,9 +86,11 @@ impl Steps {
         state: StepState,
         detail: String,
         refusal: Option<casemate_protocol::Refusal>,
+        not_executed: Option<i32>,
     ) {
         let elapsed_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.journal.add(Progress { agent: self.agent.clone(), phase, state, elapsed_ms, detail, refusal });
+        let agent = self.agent.clone();
+        self.journal.add(Progress { agent, phase, state, elapsed_ms, detail, refusal, not_executed });
     }
 }
 

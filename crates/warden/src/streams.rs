@@ -4,6 +4,7 @@
 //! The slave of the terminal is all that enters the compartment. The master stays here and with attached operators; an
 //! operator's own terminal never enters.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,13 +27,15 @@ const SIZE: Size = Size { rows: 24, columns: 80 };
 /// Most operators at one terminal.
 const VIEWERS_MAX: usize = 16;
 /// Time between two looks at a terminal that no process has open at the moment.
+/// Most bytes that are kept of what a terminal showed before anybody was attached: what fits into a pipe at once.
+const BEGINNING_BYTES_MAX: usize = 48 << 10;
 const LOOK: Duration = Duration::from_millis(50);
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// The warden's side of them.
 pub(crate) struct Own {
-    /// Standard input, where it is open for the operator.
-    pub(crate) stdin: Option<OwnedFd>,
+    /// Standard input, where it is open for the operator and was handed to none for good.
+    pub(crate) stdin: RefCell<Option<OwnedFd>>,
     /// The terminal, where it has one.
     pub(crate) terminal: Option<Screen>,
     /// Where its output goes, and that of commands that the composition has run in it.
@@ -48,16 +51,25 @@ pub(crate) fn make(world: &World, name: &AgentName, agent: &Agent) -> Result<(St
         let pair = terminal::open(outer(agent.user.uid), outer(agent.user.gid), SIZE)
             .map_err(WardenError::system("make a terminal"))?;
         let screen = Screen::show(pair.master, &output)?;
-        return Ok((Streams::Terminal(pair.slave), Own { stdin: None, terminal: Some(screen), output }));
+        return Ok((
+            Streams::Terminal(pair.slave),
+            Own { stdin: RefCell::default(), terminal: Some(screen), output },
+        ));
     }
     let (read, stdout) = pipe()?;
     let stderr = stdout.try_clone().map_err(WardenError::file("pipe"))?;
     output.copy(read);
     if !agent.stdin_open {
-        return Ok((Streams::Output { stdout, stderr }, Own { stdin: None, terminal: None, output }));
+        return Ok((
+            Streams::Output { stdout, stderr },
+            Own { stdin: RefCell::default(), terminal: None, output },
+        ));
     }
     let (stdin, keys) = pipe()?;
-    Ok((Streams::All { stdin, stdout, stderr }, Own { stdin: Some(keys), terminal: None, output }))
+    Ok((
+        Streams::All { stdin, stdout, stderr },
+        Own { stdin: RefCell::new(Some(keys)), terminal: None, output },
+    ))
 }
 
 /// The master of an agent's terminal, whose output goes to the log and to who is attached.
@@ -85,15 +97,24 @@ impl Screen {
         Ok(screen)
     }
 
-    /// For one more operator: the master, to type and to tell its size, and what is printed from now on.
-    pub(crate) fn attach(&self) -> Result<(OwnedFd, OwnedFd), WardenError> {
+    /// For one more operator: the master, to type and to tell its size, and what is printed from now on, or from the
+    /// beginning where nobody was attached before.
+    pub(crate) fn attach(&self, since: Since) -> Result<(OwnedFd, OwnedFd), WardenError> {
         let master = self.master.try_clone().map_err(WardenError::file("terminal"))?;
         let (read, write) = pipe()?;
         // Who does not read what is printed misses it: no agent waits for an operator.
         fcntl_setfl(&write, OFlags::NONBLOCK).map_err(WardenError::system("prepare a pipe"))?;
-        self.viewers.add(write)?;
+        self.viewers.add(write, since)?;
         Ok((master, read))
     }
+}
+
+/// From where on an operator sees what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// As much of the beginning as was kept.
+    Beginning,
+    Now,
 }
 
 impl Drop for Screen {
@@ -123,27 +144,48 @@ fn next(master: &OwnedFd, piece: &mut [u8], over: &AtomicBool) -> Option<usize> 
 
 /// Those who see what is printed.
 #[derive(Clone, Default)]
-struct Viewers(Arc<Mutex<Vec<OwnedFd>>>);
+struct Viewers(Arc<Mutex<Attached>>);
+
+#[derive(Default)]
+struct Attached {
+    all: Vec<OwnedFd>,
+    /// What was printed before anybody was.
+    beginning: Vec<u8>,
+    /// Somebody was.
+    begun: bool,
+}
 
 impl Viewers {
-    fn add(&self, viewer: OwnedFd) -> Result<(), Refusal> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn add(&self, viewer: OwnedFd, since: Since) -> Result<(), Refusal> {
+        let mut attached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Attached { all, beginning, begun } = &mut *attached;
         all.retain(is_there);
         if all.len() >= VIEWERS_MAX {
             let expected = format!("fewer than {VIEWERS_MAX} operators at one terminal");
             return Err(Refusal::new("agent.visits", expected, format!("{VIEWERS_MAX} are attached")));
+        }
+        let shown = std::mem::take(beginning);
+        *begun = true;
+        if since == Since::Beginning {
+            let _ = rustix::io::write(&viewer, &shown);
         }
         all.push(viewer);
         Ok(())
     }
 
     fn show(&self, bytes: &[u8]) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|viewer| !matches!(rustix::io::write(viewer, bytes), Err(errno) if errno != Errno::AGAIN));
+        let mut attached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !attached.begun {
+            let room = BEGINNING_BYTES_MAX.saturating_sub(attached.beginning.len());
+            attached.beginning.extend(bytes.iter().take(room));
+        }
+        attached.all.retain(
+            |viewer| !matches!(rustix::io::write(viewer, bytes), Err(errno) if errno != Errno::AGAIN),
+        );
     }
 
     fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).all.clear();
     }
 }
 
@@ -196,15 +238,33 @@ mod tests {
         for _ in 0..VIEWERS_MAX {
             let (read, write) = pipe().unwrap();
             fcntl_setfl(&write, OFlags::NONBLOCK).unwrap();
-            viewers.add(write).unwrap();
+            viewers.add(write, Since::Now).unwrap();
             ends.push(read);
         }
         (0..100).for_each(|_| viewers.show(&[b'x'; 4096]));
-        assert_eq!(viewers.0.lock().unwrap().len(), VIEWERS_MAX);
+        assert_eq!(viewers.0.lock().unwrap().all.len(), VIEWERS_MAX);
         let (_read, write) = pipe().unwrap();
-        assert!(viewers.add(write.try_clone().unwrap()).is_err());
+        assert!(viewers.add(write.try_clone().unwrap(), Since::Now).is_err());
         ends.truncate(1);
-        viewers.add(write).unwrap();
-        assert_eq!(viewers.0.lock().unwrap().len(), 2);
+        viewers.add(write, Since::Now).unwrap();
+        assert_eq!(viewers.0.lock().unwrap().all.len(), 2);
+    }
+
+    #[test]
+    fn what_was_printed_before_anybody_was_attached_is_kept_for_the_first_one() {
+        let viewers = Viewers::default();
+        viewers.show(b"early ");
+        let attach = || {
+            let (read, write) = pipe().unwrap();
+            fcntl_setfl(&write, OFlags::NONBLOCK).unwrap();
+            viewers.add(write, Since::Beginning).unwrap();
+            read
+        };
+        let first = attach();
+        viewers.show(b"late");
+        let second = attach();
+        viewers.clear();
+        let all = |end: OwnedFd| std::io::read_to_string(std::fs::File::from(end)).unwrap();
+        assert_eq!((all(first), all(second)), ("early late".to_owned(), String::new()));
     }
 }

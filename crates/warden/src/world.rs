@@ -39,6 +39,7 @@ use crate::posture;
 use crate::progress::Journal;
 use crate::room;
 use crate::roots::Roots;
+use crate::secrets;
 use crate::volumes::Volumes;
 
 /// Everything in the box. One thread owns it.
@@ -57,6 +58,7 @@ pub(crate) struct World {
     pub(crate) notary: Notary,
     pub(crate) posture: posture::Known,
     pub(crate) courier: Courier,
+    pub(crate) secret_memory: secrets::Desk,
     pub(crate) gateway: Gateway,
     pub(crate) live: LiveEdges,
     pub(crate) journal: Rc<Journal>,
@@ -87,9 +89,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), WardenError> {
     tokio::task::LocalSet::new().block_on(&runtime, live(arguments))
 }
 
-/// No core dump, no swap, no tracing by another process of this user: the box key and the agents' keys are in this memory,
-/// and secrets for the moment between their opening and the agent's own memory file system. All of it, as keys lie
-/// where the cryptographic library puts them.
+/// No core dump, no swap, no tracing by another process of this user: the box key and the agents' keys are in this memory.
+/// All of it, as keys lie where the cryptographic library puts them. Secrets are in memory of their own ([`secrets`]).
 fn keep_memory_private() -> Result<(), WardenError> {
     use rustix::mm::{MlockAllFlags, mlockall};
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
@@ -205,6 +206,7 @@ impl World {
                 arguments.broker_cert,
                 logs.join("casemate-courier.log"),
             ),
+            secret_memory: secrets::Desk::new()?,
             gateway: Gateway::start(&arguments.gateway, &logs.join("casemate-gateway.log")).await?,
             live: LiveEdges::default(),
             journal: Rc::new(Journal::default()),

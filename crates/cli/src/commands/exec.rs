@@ -8,7 +8,7 @@ use casemate_protocol::inside::{ExecRequest, InsideRequest};
 use clap::Args;
 
 use crate::cli::Global;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{EXIT_CODES_OF_ANOTHER, Failure, Outcome};
 use crate::inside::{self, Relay, window_of_stdin};
 use crate::project::Project;
 use crate::replicas::{self, IndexOption};
@@ -17,11 +17,10 @@ use crate::replicas::{self, IndexOption};
 #[derive(Args, Debug)]
 #[command(
     before_help = "Example: casemate exec -it researcher sh",
-    after_help = "The command has what the agent has: the same file system, limits and rules, no network but the agent's \
+    after_help = format!("The command has what the agent has: the same file system, limits and rules, no network but the agent's \
         edges. It sees and signals its own processes alone: those of the agent are in `casemate top`. It taints the agent: `ps`, the event log and each later token say that something ran in it that the \
-        composition does not name, and policies refuse that unless they say `allow-tainted`. `x-casemate: { exec: deny }` \
-        in the Compose file forbids it.\n\nIt ends with the command's own exit code; with 125 where the command was not \
-        begun, 126 where it cannot be executed, 127 where there is no such program."
+        composition does not name, and policies refuse that unless they say `allow-tainted`. `x-casemate: {{ exec: deny }}` \
+        in the Compose file forbids it.\n\n{EXIT_CODES_OF_ANOTHER}")
 )]
 pub(crate) struct ExecArgs {
     /// Pass standard input on

@@ -5,6 +5,7 @@
 //! a policy that expects another composition refuses it.
 
 mod follow;
+mod input;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::symlink;
@@ -12,17 +13,19 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use casemate_composition::Lock;
-use casemate_composition::lock::{AgentName, User};
+use casemate_composition::lock::{AgentName, BackendKind, User};
 use casemate_composition::one_off::{Dependencies, OneOff};
 use clap::Args;
+use input::Input;
 
 use crate::cli::Global;
 use crate::commands::exec::user;
 use crate::commands::plan::foreseen_refusal;
 use crate::commands::up::{BoxOptions, Start, UpArgs, usable_policy};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{EXIT_CODES_OF_ANOTHER, Failure, Outcome};
 use crate::follow::LineStyle;
 use crate::inputs::{self, PullOptions};
+use crate::inside::window_of_stdin;
 use crate::lines;
 use crate::preflight;
 use crate::programs::Program;
@@ -33,12 +36,14 @@ use crate::supervisor::{Lease, Platform, already_running, clean};
 #[derive(Args, Debug)]
 #[command(
     before_help = "Example: casemate run --rm importer python3 once.py",
-    after_help = "The box is a project of its own, PROJECT-run-SERVICE, with the service and those that it depends on. It \
+    after_help = format!("The box is a project of its own, PROJECT-run-SERVICE, with the service and those that it depends on. It \
         uses the project's broker state, so its secrets are the service's, and has logs and volumes of its own. No port of \
-        the box is open, nothing restarts, and the one-off agent reads no input and has no health check or hooks.\n\nIts composition \
+        the box is open, nothing restarts, and the one-off agent has no health check or hooks.\n\nStandard input is passed on \
+        once the program runs; the first byte taints the agent, as `attach` does, after its secrets have arrived. With `-t`, or \
+        `tty: true` in the file, the program has a terminal, and is tainted as soon as it is yours.\n\nIts composition \
         is another than that of the files: `--write-policy FILE` writes a policy that expects it and runs nothing, \
-        `--policy FILE` names it.\n\nIt ends with the agent's own exit code, and with 125 where the agent's program did not \
-        begin."
+        `--policy FILE` names it.\n\nIt ends with the program's own exit code also where the box could not be taken down after it, or \
+        `--rm` not be done, which it then tells.\n\n{EXIT_CODES_OF_ANOTHER}")
 )]
 pub(crate) struct RunArgs {
     /// Remove the box's logs and volumes afterwards
@@ -65,8 +70,15 @@ pub(crate) struct RunArgs {
     /// Working directory inside [default: the service's]
     #[arg(short, long, value_name = "DIR", value_parser = folder)]
     workdir: Option<String>,
-    /// No terminal: the default
-    #[arg(short = 'T', long)]
+    /// Give the program an input, which is this one unless with -d; `--interactive=false` for none
+    #[arg(short, long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = clap::ArgAction::Set)]
+    interactive: bool,
+    /// Give the program a terminal of its own [default: as the Compose file says]
+    #[arg(short, long)]
+    tty: bool,
+    /// No terminal, also where the Compose file says `tty: true`
+    #[arg(short = 'T', long = "no-tty", visible_alias = "no-TTY", conflicts_with = "tty")]
     no_tty: bool,
     /// Policy of the local broker [default: the one of the Compose file]
     #[arg(long, value_name = "FILE", conflicts_with = "broker")]
@@ -108,8 +120,11 @@ fn folder(text: &str) -> Result<String, String> {
 pub(crate) fn run(global: &Global, args: &RunArgs) -> Outcome {
     prepared(global, args).map_err(Failure::before_the_command)?.map_or(Ok(0), |ready| {
         let outcome = ready.run(global, args);
-        if args.rm {
-            remove(&ready.project)?;
+        if args.rm
+            && let Err(failure) = remove(&ready.project)
+        {
+            // How the program ended is what the caller asks for.
+            failure.tell();
         }
         outcome
     })
@@ -120,6 +135,7 @@ struct Ready {
     project: Project,
     lock: Lock,
     policy: Option<PathBuf>,
+    input: Input,
 }
 
 /// All that is done before anything runs; none where only the policy was to be written.
@@ -134,6 +150,7 @@ fn prepared(global: &Global, args: &RunArgs) -> Outcome<Option<Ready>> {
     inputs::pull_images(global, &file, &of, &args.pull)?;
     let project = of.beside(&name(&of, args)?)?;
     let lock = one_off_lock(&file, &of, &project, args)?;
+    let input = input(global, args, &lock)?;
     let digest = inputs::digest(&lock)?;
     let policy = match (&args.write_policy, &args.policy, &args.of_box.broker) {
         (Some(path), _, _) => {
@@ -165,7 +182,28 @@ fn prepared(global: &Global, args: &RunArgs) -> Outcome<Option<Ready>> {
     let agents = lock.agents.len();
     let many = if agents == 1 { "1 agent".to_owned() } else { format!("{agents} agents") };
     lines::note(format!("one-off box {}: {many}, composition {digest}", project.name));
-    Ok(Some(Ready { project, lock, policy }))
+    Ok(Some(Ready { project, lock, policy, input }))
+}
+
+/// What the caller's own input is to the program.
+fn input(global: &Global, args: &RunArgs, lock: &Lock) -> Outcome<Input> {
+    let Some(agent) = lock.agents.get(&args.service) else { return Ok(Input::None) };
+    if agent.tty && agent.backend.kind() == BackendKind::Gvisor {
+        let what =
+            "`-t` is refused with `backend: gvisor`: Ctrl-C would reach the agent's first process alone";
+        return Err(Failure::input(what, "leave out -t, or take another backend"));
+    }
+    if !agent.stdin_open || args.detach || args.write_policy.is_some() {
+        return Ok(Input::None);
+    }
+    if !agent.tty || global.json {
+        return Ok(Input::Stream);
+    }
+    if window_of_stdin().is_none() {
+        let todo = "give -T, run it in a terminal, or give `--interactive=false`";
+        return Err(Failure::input("the program has a terminal, and standard input is none", todo));
+    }
+    Ok(Input::Terminal)
 }
 
 fn platform(args: &RunArgs) -> Platform {
@@ -189,6 +227,12 @@ fn one_off_lock(file: &ComposeFile, of: &Project, project: &Project, args: &RunA
         environment: args.env.iter().cloned().collect::<BTreeMap<_, _>>(),
         user: args.user.map(|(uid, gid)| User { uid, gid }),
         working_dir: args.workdir.clone(),
+        stdin_open: args.interactive,
+        tty: match (args.tty, args.no_tty) {
+            (true, _) => Some(true),
+            (false, true) => Some(false),
+            (false, false) => None,
+        },
         dependencies: if args.no_deps { Dependencies::Leave } else { Dependencies::Follow },
     };
     let lock = inputs::resolve_one_off(file, of, &args.service, &change)?;
@@ -272,7 +316,7 @@ impl Ready {
         follow::run(
             &start,
             &args.service,
-            if args.detach { follow::Until::Running } else { follow::Until::Ended },
+            if args.detach { follow::Until::Running } else { follow::Until::Ended(self.input) },
         )
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::keys;
-use crate::lock::{Ulimit, UlimitValues};
+use crate::lock::{DiskLimits, Ulimit, UlimitValues};
 use crate::problem::{At, Findings, Place};
 use crate::units;
 use crate::yaml::{Node, Value};
 
+use super::blkio;
 use super::read::{parsed, walk};
 use super::replicas;
 use super::run;
@@ -39,6 +40,7 @@ pub(crate) struct WrittenLimits {
     pub(crate) shm_bytes: Option<At<u64>>,
     pub(crate) oom_score_adj: Option<At<u32>>,
     pub(crate) ulimits: BTreeMap<Ulimit, UlimitValues>,
+    pub(crate) disk: Option<DiskLimits>,
 }
 
 /// The limit that `key` of a service sets. Whether it sets one.
@@ -84,6 +86,7 @@ pub(crate) fn limit(key: &str, node: &Node, limits: &mut WrittenLimits, f: &mut 
             let wanted = "a number from 0 to 1000: no agent outlives the box's own programs";
             limits.oom_score_adj = number(node, key, wanted, 0, 1000, f);
         }
+        "blkio_config" => limits.disk = blkio::blkio(node, f),
         "ulimits" => ulimits(node, &mut limits.ulimits, f),
         _ => return false,
     }

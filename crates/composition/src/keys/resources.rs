@@ -67,6 +67,36 @@ pub const RESTART_POLICY: Table = Table {
     ],
 };
 
+const RATES: &str = "one entry, for each disk that holds the agent's volumes or the box's state";
+const NO_WEIGHT: &str =
+    "what a weight does hangs on the scheduler of the box's disk: use `device_read_bps` and its like";
+
+/// `blkio_config`.
+pub const BLKIO: Table = Table {
+    of: "blkio_config",
+    path: "services.NAME.blkio_config",
+    extensions: Extensions::Allowed,
+    keys: &[
+        limited("device_read_bps", RATES),
+        limited("device_read_iops", RATES),
+        limited("device_write_bps", RATES),
+        limited("device_write_iops", RATES),
+        ignored("weight", NO_WEIGHT),
+        ignored("weight_device", NO_WEIGHT),
+    ],
+};
+
+/// An entry of `blkio_config`.
+pub const BLKIO_DEVICE: Table = Table {
+    of: "blkio_config entry",
+    path: "services.NAME.blkio_config.device_*[]",
+    extensions: Extensions::Allowed,
+    keys: &[
+        limited("path", "any: the box's own disks are meant, whatever they are called there"),
+        honoured("rate"),
+    ],
+};
+
 /// `ulimits`.
 pub const ULIMITS: Table = Table {
     of: "ulimits",

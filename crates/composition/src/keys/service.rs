@@ -22,7 +22,7 @@ pub const SERVICE: Table = Table {
             NOT_YET,
             "build it with another tool, import it with `casemate image import`, and name it under `image`",
         ),
-        ignored("blkio_config", "no block device belongs to one agent"),
+        honoured("blkio_config"),
         refused(
             "cap_add",
             "an agent holds no capability",

@@ -63,17 +63,9 @@ const fn whole(path: &'static str, decided_by: &'static str, names: &'static [&'
 const HOOK: &[&str] = &["command", "user", "privileged", "working_dir", "environment"];
 const GPU: &[&str] = &["capabilities", "count", "device_ids", "driver", "options"];
 const UPDATE: &[&str] = &["parallelism", "delay", "failure_action", "monitor", "max_failure_ratio", "order"];
-const BLKIO: &[&str] = &[
-    "device_read_bps",
-    "device_read_iops",
-    "device_write_bps",
-    "device_write_iops",
-    "weight",
-    "weight_device",
-];
 
 /// Mappings whose keys share the fate of the key above them.
-pub const WHOLES: [Whole; 28] = [
+pub const WHOLES: [Whole; 26] = [
     whole("models.NAME", "models", &["name", "model", "context_size", "runtime_flags"]),
     whole(
         "networks.NAME",
@@ -128,9 +120,11 @@ pub const WHOLES: [Whole; 28] = [
             "platforms",
         ],
     ),
-    whole("services.NAME.blkio_config", "services.NAME.blkio_config", BLKIO),
-    whole("services.NAME.blkio_config.device_*[]", "services.NAME.blkio_config", &["path", "rate"]),
-    whole("services.NAME.blkio_config.weight_device[]", "services.NAME.blkio_config", &["path", "weight"]),
+    whole(
+        "services.NAME.blkio_config.weight_device[]",
+        "services.NAME.blkio_config.weight_device",
+        &["path", "weight"],
+    ),
     whole("services.NAME.credential_spec", "services.NAME.credential_spec", &["config", "file", "registry"]),
     whole("services.NAME.devices[]", "services.NAME.devices", &["source", "target", "permissions"]),
     whole("services.NAME.develop", "services.NAME.develop", &["watch"]),

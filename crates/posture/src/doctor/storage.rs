@@ -5,6 +5,7 @@ use super::{Check, Heading, Look, Seen, Vantage, Verdict, says};
 use crate::tree::{Tree, Unread};
 
 const SWAPS: &str = "/proc/swaps";
+const SECRET_MEMORY: &str = "/sys/module/secretmem/parameters/enable";
 const BLOCK: &str = "/sys/block";
 /// Most devices one above the other that are followed.
 const LAYERS_MAX: usize = 8;
@@ -25,6 +26,18 @@ pub(crate) fn checks() -> Vec<Check> {
             look: Look::Machine(swap),
         },
         Check {
+            id: "D10.secret-memory",
+            heading: Heading::LocalSurface,
+            vantage: Vantage::GuestObserved,
+            what: "memory that the kernel does not map, for secrets on their way to agents",
+            place: SECRET_MEMORY,
+            expected: "Y",
+            attack: "who reads memory of the kernel, or of any process, finds a secret in the warden while it is delivered",
+            fix: "use a kernel with CONFIG_SECRETMEM, and boot without `secretmem.enable=n`; without it the memory is locked alone",
+            verdicts: says::PASS_WARN,
+            look: Look::Machine(secret_memory),
+        },
+        Check {
             id: "D10.disks",
             heading: Heading::HypervisorSurface,
             vantage: Vantage::GuestObserved,
@@ -37,6 +50,15 @@ pub(crate) fn checks() -> Vec<Check> {
             look: Look::Machine(disks),
         },
     ]
+}
+
+fn secret_memory(facts: &Facts<'_>) -> Seen {
+    match facts.tree.line(SECRET_MEMORY).as_deref() {
+        Ok("Y") => Seen::new(Verdict::Pass, "Y"),
+        Ok("N") => Seen::new(Verdict::Warn, "N"),
+        Ok(_) => Seen::unknown(format!("{SECRET_MEMORY}: neither Y nor N")),
+        Err(why) => Seen::unread(SECRET_MEMORY, why),
+    }
 }
 
 fn swap(facts: &Facts<'_>) -> Seen {

@@ -104,6 +104,9 @@ pub(crate) const CASES: &[Case] = &[
     ),
     ("D09.console", Tdx, &[("/sys/class/tty/console/active", "tty0 ttyS0\n")], Fail),
     ("D10.swap", Tdx, &[("/proc/swaps", "Filename x\n/dev/vdb partition 1 0 -2\n")], Fail),
+    ("D10.secret-memory", Tdx, &[("/sys/module/secretmem/parameters/enable", "N\n")], Warn),
+    ("D10.secret-memory", Tdx, &[("/sys/module/secretmem/parameters/enable", "")], Unknown),
+    ("D10.secret-memory", Tdx, &[("/sys/module/secretmem/parameters/enable", "x\n")], Unknown),
     (
         "D10.disks",
         Tdx,

@@ -111,7 +111,7 @@ const SWITCHES: [(&str, &str); 25] = [
 ];
 
 /// Files with one line each.
-const LINES: [(&str, &str); 31] = [
+const LINES: [(&str, &str); 32] = [
     (
         "/proc/cmdline",
         "mce=off oops=panic pci=noearly,nommconf no-kvmclock random.trust_cpu=y random.trust_bootloader=n ia32_emulation=0",
@@ -138,6 +138,7 @@ const LINES: [(&str, &str); 31] = [
     ("/sys/devices/system/cpu/smt/control", "notsupported"),
     ("/sys/kernel/mm/ksm/run", "0"),
     ("/sys/module/zswap/parameters/enabled", "N"),
+    ("/sys/module/secretmem/parameters/enable", "Y"),
     ("/sys/kernel/mm/transparent_hugepage/enabled", "always madvise [never]"),
     ("/sys/kernel/security/lockdown", "none [integrity] confidentiality"),
     ("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory pids"),

@@ -315,6 +315,48 @@ mod tests {
     }
 
     #[test]
+    fn a_compartments_own_group_of_version_2_stands_still_goes_on_and_is_ended_by_one_write() {
+        let top = [MOUNT.to_owned(), format!("{MOUNT}/{UNIFIED}")]
+            .map(PathBuf::from)
+            .into_iter()
+            .find(|top| top.join("cgroup.controllers").exists());
+        let Some(top) = top else {
+            eprintln!("not run: freezer of version 2: not mounted");
+            return;
+        };
+        let Some(mut counter) = Counter::start("freezer-test-v2") else { return };
+        // Frozen is the group itself, as where all controllers are of version 2, and not one that a pause makes.
+        let directory = top.join("casemate-freezer-test-v2").join("one");
+        make_all(&directory).unwrap();
+        write(&directory.join("cgroup.procs"), &counter.child.id().to_string()).unwrap();
+        let freezer = Freezer { directory: directory.clone(), version: Version::Two, own: true };
+        assert!(!freezer.is_frozen() && counter.goes_on());
+        for _ in 0..2 {
+            freezer.freeze(&counter.group).unwrap();
+            let events = fs::read_to_string(directory.join("cgroup.events")).unwrap();
+            assert!(events.contains("frozen 1") && freezer.is_frozen(), "{events}");
+            assert!(counter.stands_still());
+            freezer.thaw().unwrap();
+            assert!(counter.goes_on() && !freezer.is_frozen());
+        }
+        // What is frozen ends: the group is not removed while it has members, and is when they are killed.
+        freezer.freeze(&counter.group).unwrap();
+        freezer.release().unwrap();
+        assert!(directory.exists(), "the group is another's to remove");
+        freezer.freeze(&counter.group).unwrap();
+        if directory.join("cgroup.kill").exists() {
+            write(&directory.join("cgroup.kill"), "1").unwrap();
+        } else {
+            counter.child.kill().unwrap();
+        }
+        assert!(!counter.child.wait().unwrap().success());
+        remove_directory(&directory).unwrap();
+        remove_directory(&top.join("casemate-freezer-test-v2")).unwrap();
+        counter.group.remove().unwrap();
+        remove_box("freezer-test-v2").unwrap();
+    }
+
+    #[test]
     fn removing_a_box_ends_what_is_paused() {
         let Some(mut counter) = Counter::start("freezer-box") else { return };
         let freezer = Freezer::of("freezer-box", "one").unwrap();

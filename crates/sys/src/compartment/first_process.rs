@@ -20,21 +20,23 @@ use crate::{hardening, landlock_rules, seccomp};
 const STATUS_EXEC_FAILED: i32 = 127;
 
 pub(super) fn live(control: &OwnedFd, spec: &Spec, handed: Handed) -> ! {
-    let Handed { word, namespaces, root, volumes, mut not_applied } = handed;
+    let Handed { mut word, namespaces, root, volumes, mut not_applied } = handed;
     let built = inside::enter_network(&namespaces.network)
         .and_then(|()| inside::mounts(spec, root, volumes))
         .and_then(|()| match spec.streams {
             STREAMS_ALL | STREAMS_TERMINAL => Ok(()),
             _ => inside::own_null(&[rustix::stdio::dup2_stdin]),
         })
-        .and_then(|()| inside::network(spec, control, word, &mut not_applied))
+        .and_then(|()| inside::network(spec, control, &mut word, &mut not_applied))
         .and_then(|()| {
             hardening::own_core_cookie();
             oom_score(spec)?;
             confine(spec, &namespaces.user, &mut not_applied)
         })
-        .and_then(|tried| wait_for_go(control, not_applied, tried));
+        .and_then(|tried| wait_for_go(control, std::mem::take(&mut not_applied), tried));
     if let Err(failure) = built {
+        // Where the launcher has failed as well, its failure is the one that is told, whichever came first.
+        let _ = word.wait(&mut Vec::new());
         report(control, &failure);
         syscall::exit_now(1);
     }

@@ -214,7 +214,12 @@ pub(super) fn own_null(streams: &[Redirect]) -> Step<()> {
 }
 
 /// Loopback up, host name set, sockets created and handed to the warden, once the launcher has given its `word`.
-pub(super) fn network(spec: &Spec, control: &OwnedFd, word: Word, not_applied: &mut Vec<String>) -> Step<()> {
+pub(super) fn network(
+    spec: &Spec,
+    control: &OwnedFd,
+    word: &mut Word,
+    not_applied: &mut Vec<String>,
+) -> Step<()> {
     const CONTROL: &str = "namespaces";
     syscall::loopback_up().named(CONTROL, || "bring loopback up".into())?;
     rustix::system::sethostname(spec.hostname.as_bytes()).named(CONTROL, || "set the host name".into())?;

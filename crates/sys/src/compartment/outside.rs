@@ -188,8 +188,8 @@ pub(super) enum Role {
 /// the launcher's own report, on the same socket.
 pub(super) struct Go(OwnedFd);
 
-/// Where the first process hears it.
-pub(super) struct Word(OwnedFd);
+/// Where the first process hears it, once.
+pub(super) struct Word(Option<OwnedFd>);
 
 /// Nothing is missing.
 const COMPLETE: u8 = 1;
@@ -208,12 +208,13 @@ impl Go {
 }
 
 impl Word {
-    /// Waits for it. Ends this process where the launcher ended without it.
-    pub(super) fn wait(self, not_applied: &mut Vec<String>) -> Step<()> {
-        let mut word = [0; 1];
-        rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut word))
+    /// Waits for it, unless it was heard. Ends this process where the launcher ended without it.
+    pub(super) fn wait(&mut self, not_applied: &mut Vec<String>) -> Step<()> {
+        let Some(word) = self.0.take() else { return Ok(()) };
+        let mut heard = [0; 1];
+        rustix::io::retry_on_intr(|| rustix::io::read(&word, &mut heard))
             .named("", || "wait for the launcher".into())?;
-        match word {
+        match heard {
             [COMPLETE] => {}
             [PROC_NOT_APPLIED] => not_applied.push("proc".to_owned()),
             // The launcher has failed, and says why itself.
@@ -249,7 +250,7 @@ pub(super) fn clone_first_process(control: &OwnedFd) -> Step<Role> {
         }
         _ => {
             drop(go);
-            Ok(Role::FirstProcess(Word(word)))
+            Ok(Role::FirstProcess(Word(Some(word))))
         }
     }
 }

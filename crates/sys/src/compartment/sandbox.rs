@@ -60,13 +60,14 @@ pub(super) fn live(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed
 
 /// Everything up to the warden's byte. Gives the process id of the sandbox.
 fn build(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed: Handed) -> Step<i32> {
-    let Handed { word, namespaces, root, volumes, mut not_applied } = handed;
-    inside::enter_network(&namespaces.network)?;
-    inside::mounts(spec, root, volumes)?;
+    let Handed { mut word, namespaces, root, volumes, mut not_applied } = handed;
+    inside::enter_network(&namespaces.network)
+        .and_then(|()| inside::mounts(spec, root, volumes))
+        .inspect_err(|_| drop(word.wait(&mut Vec::new())))?;
     if spec.streams != STREAMS_ALL {
         inside::own_null(&[rustix::stdio::dup2_stdin])?;
     }
-    inside::network(spec, control, word, &mut not_applied)?;
+    inside::network(spec, control, &mut word, &mut not_applied)?;
     hardening::own_core_cookie();
     own_root(spec, runtime.sandbox)?;
     enter(spec, &namespaces.user, &mut not_applied)?;

@@ -5,9 +5,11 @@
 //!
 //! Steps: `say TEXT`; `secret NAME` (mode, owner and content from its end to its beginning, so that the log does not
 //! hold the content itself); `serve PORT TEXT` (`@` for the host name); `call HOST:PORT`; `watch HOST:PORT...`
-//! (calls each again and again, and says what changes); `ask JSON` (over the agent socket); `reach PORT`
+//! (calls each again and again, and says what changes); `ask JSON` (over the agent socket); `answer JSON` (likewise, and says how
+//! long the answer is); `reach PORT`
 //! (exits 1 where nothing listens: a health check); `crash-until INSTANCE CODE`; `exit CODE`; `sleep MS`;
-//! `write PATH TEXT`; `read PATH`; `eat MIB` (of memory); `spawn COUNT` (processes that wait); `orphans
+//! `write PATH TEXT`; `read PATH`; `direct PATH MIB` (writes and reads past the page cache, and says how long it
+//! took); `eat MIB` (of memory); `spawn COUNT` (processes that wait); `orphans
 //! COUNT` (processes whose parent, which `leave`s, ended); `flood LINES`; `hold
 //! COUNT` (connections to the agent socket); `hear SIGNAL` (of TERM, USR1, WINCH: says so each time, and lives on);
 //! `tick MS` (says a number each time, and goes on); `traffic HOST:PORT=ANSWER...` (calls all of them, for ever, and
@@ -65,6 +67,7 @@ fn run(step: &str) -> Step {
         "watch" => watch(rest),
         "datagrams" => say(&datagrams()),
         "ask" => say(&format!("box says {}", ask(rest)?)),
+        "answer" => say(&format!("answered {} bytes", ask(rest)?.len())),
         "reach" => return Ok(TcpStream::connect(("127.0.0.1", rest.parse::<u16>()?)).is_err().then_some(1)),
         "crash-until" => return crash_until(rest),
         "exit" => return Ok(Some(rest.parse()?)),
@@ -77,6 +80,7 @@ fn run(step: &str) -> Step {
             Ok(text) => say(&format!("{rest} has {text}")),
             Err(error) => say(&format!("{rest} fails {:?}", error.kind())),
         },
+        "direct" => say(&direct(rest)?),
         "eat" => say(&format!("ate {} bytes", vec![1_u8; rest.parse::<usize>()? << 20].len())),
         "spawn" => spawn(rest.parse()?)?,
         "leave" => drop(std::process::Command::new(std::env::current_exe()?).arg("sleep 50").spawn()?),
@@ -157,6 +161,32 @@ fn terminal() -> String {
 fn say(text: &str) {
     // A closed log is no concern of the agent.
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Writes this many MiB to a file past the page cache, reads them so, and says how many milliseconds each took.
+fn direct(rest: &str) -> Result<String, Box<dyn Error>> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    const PIECE: usize = 64 << 10;
+    let (path, count) = rest.split_once(' ').ok_or("no size")?;
+    let pieces = count.parse::<usize>()? << 4;
+    let mut room = vec![7_u8; 2 * PIECE];
+    // The kernel wants an address that is a multiple of the disk's blocks.
+    let start = room.as_ptr().align_offset(PIECE);
+    let piece = room.get_mut(start..start + PIECE).ok_or("no room")?;
+    let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits())?;
+    let open = || std::fs::File::options().read(true).write(true).create(true).custom_flags(flags).open(path);
+    let begun = std::time::Instant::now();
+    let mut file = open()?;
+    for _ in 0..pieces {
+        file.write_all(piece)?;
+    }
+    let wrote = begun.elapsed().as_millis();
+    let begun = std::time::Instant::now();
+    let mut file = open()?;
+    for _ in 0..pieces {
+        file.read_exact(piece)?;
+    }
+    Ok(format!("wrote in {wrote} ms, read in {} ms", begun.elapsed().as_millis()))
 }
 
 /// Takes a signal from now on.

@@ -108,6 +108,25 @@ fn each_control_that_is_taken_away_stops_the_start_or_shows() {
 }
 
 #[test]
+fn where_launcher_and_first_process_both_fail_the_launchers_failure_is_told() {
+    let project = Project::empty("two-failures");
+    // The first process finds no place for the volume; the launcher cannot narrow `/proc/self/net`.
+    let one = agent("one", &["wait"], "volumes: [\"kept:/not-in-the-image\"]");
+    let text = format!("name: two-failures\nservices:\n{one}volumes:\n  kept:\n");
+    std::fs::write(project.file("compose.yaml"), text).unwrap();
+    crate::image::link_into(&project.home());
+    project.write_policy(&[]);
+    let (_, found) = project.try_up(&[]).assert_refused("mount.target");
+    assert!(found.contains("/not-in-the-image"), "{found}");
+    let launcher = without(Control::Proc, REFUSES, "268:2:0", None);
+    for _ in 0..5 {
+        let (_, found) = up_without(&project, &launcher, &[]).assert_refused("control.proc");
+        assert!(found.contains("/proc/self/net"), "{found}");
+        project.assert_nothing_left();
+    }
+}
+
+#[test]
 fn what_a_machine_need_not_have_is_told_and_a_policy_may_ask_for_it() {
     let project = Project::ready("machine", &agent("one", &["say here", "wait"], ""), &[]);
     project.up();

@@ -30,6 +30,62 @@ fn an_agent_gets_no_more_processes_than_its_limit_and_they_end_with_it() {
 }
 
 #[test]
+fn an_agent_that_may_have_one_or_two_processes_starts_and_has_no_more() {
+    let few = |name: &str, limit: &str| {
+        agent(name, &["spawn 5", "wait"], "").replace("pids_limit: 16", &format!("pids_limit: {limit}"))
+    };
+    let project = Project::ready("pids-few", &format!("{}{}", few("one", "1"), few("two", "2")), &[]);
+    project.up();
+    for (name, more) in [("one", 0), ("two", 1)] {
+        let logs = project.logs_with(name, "spawned");
+        assert!(logs.contains(&format!("spawned {more}, then Resource temporarily unavailable")), "{logs}");
+    }
+    let output = project.run(&["--json", "stats", "--no-stream"]);
+    let used: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    for one in used.as_array().unwrap() {
+        assert_eq!(one["pids"], one["pids_max"], "{one}");
+    }
+    project.down();
+}
+
+#[test]
+fn an_agent_reads_and_writes_no_faster_than_its_limit_and_a_peer_does() {
+    // 4 MiB at 1 MiB a second written, and at 2 MiB a second read.
+    let slow = "blkio_config:\n  device_write_bps: [{ path: /dev/sda, rate: 1m }]\n  device_read_bps: [{ path: /dev/sda, rate: 2m }]";
+    let one = |name: &str, more: &str| {
+        agent(name, &["direct /data/x 4", "wait"], &format!("volumes: [\"{name}:/data\"]\n{more}"))
+    };
+    let project = Project::empty("disk-rate");
+    let text = format!(
+        "name: disk-rate\nservices:\n{}{}volumes:\n  slow:\n  fast:\n",
+        one("slow", slow),
+        one("fast", "")
+    );
+    fs::write(project.file("compose.yaml"), text).unwrap();
+    crate::image::link_into(&project.home());
+    project.write_policy(&[]);
+    if let Err(error) = casemate_sys::cgroup::disk::Disk::of(project.dir.path()) {
+        eprintln!("not run: limits of disks: {error}");
+        let (_, found) = project.try_up(&[]).assert_refused("control.cgroup-limits");
+        assert!(found.contains("on no disk"), "{found}");
+        project.assert_nothing_left();
+        return;
+    }
+    project.up();
+    let took = |name: &str| {
+        let logs = project.logs_with(name, "read in");
+        let numbers =
+            logs.split(" in ").skip(1).map(|text| text.split(' ').next().unwrap().parse::<u64>().unwrap());
+        numbers.collect::<Vec<_>>()
+    };
+    let (slow, fast) = (took("slow"), took("fast"));
+    assert!((3_000..9_000).contains(&slow[0]) && (1_400..6_000).contains(&slow[1]), "{slow:?}");
+    assert!(fast[0] < 2_500 && fast[1] < 1_200, "{fast:?}");
+    assert_eq!(project.ps()["agents"]["slow"]["controls"]["cgroup-limits"], "enforced");
+    project.down();
+}
+
+#[test]
 fn an_agent_that_floods_its_log_or_its_socket_keeps_nobody_waiting() {
     let loud = agent("loud", &["flood 200000", "hold 64", "say flooded", "wait"], "");
     let peer = agent("peer", &["sleep 200", r#"ask {"method":"identity"}"#, "wait"], "");

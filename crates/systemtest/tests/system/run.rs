@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::census::{Census, Owner};
+use crate::inside::User;
 use crate::lifecycle::runs;
 use crate::project::{COMMAND_BOUND, Output, Project, agent, dist};
 
@@ -147,6 +148,93 @@ fn a_one_off_agent_has_the_variables_user_folder_and_program_that_are_asked_for(
     project.run(&["run", "nobody"]).assert_fails(125, "no agent `nobody`", "job");
     assert_gone(&project);
     project.assert_nothing_left();
+}
+
+#[test]
+fn a_one_off_agent_reads_the_input_of_its_caller_to_its_end_and_is_tainted_by_the_first_byte_alone() {
+    let project = project("one-off-in");
+    let command = ["secret token", "input", "exit 4"];
+    with_policy(&project, &command);
+    let options = ["--policy", "run.toml", "-T"];
+    let words = [&["run"], &options[..], &["job"], &command].concat();
+    let typed = project.run_with(&words, COMMAND_BOUND, Some("one\ntwo"));
+    assert_eq!(typed.status.code(), Some(4), "{}", typed.stderr);
+    let secret = "secret token mode 0400 owner 1000:1000 reversed t\n";
+    assert_eq!(typed.stdout, format!("{secret}read one\nread two\ninput ended\n"));
+    let events = || fs::read_to_string(box_dir(&project).join("events.jsonl")).unwrap();
+    assert!(events().contains("agent-tainted"), "{}", events());
+    // Nothing is there to read, and nothing enters.
+    let nothing = project.run_with(&words, COMMAND_BOUND, Some(""));
+    assert_eq!(nothing.status.code(), Some(4), "{}", nothing.stderr);
+    assert_eq!(nothing.stdout, format!("{secret}input ended\n"));
+    assert!(!events().contains("agent-tainted"), "{}", events());
+    // Without an input it is another composition.
+    let without = run(&project, &["--policy", "run.toml", "--interactive=false"], &command);
+    assert_not_begun(&without, "composition.digest");
+    let none = ["--interactive=false", "--write-policy", "none.toml"];
+    run(&project, &none, &command).assert_ok();
+    let words = [&["run", "--policy", "none.toml", "--interactive=false", "job"][..], &command].concat();
+    let without = project.run_with(&words, COMMAND_BOUND, Some("one"));
+    assert_eq!(without.stdout, format!("{secret}input ended\n"), "{}", without.stderr);
+    assert!(!events().contains("agent-tainted"), "{}", events());
+    assert_gone(&project);
+}
+
+#[test]
+fn a_one_off_agent_with_a_terminal_has_its_callers_keys_and_shows_all_it_prints() {
+    let project = project("one-off-tty");
+    let command = ["say early", "terminal", "input", "exit 4"];
+    run(&project, &["-t", "--write-policy", "run.toml"], &command).assert_ok();
+    let words = [&["run", "-t", "--policy", "run.toml", "job"][..], &command].concat();
+    let mut user = User::starts(&project, &words);
+    user.sees("early");
+    user.sees("own Ok(())");
+    user.types("typed\r");
+    user.sees("read typed");
+    user.types("\u{4}");
+    user.sees("input ended");
+    assert_eq!(user.ends(), Some(4));
+    // Where the caller has none, it says so before anything starts.
+    assert_not_begun(&run(&project, &["-t", "--policy", "run.toml"], &command), "standard input is none");
+    assert_gone(&project);
+    // One that ends before anybody could be attached.
+    fs::remove_file(project.file("run.toml")).unwrap();
+    let short = ["say short"];
+    run(&project, &["-t", "--write-policy", "run.toml"], &short).assert_ok();
+    let mut user = User::starts(&project, &["run", "-t", "--policy", "run.toml", "job", "say short"]);
+    user.sees("short");
+    assert_eq!(user.ends(), Some(0));
+    assert_gone(&project);
+}
+
+#[test]
+fn a_one_off_run_ends_as_shells_and_compose_do() {
+    let project = project("one-off-codes");
+    for (program, code, said) in [("/none", 127, "No such file"), ("/etc/hosts", 126, "denied")] {
+        let options = ["--no-deps", "--entrypoint", program];
+        run(&project, &[&options[..], &["--write-policy", "run.toml"]].concat(), &[]).assert_ok();
+        let output = run(&project, &[&options[..], &["--rm", "--policy", "run.toml"]].concat(), &[]);
+        output.assert_fails(code, said, "image");
+        fs::remove_file(project.file("run.toml")).unwrap();
+    }
+    // The program's own code counts, also where its box cannot be removed.
+    let command = ["exit 3"];
+    run(&project, &["--no-deps", "--write-policy", "run.toml"], &command).assert_ok();
+    let kept = box_dir(&project).join("logs/kept");
+    fs::create_dir_all(&kept).unwrap();
+    let flags = |flags| {
+        let file = fs::File::open(&kept).unwrap();
+        rustix::fs::ioctl_setflags(&file, flags)
+    };
+    if let Err(errno) = flags(rustix::fs::IFlags::IMMUTABLE) {
+        eprintln!("not run: a box that cannot be removed: no immutable files here: {errno}");
+        return;
+    }
+    let output = run(&project, &["--no-deps", "--rm", "--policy", "run.toml"], &command);
+    flags(rustix::fs::IFlags::empty()).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", output.stderr);
+    assert!(output.stderr.contains("error: ") && output.stderr.contains("by hand"), "{}", output.stderr);
+    assert_gone(&project);
 }
 
 #[test]

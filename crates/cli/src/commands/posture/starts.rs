@@ -72,6 +72,7 @@ mod tests {
             elapsed_ms,
             detail: String::new(),
             refusal: None,
+            not_executed: None,
         };
         let mut times = Times::default();
         times.add(&step(Phase::Rootfs, StepState::Started, 5));

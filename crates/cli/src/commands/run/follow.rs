@@ -6,6 +6,7 @@ use std::time::Duration;
 use casemate_composition::lock::AgentName;
 use casemate_protocol::control::{ControlRequest, Phase, Progress, Reply, StepState};
 
+use super::input::{self, Input, Keyboard};
 use crate::commands::up::{Start, interrupted};
 use crate::control::unexpected_reply;
 use crate::failure::{Failure, Outcome};
@@ -16,16 +17,14 @@ use crate::progress::phase_name;
 
 /// Time until the agent's program runs.
 const START_BOUND: Duration = Duration::from_secs(300);
-/// Exit code where the agent's program never ran, or where its status is none of a process.
-const NEVER_RAN: u8 = 255;
 
 /// When `run` returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
     /// The program runs. The box goes on.
     Running,
-    /// The program has ended. The box ends with it.
-    Ended,
+    /// The program has ended, which reads this. The box ends with it.
+    Ended(Input),
 }
 
 /// Starts the box and follows its agent. Gives the agent's exit code.
@@ -42,10 +41,11 @@ pub(super) fn run(start: &Start<'_>, agent: &AgentName, until: Until) -> Outcome
         let wanted = Wanted { tail: Some(0), ..Wanted::default() };
         let mut follower = Follower::new(start.project, std::slice::from_ref(agent), wanted, style);
         let mut supervisor = start.spawn_supervisor().map_err(Failure::before_the_command)?;
+        let mut keyboard = None;
         let outcome = tokio::select! {
-            outcome = follow(start, &mut supervisor, agent, until, &mut follower) => outcome,
+            outcome = follow(start, &mut supervisor, agent, (until, &mut keyboard), &mut follower) => outcome,
             () = signals => Err(Failure::interrupted()),
-            () = lines::until_output_ends(), if until == Until::Ended => Err(Failure::interrupted()),
+            () = lines::until_output_ends(), if until != Until::Running => Err(Failure::interrupted()),
         };
         if let (Until::Running, Ok(code)) = (until, &outcome) {
             let name = &start.project.name;
@@ -55,9 +55,15 @@ pub(super) fn run(start: &Start<'_>, agent: &AgentName, until: Until) -> Outcome
             ));
             return Ok(*code);
         }
-        start.stop(&mut supervisor).await?;
-        while follower.print_new() {}
-        follower.print_rest();
+        if let Err(failure) = start.stop(&mut supervisor).await {
+            // How the program ended is what the caller asks for.
+            failure.tell();
+        }
+        let shown = keyboard.is_some_and(Keyboard::end);
+        if !shown {
+            while follower.print_new() {}
+            follower.print_rest();
+        }
         outcome
     })
 }
@@ -66,7 +72,7 @@ async fn follow(
     start: &Start<'_>,
     supervisor: &mut tokio::process::Child,
     agent: &AgentName,
-    until: Until,
+    (until, keyboard): (Until, &mut Option<Keyboard>),
     follower: &mut Follower,
 ) -> Outcome {
     let begun = async {
@@ -81,20 +87,32 @@ async fn follow(
     };
     let begun = tokio::time::timeout(START_BOUND, begun).await.unwrap_or_else(|_| late());
     let mut watched = begun.map_err(Failure::before_the_command)?;
-    if until == Until::Running {
-        return Ok(0);
+    match until {
+        Until::Running => return Ok(0),
+        Until::Ended(Input::None) => {}
+        Until::Ended(Input::Stream) => input::pass_on(start.project, agent),
+        Until::Ended(Input::Terminal) => *keyboard = Some(Keyboard::attach(start.project, agent)),
     }
     loop {
+        let left = keyboard.as_ref().is_some_and(Keyboard::was_left);
+        if left {
+            return Err(Failure::interrupted());
+        }
         tokio::select! {
             reply = watched.next() => {
-                if let Reply::Progress(step) = reply?
-                    && step.agent == *agent
-                    && matches!((step.state, step.phase), (StepState::Failed, _) | (StepState::Done, Phase::Exited))
-                {
-                    return status(start, agent).await;
+                let Reply::Progress(step) = reply? else { continue };
+                match (step.state, step.phase) {
+                    _ if step.agent != *agent => {}
+                    (StepState::Done, Phase::Exited) => return status(start, agent).await,
+                    (StepState::Failed, _) => return Err(failure(start, &step).before_the_command()),
+                    _ => {}
                 }
             }
-            () = tokio::time::sleep(POLL) => drop(follower.print_new()),
+            () = tokio::time::sleep(POLL) => {
+                if keyboard.is_none() {
+                    follower.print_new();
+                }
+            }
         }
     }
 }
@@ -123,7 +141,12 @@ async fn runs(start: &Start<'_>, agent: &AgentName, watched: &mut Conversation<'
 }
 
 fn failure(start: &Start<'_>, step: &Progress) -> Failure {
-    explain(start.project, step, format!("agent {} failed at {}", step.agent, phase_name(step.phase)))
+    let what = format!("agent {} failed at {}", step.agent, phase_name(step.phase));
+    let failure = explain(start.project, step, what);
+    match step.not_executed {
+        Some(status) => failure.of_program(status),
+        None => failure,
+    }
 }
 
 /// The exit code that the agent's status is.
@@ -131,8 +154,14 @@ async fn status(start: &Start<'_>, agent: &AgentName) -> Outcome {
     let request = ControlRequest::Wait { agents: BTreeSet::from([agent.clone()]) };
     let mut conversation = Conversation::begin(start.project, &request).await?;
     match conversation.next().await? {
-        Reply::Ended { status: Some(status), .. } => Ok(u8::try_from(status).unwrap_or(NEVER_RAN)),
-        Reply::Ended { .. } => Ok(NEVER_RAN),
+        Reply::Ended { status, .. } => match status.map(u8::try_from) {
+            Some(Ok(code)) => Ok(code),
+            _ => {
+                let what = format!("agent {agent} ended without a status of its program");
+                let todo = format!("read {}", start.project.program_log("warden").display());
+                Err(Failure::environment(what, todo).before_the_command())
+            }
+        },
         Reply::Refused { refusal } => Err(refused(start.project, refusal)),
         _ => Err(unexpected_reply()),
     }
