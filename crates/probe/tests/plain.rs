@@ -58,14 +58,8 @@ fn plain_processes_fill_count_and_feel_what_they_write_to_in_common() {
         return;
     }
     let target = Plain::of(Path::new(PROGRAM), User::Nobody).unwrap();
-    let names = [
-        "peer-evidence",
-        "missing-names",
-        "free-space",
-        "fsync-time",
-        "exhaust-disk",
-        "exhaust-sockets",
-    ];
+    let names =
+        ["peer-evidence", "missing-names", "free-space", "fsync-time", "exhaust-disk", "exhaust-sockets"];
     for row in run(&target, &names, &Allowed::default()) {
         println!("{}: {} / {} / {:?}", row.attack, row.verdict, row.positive_control, row.negative_control);
         // How fast a disk is decides whether one is felt.

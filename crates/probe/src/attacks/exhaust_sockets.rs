@@ -65,7 +65,10 @@ fn take(_: &Args) -> Result<Offer, Why> {
             Err(error) => break error.to_string(),
         }
     };
-    Ok(Offer { told: format!("{} KiB in {} pairs: {why}", bytes >> 10, all.len()), kept: Box::new((own, all)) })
+    Ok(Offer {
+        told: format!("{} KiB in {} pairs: {why}", bytes >> 10, all.len()),
+        kept: Box::new((own, all)),
+    })
 }
 
 /// Two joined sockets with as much in them as they take.

@@ -52,8 +52,10 @@ fn offer(args: &Args) -> Result<Offer, Why> {
 }
 
 fn take(args: &Args) -> Result<String, Why> {
-    let paths: Vec<&str> =
-        [args.told.as_str(), AGENT_SOCKET, args.box_socket.as_str()].into_iter().filter(|p| !p.is_empty()).collect();
+    let paths: Vec<&str> = [args.told.as_str(), AGENT_SOCKET, args.box_socket.as_str()]
+        .into_iter()
+        .filter(|p| !p.is_empty())
+        .collect();
     let mut connections: Vec<(String, UnixStream)> = Vec::new();
     let roots = others().unwrap_or_default().into_iter().map(|pid| format!("/proc/{pid}/root"));
     for root in std::iter::once(String::new()).chain(roots) {
@@ -92,7 +94,8 @@ fn listed() -> Vec<String> {
     // `SO_ACCEPTCON` (linux/net.h) among the flags.
     let listens = |words: &[&str]| words.get(3).is_some_and(|flags| *flags == "00010000");
     let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let names = lines.filter(|words| listens(words)).filter_map(|words| words.get(7).map(|name| (*name).to_owned()));
+    let names =
+        lines.filter(|words| listens(words)).filter_map(|words| words.get(7).map(|name| (*name).to_owned()));
     names.take(SOCKETS_MAX).collect()
 }
 

@@ -45,9 +45,8 @@ pub(super) fn small(args: &Args) -> Result<Vec<String>, Why> {
 }
 
 fn is_small(folder: &str) -> bool {
-    let bytes = |found: &StatFs| {
-        found.f_blocks.saturating_mul(u64::try_from(found.f_bsize).unwrap_or(u64::MAX))
-    };
+    let bytes =
+        |found: &StatFs| found.f_blocks.saturating_mul(u64::try_from(found.f_bsize).unwrap_or(u64::MAX));
     statfs(folder).is_ok_and(|found| found.f_type == TMPFS && bytes(&found) <= SMALL_BYTES_MAX)
 }
 
