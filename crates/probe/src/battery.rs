@@ -81,6 +81,11 @@ impl Battery {
         Ok(Self { choice, box_socket, plain, pairs, seen: BTreeMap::new(), runs: 0 })
     }
 
+    /// Goes on with other attacks: what plain processes have shown stays known.
+    pub fn choose(&mut self, choice: Choice) {
+        self.choice = choice;
+    }
+
     /// Plays the battery in `target`. `told` hears of each row as it is known.
     ///
     /// # Errors

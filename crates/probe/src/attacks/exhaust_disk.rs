@@ -1,11 +1,10 @@
-//! Files without end, until no file system that the attacker may write to has room.
+//! Files without end, until the file system that the attacker may write to has no room.
 //!
 //! Mechanism: whoever writes to one file system has its room in common. Source: statfs(2), ENOSPC. Stopped by: `private-root` (each
 //! writable folder of an agent is a file system in memory of its own, of a fixed size). Positive control: one small file system in
 //! memory for both. Negative control: the victim writes while nobody fills. A disk is not filled: the machine has no other. Volumes
 //! are not in the probe's compartments; those with a `size` are file systems of their own.
 
-use std::fs::File;
 use std::io::Write as _;
 
 use crate::attack::{Args, Attack, Kind, Length, Need, Offer, Through, Why};
@@ -24,33 +23,24 @@ pub(super) const ATTACK: Attack = Attack {
 /// What the victim writes at a time, and the attacker.
 const NEED: [u8; 64 << 10] = [1; 64 << 10];
 const PIECE: [u8; 64 << 10] = [7; 64 << 10];
-/// Most pieces for one file system.
+/// Most pieces.
 const PIECES_MAX: usize = 4096;
 
 fn need(args: &Args) -> Result<Need, Why> {
-    let folders = places::small(args)?;
-    let folder = folders.into_iter().next().ok_or_else(|| Why::of("no folder to write to"))?;
-    let mark = args.mark.clone();
+    let (folder, mark) = (places::small(args)?, args.mark.clone());
     Ok(Box::new(move || Ok(places::nameless(&folder, &mark, "need")?.write_all(&NEED)?)))
 }
 
 fn take(args: &Args) -> Result<Offer, Why> {
-    let mut kept: Vec<File> = Vec::new();
-    let mut told = Vec::new();
-    for folder in places::small(args)? {
-        let mut file = places::nameless(&folder, &args.mark, "fill")?;
-        let mut pieces = 0_usize;
-        let why = loop {
-            match file.write_all(&PIECE) {
-                Ok(()) if pieces < PIECES_MAX => pieces = pieces.saturating_add(1),
-                Ok(()) => break "the probe's own end".to_owned(),
-                Err(error) => break error.to_string(),
-            }
-        };
-        // The last bytes, too.
-        while file.write(b"x").is_ok_and(|count| count > 0) && pieces < PIECES_MAX {}
-        told.push(format!("{pieces} times 64 KiB in {folder}: {why}"));
-        kept.push(file);
-    }
-    Ok(Offer { told: told.join("; "), kept: Box::new(kept) })
+    let folder = places::small(args)?;
+    let mut file = places::nameless(&folder, &args.mark, "fill")?;
+    let mut pieces = 0_usize;
+    let why = loop {
+        match file.write_all(&PIECE) {
+            Ok(()) if pieces < PIECES_MAX => pieces = pieces.saturating_add(1),
+            Ok(()) => break "the probe's own end".to_owned(),
+            Err(error) => break error.to_string(),
+        }
+    };
+    Ok(Offer { told: format!("{pieces} times 64 KiB in {folder}: {why}"), kept: Box::new(file) })
 }

@@ -29,19 +29,16 @@ pub(super) fn folder(args: &Args) -> Result<String, Why> {
     found.ok_or_else(|| Why::of("no folder to write to"))
 }
 
-/// Small file systems in memory that may be filled: the one that both have in common, or else all of its own.
-pub(super) fn small(args: &Args) -> Result<Vec<String>, Why> {
+/// A small file system in memory that may be filled: the one that both have in common, or else the first of its own.
+pub(super) fn small(args: &Args) -> Result<String, Why> {
     if !args.small.is_empty() {
-        return Ok(vec![args.small.clone()]);
+        return Ok(args.small.clone());
     }
-    let found: Vec<String> = writable().filter(|folder| is_small(folder)).map(str::to_owned).collect();
-    match (found.is_empty(), writable().next()) {
-        (false, _) => Ok(found),
-        (true, None) => Err(Why::of("no folder to write to")),
-        (true, Some(folder)) => {
-            Err(Why::of(format!("{folder} is on a disk: filling that would harm the machine")))
-        }
-    }
+    let found = writable().find(|folder| is_small(folder)).map(str::to_owned);
+    found.ok_or_else(|| match writable().next() {
+        None => Why::of("no folder to write to"),
+        Some(folder) => Why::of(format!("{folder} is on a disk: filling that would harm the machine")),
+    })
 }
 
 fn is_small(folder: &str) -> bool {

@@ -107,19 +107,12 @@ fn what_a_shared_root_carries_is_measured_and_allowed_for_those_who_share_it_alo
 #[test]
 fn what_the_composition_declares_and_the_battery_leaves_alone_is_told_for_each_pair() {
     let services = [
-        agent(
-            "left",
-            &["wait"],
-            "x-casemate: { talks-to: [\"right:8080\"] }\nvolumes: [\"common:/data\"]",
-        ),
+        agent("left", &["wait"], "x-casemate: { talks-to: [\"right:8080\"] }\nvolumes: [\"common:/data\"]"),
         agent("right", &["wait"], "expose: [\"8080\"]\nvolumes: [\"common:/data:ro\"]"),
         agent("alone", &["wait"], ""),
     ];
     let project = Project::empty("probe-declared");
-    let text = format!(
-        "name: probe-declared\nservices:\n{}volumes: {{ common: {{}} }}\n",
-        services.concat()
-    );
+    let text = format!("name: probe-declared\nservices:\n{}volumes: {{ common: {{}} }}\n", services.concat());
     std::fs::write(project.file("compose.yaml"), text).unwrap();
     crate::image::link_into(&project.home());
     project.write_policy(&[]);
