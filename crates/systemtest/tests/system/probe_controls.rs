@@ -6,10 +6,11 @@
 //! docs/residual-surface.md; this test fails where one of both changes.
 
 mod place;
+mod rows;
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use casemate_probe::attack::{Attack, Length};
@@ -21,6 +22,7 @@ use casemate_protocol::agent_token::Control;
 use casemate_protocol::inside::{PROBE_CANARY_NAME, probe_canary};
 
 use self::place::{Place, Standing};
+use self::rows::{QUICK, Without, rows};
 use crate::project::{Project, agent, dist};
 
 /// The table.
@@ -28,346 +30,8 @@ const DOCUMENT: &str = include_str!("../../../../docs/residual-surface.md");
 /// Most runs of a row: others on this machine may drown a channel.
 const RUNS: usize = 4;
 
-/// What is taken away from the attacker.
-struct Without {
-    /// As the table has it.
-    name: &'static str,
-    /// Namespaces that are the victim's.
-    kinds: &'static str,
-    /// Calls of the launcher that do nothing.
-    calls: &'static str,
-    /// Control groups that are the victim's, by what they control.
-    groups: &'static [&'static str],
-    /// Inner user of the attacker.
-    user: u32,
-    /// Controls that are not in force then.
-    away: &'static [Control],
-    /// Attacks that this control is said to stop.
-    tried: &'static [&'static str],
-    /// Those of them that nothing else stops.
-    leaks: &'static [&'static str],
-}
-
-/// An inner user other than the agent's: it can end no process of the probe that the box has built beside it.
-const OTHER_USER: u32 = 1001;
-/// The agent's.
-const AGENT_USER: u32 = 1000;
-
-const NOTHING: Without = Without {
-    name: "nothing",
-    kinds: "-",
-    calls: "-",
-    groups: &[],
-    user: OTHER_USER,
-    away: &[],
-    tried: &[],
-    leaks: &[],
-};
-
-const PROCESSES: &[&str] = &[
-    "see-process",
-    "read-environment",
-    "read-memory",
-    "trace",
-    "signal",
-    "steal-descriptor",
-    "sealing-keys",
-];
-const FILES: &[&str] = &[
-    "path-socket",
-    "shared-memory-file",
-    "temporary-file",
-    "file-lock",
-    "watch-file",
-    "peer-secret",
-    "peer-evidence",
-    "missing-names",
-    "free-space",
-    "exhaust-disk",
-];
-const CALLS: &[&str] = &[
-    "user-namespace",
-    "io-uring",
-    "userfaultfd",
-    "bpf",
-    "perf",
-    "kernel-log",
-    "fanotify",
-    "clone-mount",
-    "enter-namespace",
-    "open-by-handle",
-    "mincore",
-    "key-calls",
-    "keyring",
-    "socket-families",
-    "process-count",
-    "trace",
-    "read-memory",
-    "steal-descriptor",
-];
-
-/// What somebody with capabilities might do.
-const PRIVILEGED: &[&str] = &[
-    "see-process",
-    "read-environment",
-    "read-memory",
-    "trace",
-    "steal-descriptor",
-    "peer-secret",
-    "box-socket",
-    "sealing-keys",
-    "device-nodes",
-    "bpf",
-    "perf",
-    "kernel-log",
-    "clone-mount",
-    "enter-namespace",
-    "open-by-handle",
-];
-
-/// Numbers of calls (linux, syscall_64.tbl): capset 126, prctl 157, keyctl 250, prlimit64 302, seccomp 317, landlock_restrict_self 446.
-fn rows() -> Vec<Without> {
-    vec![
-        Without { name: "nothing", tried: ALL, ..NOTHING },
-        Without {
-            name: "pid namespace",
-            kinds: "pid",
-            away: &[Control::Namespaces],
-            tried: PROCESSES,
-            ..NOTHING
-        },
-        Without {
-            name: "network namespace",
-            kinds: "net",
-            away: &[Control::Namespaces],
-            tried: &["abstract-socket", "loopback-tcp", "foreign-tcp", "list-sockets", "peer-evidence"],
-            leaks: &["loopback-tcp", "foreign-tcp", "list-sockets"],
-            ..NOTHING
-        },
-        Without {
-            name: "IPC namespace",
-            kinds: "ipc",
-            away: &[Control::Namespaces],
-            tried: &["system-v-memory", "message-queue"],
-            leaks: &["system-v-memory"],
-            ..NOTHING
-        },
-        Without {
-            name: "mount namespace",
-            kinds: "mnt",
-            away: &[Control::Namespaces, Control::PrivateRoot],
-            tried: FILES,
-            leaks: &[
-                "shared-memory-file",
-                "temporary-file",
-                "file-lock",
-                "watch-file",
-                "missing-names",
-                "free-space",
-                "exhaust-disk",
-            ],
-            ..NOTHING
-        },
-        Without {
-            name: "user namespace, same ids",
-            kinds: "user",
-            user: AGENT_USER,
-            away: &[Control::UserNamespace],
-            tried: &[
-                "see-process",
-                "read-environment",
-                "signal",
-                "trace",
-                "keyring",
-                "path-socket",
-                "temporary-file",
-                "shared-memory-file",
-                "peer-secret",
-                "exhaust-inotify",
-                "exhaust-pipes",
-                "exhaust-keys",
-                "exhaust-processes",
-            ],
-            leaks: &["exhaust-inotify", "exhaust-pipes"],
-            ..NOTHING
-        },
-        Without {
-            name: "time, UTS and cgroup namespace",
-            kinds: "time,uts,cgroup",
-            away: &[Control::Namespaces],
-            tried: ALL,
-            ..NOTHING
-        },
-        Without {
-            name: "system call filter",
-            calls: "317:0:1,317:1:0",
-            away: &[Control::Seccomp],
-            tried: CALLS,
-            leaks: &[
-                "user-namespace",
-                "io-uring",
-                "userfaultfd",
-                "fanotify",
-                "mincore",
-                "key-calls",
-                "socket-families",
-                "process-count",
-            ],
-            ..NOTHING
-        },
-        Without {
-            name: "Landlock",
-            calls: "446",
-            away: &[Control::Landlock],
-            tried: &["signal", "abstract-socket", "device-nodes"],
-            ..NOTHING
-        },
-        Without {
-            name: "session keyring",
-            calls: "250",
-            away: &[Control::Keyring],
-            tried: &["keyring", "list-keys", "key-calls"],
-            ..NOTHING
-        },
-        Without {
-            name: "limit of core dumps",
-            calls: "302:1:4:3:0",
-            away: &[Control::NoPrivileges],
-            tried: &["core-dumps"],
-            leaks: &["core-dumps"],
-            ..NOTHING
-        },
-        Without {
-            name: "empty capability sets, as inner root",
-            calls: "126,157:0:24",
-            user: 0,
-            away: &[Control::NoPrivileges],
-            tried: PRIVILEGED,
-            ..NOTHING
-        },
-        Without {
-            name: "limits of the control group",
-            groups: &["memory", "pids"],
-            away: &[Control::CgroupLimits],
-            tried: &["exhaust-processes", "exhaust-memory", "exhaust-sockets"],
-            leaks: &["exhaust-processes", "exhaust-sockets", "exhaust-memory"],
-            ..NOTHING
-        },
-        Without {
-            name: "cores",
-            groups: &["cpuset"],
-            away: &[Control::Cores],
-            tried: &["cpu-contention", "exhaust-cpu"],
-            leaks: &["cpu-contention"],
-            ..NOTHING
-        },
-        Without {
-            name: "cores, share of CPU time",
-            groups: &["cpuset", "cpu"],
-            away: &[Control::Cores, Control::CgroupCpu],
-            tried: &["exhaust-cpu"],
-            leaks: &["exhaust-cpu"],
-            ..NOTHING
-        },
-        Without {
-            name: "pid and user namespace",
-            kinds: "pid,user",
-            user: AGENT_USER,
-            away: &[Control::Namespaces, Control::UserNamespace],
-            tried: PROCESSES,
-            leaks: &["see-process", "read-environment"],
-            ..NOTHING
-        },
-        Without {
-            name: "pid and user namespace, Landlock",
-            kinds: "pid,user",
-            calls: "446",
-            user: AGENT_USER,
-            away: &[Control::Namespaces, Control::UserNamespace, Control::Landlock],
-            tried: &["signal"],
-            leaks: &["signal"],
-            ..NOTHING
-        },
-        Without {
-            name: "pid and user namespace, system call filter",
-            kinds: "pid,user",
-            calls: "317:0:1,317:1:0",
-            user: AGENT_USER,
-            away: &[Control::Namespaces, Control::UserNamespace, Control::Seccomp],
-            tried: &["read-memory", "trace", "steal-descriptor"],
-            leaks: &["read-memory", "trace", "steal-descriptor"],
-            ..NOTHING
-        },
-        Without {
-            name: "mount and user namespace",
-            kinds: "mnt,user",
-            user: AGENT_USER,
-            away: &[Control::Namespaces, Control::UserNamespace, Control::PrivateRoot],
-            tried: &["path-socket", "peer-secret", "peer-evidence"],
-            leaks: &["path-socket", "peer-secret", "peer-evidence"],
-            ..NOTHING
-        },
-        Without {
-            name: "network namespace, Landlock",
-            kinds: "net",
-            calls: "446",
-            away: &[Control::Namespaces, Control::Landlock],
-            tried: &["abstract-socket"],
-            leaks: &["abstract-socket"],
-            ..NOTHING
-        },
-        Without {
-            name: "IPC namespace, system call filter",
-            kinds: "ipc",
-            calls: "317:0:1,317:1:0",
-            away: &[Control::Namespaces, Control::Seccomp],
-            tried: &["message-queue"],
-            leaks: &["message-queue"],
-            ..NOTHING
-        },
-        Without {
-            name: "user namespace, system call filter",
-            kinds: "user",
-            calls: "317:0:1,317:1:0",
-            user: AGENT_USER,
-            away: &[Control::UserNamespace, Control::Seccomp],
-            tried: &["keyring", "exhaust-keys"],
-            leaks: &["keyring", "exhaust-keys"],
-            ..NOTHING
-        },
-    ]
-}
-
-/// Attacks with another agent's compartment that are quick.
-const ALL: &[&str] = &[
-    "see-process",
-    "read-environment",
-    "read-memory",
-    "trace",
-    "signal",
-    "steal-descriptor",
-    "abstract-socket",
-    "path-socket",
-    "loopback-tcp",
-    "foreign-tcp",
-    "list-sockets",
-    "shared-memory-file",
-    "temporary-file",
-    "system-v-memory",
-    "message-queue",
-    "keyring",
-    "list-keys",
-    "file-lock",
-    "watch-file",
-    "peer-secret",
-    "peer-evidence",
-    "sealing-keys",
-    "box-socket",
-    "core-dumps",
-    "global-files",
-    "free-space",
-    "exhaust-inotify",
-];
+/// Attacks that others on this machine may drown: a processor that is busy anyway tells little.
+const DROWNED: [&str; 2] = ["cpu-contention", "exhaust-cpu"];
 
 /// Two of the probe's compartments, and an attacker beside the first.
 struct Beside<'a> {
@@ -445,32 +109,19 @@ fn each_control_is_taken_away_from_one_attacker_and_the_table_says_what_leaks_th
     let nothing = Choice { length: Length::Full, only: Vec::new() };
     let mut battery = Battery::new(nothing, &dist().join("casemate-probe"), &place.socket()).unwrap();
     let mut wrong = Vec::new();
-    let only = std::env::var("CASEMATE_ROW").unwrap_or_default();
-    for without in rows().into_iter().filter(|row| row.name.contains(&only)) {
-        let target = Beside { place: &place, without: &without };
-        let mut names: Vec<String> = without.tried.iter().map(|name| (*name).to_owned()).collect();
-        let mut rows: Vec<Row> = Vec::new();
-        for _ in 0..RUNS {
-            battery.choose(Choice { length: Length::Full, only: names.clone() });
-            let played = battery.run(&target, &Allowed::default(), &mut |_| ()).unwrap();
-            rows.retain(|row| !names.iter().any(|name| name == row.attack));
-            rows.extend(played);
-            // Again what is not as it should be.
-            names = rows
-                .iter()
-                .filter(|row| row.leaks() != without.leaks.contains(&row.attack))
-                .map(|row| row.attack.to_owned())
-                .collect();
-            if names.is_empty() {
-                break;
-            }
+    for without in rows() {
+        if let Some(reason) = without.cannot(&place) {
+            println!("not run: an attacker without {}: {reason}", without.name);
+            continue;
         }
-        for row in &rows {
-            println!("{}: {}: {} [{}] {} ms", without.name, row.attack, row.verdict, row.seen, row.took_ms);
+        let rows = play(&mut battery, &place, &without);
+        let leaks = |name: &str| rows.iter().any(|row| row.leaks() && row.attack == name);
+        if let Some(name) = without.leaks.iter().find(|name| DROWNED.contains(name) && !leaks(name)) {
+            println!("not run: an attacker without {}: others on this machine drown {name}", without.name);
+            continue;
         }
         let line = line(&without, &rows);
-        println!("{line}");
-        if !DOCUMENT.contains(&line) || !names.is_empty() {
+        if !DOCUMENT.contains(&line) || rows.iter().any(|row| without.is_wrong(row)) {
             wrong.push(line);
         }
     }
@@ -478,10 +129,55 @@ fn each_control_is_taken_away_from_one_attacker_and_the_table_says_what_leaks_th
     assert!(wrong.is_empty(), "docs/residual-surface.md and the test say otherwise:\n{}", wrong.join("\n"));
 }
 
+/// The attacks of a row, those again that are not as they should be.
+fn play(battery: &mut Battery, place: &Place<'_>, without: &Without) -> Vec<Row> {
+    let target = Beside { place, without };
+    let mut names: Vec<String> = without.tried.iter().map(|name| (*name).to_owned()).collect();
+    let mut rows: Vec<Row> = Vec::new();
+    for _ in 0..RUNS {
+        battery.choose(Choice { length: Length::Full, only: names.clone() });
+        let played = battery.run(&target, &Allowed::default(), &mut |_| ()).unwrap();
+        rows.retain(|row| !names.iter().any(|name| name == row.attack));
+        rows.extend(played);
+        names = rows.iter().filter(|row| without.is_wrong(row)).map(|row| row.attack.to_owned()).collect();
+        if names.is_empty() {
+            break;
+        }
+    }
+    let place_of = |row: &Row| without.tried.iter().position(|name| *name == row.attack);
+    rows.sort_by_key(place_of);
+    for row in &rows {
+        println!("without {}: {}: {} ({})", without.name, row.attack, row.verdict, row.seen);
+    }
+    rows
+}
+
+impl Without {
+    fn is_wrong(&self, row: &Row) -> bool {
+        row.leaks() != self.leaks.contains(&row.attack)
+    }
+
+    /// Why this machine cannot show it.
+    fn cannot(&self, place: &Place<'_>) -> Option<&'static str> {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Core).maximum;
+        let away = |control: &Control| !place.in_force.contains(control.name());
+        match self {
+            Self { groups: [_, ..], .. } if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() => {
+                Some("control groups of version 2 are one for all that they control")
+            }
+            Self { leaks: ["core-dumps"], .. } if limit == Some(0) => {
+                Some("this machine allows no core files")
+            }
+            _ if self.away.iter().any(away) => Some("it is not in force on this machine"),
+            _ => None,
+        }
+    }
+}
+
 /// A line of the table: the control, what leaks without it, and what else stops the rest.
 fn line(without: &Without, rows: &[Row]) -> String {
-    let leaks: Vec<String> =
-        rows.iter().filter(|row| row.leaks()).map(|row| format!("`{}`", row.attack)).collect();
+    let quoted = |row: &Row| format!("`{}`", row.attack);
+    let leaks: Vec<String> = rows.iter().filter(|row| row.leaks()).map(quoted).collect();
     let mut also: Vec<(String, Vec<String>)> = Vec::new();
     for row in rows.iter().filter(|row| !row.leaks()) {
         let by = match &row.verdict {
@@ -489,12 +185,15 @@ fn line(without: &Without, rows: &[Row]) -> String {
             _ => "nothing is said".to_owned(),
         };
         match also.iter_mut().find(|(known, _)| *known == by) {
-            Some((_, attacks)) => attacks.push(format!("`{}`", row.attack)),
-            None => also.push((by, vec![format!("`{}`", row.attack)])),
+            Some((_, attacks)) => attacks.push(quoted(row)),
+            None => also.push((by, vec![quoted(row)])),
         }
     }
-    let also: Vec<String> =
+    let mut also: Vec<String> =
         also.into_iter().map(|(by, attacks)| format!("{by}: {}", attacks.join(", "))).collect();
+    if without.tried == QUICK && leaks.is_empty() {
+        also = vec![format!("all {} that were tried", rows.len())];
+    }
     let or_none =
         |list: &[String], between: &str| if list.is_empty() { "none".to_owned() } else { list.join(between) };
     format!("| {} | {} | {} |", without.name, or_none(&leaks, ", "), or_none(&also, "; "))

@@ -14,7 +14,8 @@ use casemate_sys::descriptors::receive_packet;
 use casemate_sys::seccomp;
 use casemate_sys::spec::Spec;
 
-use super::{Without, file, in_force};
+use super::rows::Without;
+use super::{file, in_force};
 use crate::project::Project;
 
 /// Time for the warden's answer, and longest one.
