@@ -5,8 +5,8 @@
 //! the peer's by path and through `/proc/PID/root`, each that `/proc/net/unix` lists, and the box's. Source: docs/architecture.md.
 //! Stopped by: `private-root` (no socket of another in sight), `namespaces`, `user-namespace`. Positive control: the victim plays the box
 //! behind a socket of its own in a folder, and answers whoever comes; the box itself has nobody behind the socket of a probe, so that no
-//! evidence is ever made about one (decision 0019). Negative control: nobody answers. That the box refuses a forged name where it
-//! does answer is tried by system tests.
+//! evidence is ever made about one (decision 0019). Negative control: nobody answers. That the box refuses a forged name where
+//! it does answer is tried by tests of `AgentRequest`.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::linux::net::SocketAddrExt as _;

@@ -78,6 +78,9 @@ impl Target for Beside<'_> {
                     .stdout(Stdio::piped())
                     .spawn()
                     .map_err(|e| failed(e.to_string()))?;
+                if self.without.user == 0 {
+                    self.place.wait_for_capabilities("left").map_err(failed)?;
+                }
                 let input = OwnedFd::from(attacker.stdin.take().unwrap());
                 let output = OwnedFd::from(attacker.stdout.take().unwrap());
                 Ok(Streams { input, output, guard: Box::new(Guard { attacker, _standing: standing }) })

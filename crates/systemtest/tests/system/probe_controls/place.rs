@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use casemate_composition::rules::{LANDLOCK_RULES, SECCOMP_RULES};
 use casemate_protocol::control::{ControlRequest, Reply};
@@ -21,6 +21,9 @@ use crate::project::Project;
 /// Time for the warden's answer, and longest one.
 const ANSWER_BOUND: Duration = Duration::from_secs(30);
 const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// `CAP_CHOWN`, number 0, to `CAP_SYS_ADMIN`, number 21 (linux/capability.h).
+const CHOWN_TO_SYS_ADMIN: u64 = 0x3f_ffff;
 
 /// The box.
 pub(super) struct Place<'a> {
@@ -87,6 +90,31 @@ impl<'a> Place<'a> {
         let found: Vec<i32> = pids.filter(is_first).collect();
         let [first] = found.as_slice() else { panic!("first processes beside {agent}: {found:?}") };
         *first
+    }
+
+    /// Waits until a program in the probe's compartment beside an agent has all capabilities that its first process lacks: a row that
+    /// takes their absence away must have taken it away.
+    pub(super) fn wait_for_capabilities(&self, agent: &str) -> Result<(), String> {
+        let group = format!("/{}/{agent}~probe\n", self.project.owner().box_name);
+        let end = Instant::now() + ANSWER_BOUND;
+        let has = |pid: &str| {
+            let read =
+                |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            let status = read("status");
+            let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+            let all = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
+            read("comm").trim() == "probe"
+                && all & CHOWN_TO_SYS_ADMIN == CHOWN_TO_SYS_ADMIN
+                && read("cgroup").contains(&group)
+        };
+        while Instant::now() < end {
+            let entries = std::fs::read_dir("/proc").unwrap().flatten();
+            if entries.filter_map(|entry| entry.file_name().into_string().ok()).any(|pid| has(&pid)) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err("the attacker has no capabilities".into())
     }
 
     /// A command in the compartment of `own`, as the warden would have it, but for the control groups of `without`. Gives its file.
