@@ -69,7 +69,6 @@ const CALLS: &[&str] = &[
     "key-calls",
     "keyring",
     "socket-families",
-    "process-count",
     "trace",
     "read-memory",
     "steal-descriptor",
@@ -154,7 +153,6 @@ pub(super) fn rows() -> Vec<Without> {
                 "peer-secret",
                 "exhaust-inotify",
                 "exhaust-pipes",
-                "exhaust-keys",
                 "exhaust-processes",
             ],
             leaks: &["exhaust-inotify", "exhaust-pipes"],
@@ -180,7 +178,6 @@ pub(super) fn rows() -> Vec<Without> {
                 "mincore",
                 "key-calls",
                 "socket-families",
-                "process-count",
             ],
             ..NOTHING
         },
@@ -314,6 +311,5 @@ pub(super) const QUICK: &[&str] = &[
     "box-socket",
     "core-dumps",
     "global-files",
-    "free-space",
     "exhaust-inotify",
 ];
