@@ -21,8 +21,8 @@ pub(super) const ATTACK: Attack = Attack {
 };
 
 /// What the victim writes at a time, and the attacker.
-const NEED: [u8; 64 << 10] = [1; 64 << 10];
-const PIECE: [u8; 64 << 10] = [7; 64 << 10];
+static NEED: [u8; 64 << 10] = [1; 64 << 10];
+static PIECE: [u8; 64 << 10] = [7; 64 << 10];
 /// Most pieces.
 const PIECES_MAX: usize = 4096;
 

@@ -24,7 +24,7 @@ pub(super) const ATTACK: Attack = Attack {
 };
 
 /// What is written each time.
-const SENT: [u8; 32 << 10] = [1; 32 << 10];
+static SENT: [u8; 32 << 10] = [1; 32 << 10];
 const LOOK: [u8; 512] = [2; 512];
 /// Time between two writes of a bit that is 0.
 const PAUSE: Duration = Duration::from_millis(1);
