@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::attack::{Args, Attack, Kind, Length, Need, Offer, Through, Why};
+use crate::attacks::owned::{PAGE, taken};
 
 /// The attack.
 pub(super) const ATTACK: Attack = Attack {
@@ -26,17 +27,9 @@ pub(super) const ATTACK: Attack = Attack {
 const NEED_BYTES: usize = 14 << 20;
 /// What the attacker has of its own, so that it is ended before the probe that started it.
 const OWN_BYTES: usize = 4 << 20;
-const PAGE: usize = 4096;
 /// Bytes written at once, and most that are written.
 const PIECE: [u8; 16 << 10] = [7; 16 << 10];
 const BYTES_MAX: usize = 160 << 20;
-
-/// Memory that is really there.
-fn taken(bytes: usize) -> Vec<u8> {
-    let mut memory = vec![0_u8; bytes];
-    memory.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
-    std::hint::black_box(memory)
-}
 
 fn need(_: &Args) -> Result<Need, Why> {
     let mut memory = taken(NEED_BYTES);

@@ -40,6 +40,7 @@ mod mincore;
 mod missing_names;
 mod open_by_handle;
 mod open_file_count;
+mod owned;
 mod pages;
 mod path_socket;
 mod peer_evidence;
