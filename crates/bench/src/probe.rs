@@ -162,6 +162,14 @@ impl Target for OneUser {
         self.0.file()
     }
 
+    fn folder(&self) -> Option<String> {
+        self.0.folder()
+    }
+
+    fn small(&self) -> Option<String> {
+        self.0.small()
+    }
+
     fn secret(&self) -> Option<(String, String)> {
         self.0.secret()
     }

@@ -32,6 +32,8 @@ pub enum Through {
     Root,
     /// Cores: those of one trust group have them in common.
     Cores,
+    /// Where files are written: agents that have volumes have the box's disk in common.
+    Disk,
 }
 
 /// Which batteries have an attack.
@@ -146,6 +148,10 @@ pub struct Args {
     pub mark: String,
     /// A file of the root that both may have by this name; empty where there is none.
     pub file: String,
+    /// A folder on a disk that both may write to by this name; empty where each looks for one of its own.
+    pub folder: String,
+    /// The root of a small file system in memory that both may write to by this name; empty likewise.
+    pub small: String,
     /// Where the victim has a secret of its own.
     pub secret_path: String,
     /// Its content.

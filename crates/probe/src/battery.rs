@@ -50,7 +50,8 @@ pub struct Allowed {
 impl Allowed {
     fn by(&self, through: Through) -> Option<String> {
         match through {
-            Through::Kernel => None,
+            // Volumes are not in the probe's compartments: what two have in common of them is told, not tried.
+            Through::Kernel | Through::Disk => None,
             Through::Root => self.root.clone(),
             Through::Cores => self.cores.clone(),
         }
@@ -78,6 +79,11 @@ impl Battery {
         let pairs = plain.iter().map(|plain| pair(plain)).collect::<Result<_, _>>()?;
         let box_socket = box_socket.display().to_string();
         Ok(Self { choice, box_socket, plain, pairs, seen: BTreeMap::new(), runs: 0 })
+    }
+
+    /// Goes on with other attacks: what plain processes have shown stays known.
+    pub fn choose(&mut self, choice: Choice) {
+        self.choice = choice;
     }
 
     /// Plays the battery in `target`. `told` hears of each row as it is known.
@@ -187,14 +193,11 @@ impl Battery {
                 break;
             }
             let args = self.args(plain);
-            let (active, idle) = (self.marked(&args), self.marked(&args));
+            // Each run has its own mark: what an earlier one left behind must not help.
+            let runs: Vec<Args> = (0..CHANNEL_RUNS).map(|_| self.marked(&args)).collect();
+            let idle = self.marked(&args);
             let Some(pair) = self.pairs.get_mut(place) else { break };
-            let played = pair.play(attack, &active, Victim::Acts).and_then(|mut seen| {
-                for _ in 1..CHANNEL_RUNS {
-                    if matches!(seen, Seen::Heard(heard) if !heard.is_signal()) {
-                        seen = pair.play(attack, &active, Victim::Acts)?;
-                    }
-                }
+            let played = control_run(pair, attack, &runs).and_then(|seen| {
                 let idle = match (seen.is_signal(), attack.kind) {
                     (false, _) | (_, Kind::Surface { .. }) => None,
                     _ => Some(pair.play(attack, &idle, Victim::Idle)?),
@@ -223,6 +226,8 @@ impl Battery {
         let (secret_path, secret) = target.secret().unwrap_or_default();
         Args {
             file: target.file().unwrap_or_default(),
+            folder: target.folder().unwrap_or_default(),
+            small: target.small().unwrap_or_default(),
             secret_path,
             secret,
             box_socket: target.box_socket().unwrap_or_else(|| self.box_socket.clone()),
@@ -239,6 +244,18 @@ impl Battery {
         // Neighbouring seeds begin alike.
         Args { mark, seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), ..args.clone() }
     }
+}
+
+/// A channel is played until it is heard, at most once for each of `runs`; all else once.
+fn control_run(pair: &mut Pair, attack: &Attack, runs: &[Args]) -> Result<Seen, TargetError> {
+    let mut seen = Seen::NotPlayed("nobody tried".into());
+    for args in runs {
+        seen = pair.play(attack, args, Victim::Acts)?;
+        if !matches!(seen, Seen::Heard(heard) if !heard.is_signal()) {
+            break;
+        }
+    }
+    Ok(seen)
 }
 
 /// Likewise, after others: it may take a moment until what they ran in is gone.

@@ -9,6 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+};
+
 use casemate_sys::cgroup::{self, Group, GroupLimits};
 
 use crate::program::PROCESSES_VARIABLE;
@@ -21,6 +26,9 @@ const PIDS_MAX: u32 = 200;
 const MEMORY_BYTES_MAX: u64 = 96 << 20;
 /// Size of the file that both have in common.
 const FILE_BYTES: usize = 4 << 20;
+/// Size of the small file system, and how both name it: by their standard error.
+const SMALL_BYTES: u64 = 4 << 20;
+const SMALL: &str = "/proc/self/fd/2";
 /// The secret that one of them has.
 const SECRET: &str = "secret-of-a-plain-process";
 /// How the folders of its processes begin; then comes the driver's process id.
@@ -44,6 +52,8 @@ pub struct Plain {
     folder: Folder,
     /// One control group for both, where the machine has them.
     group: Option<Common>,
+    /// A small file system in memory for both, attached nowhere; it ends with who has it open.
+    small: Option<OwnedFd>,
 }
 
 /// A control group for both, removed in the end.
@@ -130,8 +140,18 @@ impl Plain {
         };
         fill().map_err(failed)?;
         let group = if user == User::Nobody { Common::of(number) } else { None };
-        Ok(Self { user, folder, group })
+        Ok(Self { user, folder, group, small: small().ok() })
     }
+}
+
+/// A file system in memory of a fixed size, open to everybody.
+fn small() -> Result<OwnedFd, Errno> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "size", SMALL_BYTES.to_string())?;
+    fsconfig_set_string(&context, "mode", "1777")?;
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 /// Removes what runs that were killed left there.
@@ -174,7 +194,10 @@ impl Target for Plain {
     fn start(&self, _: Side) -> Result<Streams, TargetError> {
         let failed = |error: io::Error| TargetError::Start(format!("plain process: {error}"));
         let mut command = Command::new(self.folder.0.join("probe"));
-        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
+        // Nobody writes there; it is how the small file system is handed over.
+        let small = self.small.as_ref().and_then(|small| small.try_clone().ok());
+        command.stderr(small.map_or_else(Stdio::null, Stdio::from));
         command.current_dir("/").process_group(0);
         if self.user == User::Nobody {
             command.uid(NOBODY_ELSE).gid(NOBODY_ELSE);
@@ -196,6 +219,14 @@ impl Target for Plain {
 
     fn file(&self) -> Option<String> {
         Some(self.folder.0.join("file").display().to_string())
+    }
+
+    fn folder(&self) -> Option<String> {
+        Some(self.folder.0.display().to_string())
+    }
+
+    fn small(&self) -> Option<String> {
+        self.small.as_ref().map(|_| SMALL.to_owned())
     }
 
     fn secret(&self) -> Option<(String, String)> {

@@ -37,6 +37,16 @@ pub trait Target {
         None
     }
 
+    /// A folder on a disk that both can write to by this name; none means that each looks for one of its own.
+    fn folder(&self) -> Option<String> {
+        None
+    }
+
+    /// The root of a small file system that both can write to by this name; none likewise.
+    fn small(&self) -> Option<String> {
+        None
+    }
+
     /// A socket of what runs both that neither may use; none means the one that the battery was given.
     fn box_socket(&self) -> Option<String> {
         None

@@ -35,10 +35,12 @@ pub(crate) fn word(text: &str) -> String {
 
 /// The words of a `run` line.
 pub(crate) fn run(role: Role, attack: &str, args: &Args) -> String {
-    let Args { mark, file, secret_path, secret, box_socket, told, seed } = args;
+    let Args { mark, file, folder, small, secret_path, secret, box_socket, told, seed } = args;
     let pairs = [
         ("mark", mark),
         ("file", file),
+        ("folder", folder),
+        ("small", small),
         ("secret-path", secret_path),
         ("secret", secret),
         ("box-socket", box_socket),
@@ -60,6 +62,8 @@ pub(crate) fn args<'a>(words: impl Iterator<Item = &'a str>) -> Option<Args> {
         match key {
             "mark" => args.mark = value,
             "file" => args.file = value,
+            "folder" => args.folder = value,
+            "small" => args.small = value,
             "secret-path" => args.secret_path = value,
             "secret" => args.secret = value,
             "box-socket" => args.box_socket = value,
@@ -80,6 +84,8 @@ mod tests {
         let sent = Args {
             mark: "m1".into(),
             file: "/a b".into(),
+            folder: "/c".into(),
+            small: "/d".into(),
             secret_path: "/s".into(),
             secret: "x=y".into(),
             box_socket: String::new(),

@@ -52,6 +52,27 @@ fn plain_processes_of_one_user_leak_and_what_a_composition_allows_is_allowed() {
     assert!(matches!(verdict("box-socket"), Verdict::Inconclusive { .. }), "{}", verdict("box-socket"));
 }
 
+#[test]
+fn plain_processes_fill_count_and_feel_what_they_write_to_in_common() {
+    if !is_root("attacks on what is written to in common") {
+        return;
+    }
+    let target = Plain::of(Path::new(PROGRAM), User::Nobody).unwrap();
+    let names =
+        ["peer-evidence", "missing-names", "free-space", "fsync-time", "exhaust-disk", "exhaust-sockets"];
+    for row in run(&target, &names, &Allowed::default()) {
+        println!("{}: {} / {} / {:?}", row.attack, row.verdict, row.positive_control, row.negative_control);
+        // How fast a disk is decides whether one is felt.
+        let told = matches!(row.verdict, Verdict::Leak { .. }) || row.attack == "fsync-time";
+        assert!(told, "{}: {}", row.attack, row.verdict);
+    }
+    assert!(!Path::new("/proc/self/mountinfo").exists() || !mounts().contains("casemate-probe"));
+}
+
+fn mounts() -> String {
+    std::fs::read_to_string("/proc/self/mountinfo").unwrap()
+}
+
 /// Probes that go away at once.
 struct Gone;
 

@@ -235,8 +235,22 @@ pub fn join_with(
     program: Option<BorrowedFd<'_>>,
     streams: &Streams,
 ) -> Result<(std::process::Child, Released), LaunchError> {
+    join_at(launcher, spec, first.pidfd.as_fd(), program, streams)
+}
+
+/// As [`join_with`], where the first process is somebody else's to end: by its pidfd alone.
+///
+/// # Errors
+/// [`LaunchError::Start`].
+pub fn join_at(
+    launcher: &Path,
+    spec: &Spec,
+    first: BorrowedFd<'_>,
+    program: Option<BorrowedFd<'_>>,
+    streams: &Streams,
+) -> Result<(std::process::Child, Released), LaunchError> {
     let prepared = prepare(launcher)?;
-    let (child, control) = prepared.hand_over(spec, first.pidfd.as_fd(), None, program, Some(streams))?;
+    let (child, control) = prepared.hand_over(spec, first, None, program, Some(streams))?;
     Ok((child, Released { control }))
 }
 

@@ -1,5 +1,7 @@
 //! `casemate probe`: tries attacks from one agent on another, in compartments like theirs.
 
+mod declared;
+
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -17,6 +19,7 @@ use casemate_protocol::posture::{self, ProbeSeen};
 use clap::Args;
 use serde::Serialize;
 
+use self::declared::Declared;
 use crate::cli::Global;
 use crate::control;
 use crate::failure::{Failure, Outcome};
@@ -32,7 +35,8 @@ use crate::project::Project;
 #[command(
     before_help = "Example: casemate probe researcher writer",
     after_help = "The box builds two compartments beside the agents, by what the lock says of them, with the box's own probe as \
-        their program and without the agents' environment, volumes and secrets; the event log says so. Each attack is \
+        their program and without the agents' environment, volumes, edges and secrets; the event log says so, and the matrix names \
+        the edges and volumes that the composition lets two agents have in common. Each attack is \
         also tried between two plain processes, where it must work, and with a victim that does nothing, where it \
         must not; else nothing is said of it. docs/residual-surface.md says how to read the verdicts.\n\nIt ends with 1 \
         where something leaks that neither the composition nor --accept allows."
@@ -61,6 +65,8 @@ struct Agents<'a> {
     allowed: Allowed,
     /// Controls that are in force for both.
     in_force: BTreeSet<&'static str>,
+    /// Both have volumes, which are not in the probe's compartments.
+    on_one_disk: bool,
 }
 
 impl Target for Agents<'_> {
@@ -89,6 +95,8 @@ impl Target for Agents<'_> {
         let common = match (control, attack.through) {
             ("private-root", Through::Root) => self.allowed.root.is_some(),
             ("cores", _) => self.allowed.cores.is_some(),
+            // What they write to in memory is apart; what they write to on the disk was not tried.
+            (_, Through::Disk) => self.on_one_disk,
             _ => false,
         };
         (!common && self.in_force.contains(control)).then(|| control.to_owned())
@@ -106,6 +114,8 @@ struct Pair {
     victim: AgentName,
     took_ms: u64,
     attacks: Vec<Row>,
+    /// What the composition lets them have in common, and the battery leaves alone.
+    declared_not_tried: Vec<Declared>,
 }
 
 /// Plays the battery.
@@ -130,7 +140,8 @@ pub(crate) fn run(global: &Global, args: &ProbeArgs) -> Outcome {
         let allowed = allowed(&lock, &attacker, &victim);
         let kernel = kernel(&lock, &attacker);
         let in_force = in_force(&project, [&attacker, &victim])?;
-        let target = Agents { project: &project, attacker, victim, kernel, allowed, in_force };
+        let on_one_disk = declared::both_on_disk(&lock, &attacker, &victim);
+        let target = Agents { project: &project, attacker, victim, kernel, allowed, in_force, on_one_disk };
         if !global.json {
             lines::print(format!("{}:", target.name()));
         }
@@ -145,12 +156,16 @@ pub(crate) fn run(global: &Global, args: &ProbeArgs) -> Outcome {
         if !global.json {
             lines::print(format!("  {} ({} s)", summary(&attacks), took_ms / 1000));
         }
+        let declared_not_tried = declared::between(&lock, &target.attacker, &target.victim);
+        if !global.json {
+            tell_declared(&declared_not_tried);
+        }
         // Single attacks are no battery.
         if args.only.is_empty() {
             tell_the_box(&target, args, &attacks)?;
         }
         let Agents { attacker, victim, .. } = target;
-        all.push(Pair { attacker, victim, took_ms, attacks });
+        all.push(Pair { attacker, victim, took_ms, attacks, declared_not_tried });
     }
     if global.json {
         lines::print(serde_json::to_string(&all).unwrap_or_default());
@@ -162,6 +177,12 @@ pub(crate) fn run(global: &Global, args: &ProbeArgs) -> Outcome {
         lines::print_table(&matrix::table(&columns));
     }
     judge(&all, &args.accept)
+}
+
+fn tell_declared(declared: &[Declared]) {
+    for channel in declared {
+        lines::print(format!("  allowed by composition, declared, not tried: {channel}"));
+    }
 }
 
 fn choice(args: &ProbeArgs) -> Outcome<Choice> {

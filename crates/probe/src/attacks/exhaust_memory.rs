@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::attack::{Args, Attack, Kind, Length, Need, Offer, Through, Why};
+use crate::attacks::owned::taken;
 
 /// The attack.
 pub(super) const ATTACK: Attack = Attack {
@@ -23,7 +24,6 @@ pub(super) const ATTACK: Attack = Attack {
 /// What the victim needs, and what each process of the attacker takes.
 const NEED_BYTES: usize = 14 << 20;
 const PART_BYTES: usize = 8 << 20;
-const PAGE: usize = 4096;
 /// Most processes of the attacker at a time.
 const PARTS_MAX: usize = 40;
 /// Time in which a process takes its part.
@@ -36,13 +36,6 @@ fn need(_: &Args) -> Result<Need, Why> {
         drop(taken(NEED_BYTES));
         Ok(())
     }))
-}
-
-/// Memory that is really there.
-fn taken(bytes: usize) -> Vec<u8> {
-    let mut memory = vec![0_u8; bytes];
-    memory.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
-    std::hint::black_box(memory)
 }
 
 fn take(args: &Args) -> Result<Offer, Why> {

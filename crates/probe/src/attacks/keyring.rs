@@ -5,9 +5,10 @@
 
 use std::ffi::CString;
 
-use casemate_sys::attack::{add_key, read_key, remove_key};
+use casemate_sys::attack::read_key;
 
 use crate::attack::{Args, Attack, Kind, Length, Offer, Through, Why};
+use crate::attacks::owned;
 
 /// The attack.
 pub(super) const ATTACK: Attack = Attack {
@@ -19,21 +20,8 @@ pub(super) const ATTACK: Attack = Attack {
     kind: Kind::Reach { offer, take },
 };
 
-/// Removes it in the end.
-struct Key(Option<i64>);
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        if let Some(serial) = self.0 {
-            remove_key(serial);
-        }
-    }
-}
-
 fn offer(args: &Args) -> Result<Offer, Why> {
-    let name = CString::new(args.mark.as_str())?;
-    // Where the victim's own filter has no keys, the attacker's is tried all the same.
-    Ok(Offer::silent(Key(add_key(&name, args.own_secret().as_bytes()).ok())))
+    owned::offer_key(args, args.own_secret().as_bytes())
 }
 
 fn take(args: &Args) -> Result<String, Why> {

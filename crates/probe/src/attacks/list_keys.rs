@@ -3,11 +3,8 @@
 //! Mechanism: `/proc/keys` has the names of keys that one may view. Source: proc_keys(5). Stopped by: `proc`,
 //! `user-namespace`.
 
-use std::ffi::CString;
-
-use casemate_sys::attack::{add_key, remove_key};
-
 use crate::attack::{Args, Attack, Kind, Length, Offer, Through, Why};
+use crate::attacks::owned;
 
 /// The attack.
 pub(super) const ATTACK: Attack = Attack {
@@ -19,19 +16,8 @@ pub(super) const ATTACK: Attack = Attack {
     kind: Kind::Reach { offer, take },
 };
 
-/// Removes it in the end.
-struct Key(Option<i64>);
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        if let Some(serial) = self.0 {
-            remove_key(serial);
-        }
-    }
-}
-
 fn offer(args: &Args) -> Result<Offer, Why> {
-    Ok(Offer::silent(Key(add_key(&CString::new(args.mark.as_str())?, b"x").ok())))
+    owned::offer_key(args, b"x")
 }
 
 fn take(args: &Args) -> Result<String, Why> {

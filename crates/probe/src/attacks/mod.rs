@@ -11,16 +11,20 @@ mod device_nodes;
 mod enter_namespace;
 mod eventfd_numbers;
 mod exhaust_cpu;
+mod exhaust_disk;
 mod exhaust_inotify;
 mod exhaust_keys;
 mod exhaust_memory;
 mod exhaust_pipes;
 mod exhaust_processes;
+mod exhaust_sockets;
 mod fanotify;
 mod file_lock;
 mod first_read;
 mod flush_reload;
 mod foreign_tcp;
+mod free_space;
+mod fsync_time;
 mod global_files;
 mod hardware_evidence;
 mod inode_numbers;
@@ -33,17 +37,22 @@ mod list_sockets;
 mod loopback_tcp;
 mod message_queue;
 mod mincore;
+mod missing_names;
 mod open_by_handle;
 mod open_file_count;
+mod owned;
 mod pages;
 mod path_socket;
+mod peer_evidence;
 mod peer_secret;
 mod perf;
+mod places;
 mod process_count;
 mod read_environment;
 mod read_memory;
 mod read_without_waiting;
 mod resident_pages;
+mod sealing_keys;
 mod see_process;
 mod shared_memory_file;
 mod signal;
@@ -59,14 +68,12 @@ mod userfaultfd;
 mod vdso_reload;
 mod watch_file;
 
-use std::path::Path;
-
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::attack::{Args, Attack, Why};
 
 /// All attacks: access, kernel interfaces, channels, exhaustion.
-pub const ALL: [&Attack; 57] = [
+pub const ALL: [&Attack; 64] = [
     &see_process::ATTACK,
     &read_environment::ATTACK,
     &read_memory::ATTACK,
@@ -87,6 +94,8 @@ pub const ALL: [&Attack; 57] = [
     &file_lock::ATTACK,
     &watch_file::ATTACK,
     &peer_secret::ATTACK,
+    &peer_evidence::ATTACK,
+    &sealing_keys::ATTACK,
     &box_socket::ATTACK,
     &hardware_evidence::ATTACK,
     &device_nodes::ATTACK,
@@ -117,6 +126,9 @@ pub const ALL: [&Attack; 57] = [
     &resident_pages::ATTACK,
     &cached_pages::ATTACK,
     &read_without_waiting::ATTACK,
+    &missing_names::ATTACK,
+    &free_space::ATTACK,
+    &fsync_time::ATTACK,
     &cpu_contention::ATTACK,
     &exhaust_processes::ATTACK,
     &exhaust_inotify::ATTACK,
@@ -124,6 +136,8 @@ pub const ALL: [&Attack; 57] = [
     &exhaust_keys::ATTACK,
     &exhaust_cpu::ATTACK,
     &exhaust_memory::ATTACK,
+    &exhaust_disk::ATTACK,
+    &exhaust_sockets::ATTACK,
 ];
 
 /// An attack by its name.
@@ -164,13 +178,6 @@ fn victims(args: &Args) -> Result<Vec<i32>, Why> {
         environment.windows(secret.len()).any(|part| part == secret)
     };
     Ok(others()?.into_iter().filter(has).collect())
-}
-
-/// A folder that this process can write to.
-fn first_writable() -> Option<&'static str> {
-    ["/tmp", "/dev/shm", "/var/tmp", "/run"]
-        .into_iter()
-        .find(|folder| rustix::fs::access(Path::new(folder), rustix::fs::Access::WRITE_OK).is_ok())
 }
 
 /// A file that is removed in the end.

@@ -6,7 +6,7 @@
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use crate::attack::{Args, Attack, Kind, Length, Offer, Through, Why};
-use crate::attacks::{Removed, first_writable};
+use crate::attacks::{Removed, places};
 
 /// The attack.
 pub(super) const ATTACK: Attack = Attack {
@@ -19,7 +19,7 @@ pub(super) const ATTACK: Attack = Attack {
 };
 
 fn offer(args: &Args) -> Result<Offer, Why> {
-    let folder = first_writable().ok_or_else(|| Why::of("no folder to write to"))?;
+    let folder = places::writable().next().ok_or_else(|| Why::of("no folder to write to"))?;
     let path = format!("{folder}/{}.sock", args.mark);
     let listener = UnixListener::bind(&path)?;
     Ok(Offer { told: path.clone(), kept: Box::new((listener, Removed(path))) })

@@ -4,7 +4,7 @@
 //! folder in common), `user-namespace`.
 
 use crate::attack::{Args, Attack, Kind, Length, Offer, Through, Why};
-use crate::attacks::Removed;
+use crate::attacks::owned;
 
 /// The attack.
 pub(super) const ATTACK: Attack = Attack {
@@ -16,18 +16,10 @@ pub(super) const ATTACK: Attack = Attack {
     kind: Kind::Reach { offer, take },
 };
 
-fn path(args: &Args) -> String {
-    format!("/tmp/{}", args.mark)
-}
-
 fn offer(args: &Args) -> Result<Offer, Why> {
-    std::fs::write(path(args), args.own_secret())?;
-    Ok(Offer::silent(Removed(path(args))))
+    owned::offer_file("/tmp", args)
 }
 
 fn take(args: &Args) -> Result<String, Why> {
-    match std::fs::read_to_string(path(args))? {
-        content if content == args.own_secret() => Ok(path(args)),
-        _ => Err(Why::of("a file of another")),
-    }
+    owned::take_file("/tmp", args)
 }

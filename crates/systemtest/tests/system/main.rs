@@ -34,6 +34,7 @@ mod posture;
 mod posture_evidence;
 mod preflight;
 mod probe;
+mod probe_controls;
 mod programs;
 mod project;
 mod quickstart;

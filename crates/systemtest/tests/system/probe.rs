@@ -104,6 +104,40 @@ fn what_a_shared_root_carries_is_measured_and_allowed_for_those_who_share_it_alo
     project.down();
 }
 
+#[test]
+fn what_the_composition_declares_and_the_battery_leaves_alone_is_told_for_each_pair() {
+    let services = [
+        agent("left", &["wait"], "x-casemate: { talks-to: [\"right:8080\"] }\nvolumes: [\"common:/data\"]"),
+        agent("right", &["wait"], "expose: [\"8080\"]\nvolumes: [\"common:/data:ro\"]"),
+        agent("alone", &["wait"], ""),
+    ];
+    let project = Project::empty("probe-declared");
+    let text = format!("name: probe-declared\nservices:\n{}volumes: {{ common: {{}} }}\n", services.concat());
+    std::fs::write(project.file("compose.yaml"), text).unwrap();
+    crate::image::link_into(&project.home());
+    project.write_policy(&[]);
+    project.up();
+    let only = ["--only", "fsync-time"];
+    let (output, pairs) = probe(&project, &[&["left", "right"], &only[..]].concat());
+    output.assert_ok();
+    let expected = serde_json::json!([
+        { "kind": "edge", "from": "left", "to": "right", "port": 8080 },
+        { "kind": "volume", "name": "common", "writers": ["left"] },
+        { "kind": "disk" },
+    ]);
+    assert_eq!(pairs[0]["declared_not_tried"], expected, "{pairs:#?}");
+    // They have the box's disk in common, which is not in the probe's compartments: nothing is called blocked.
+    assert_eq!(row(&pairs[0], "fsync-time")["verdict"], "inconclusive", "{pairs:#?}");
+    let (output, pairs) = probe(&project, &[&["left", "alone"], &only[..]].concat());
+    output.assert_ok();
+    assert_eq!(pairs[0]["declared_not_tried"], serde_json::json!([]));
+    assert_eq!(row(&pairs[0], "fsync-time")["control"], "private-root", "{pairs:#?}");
+    let said = project.run(&["probe", "right", "left", "--only", "trace"]).stdout;
+    let told = "allowed by composition, declared, not tried: TCP edge left -> right:8080";
+    assert!(said.contains(told) && said.contains("volume common, which left may write to"), "{said}");
+    project.down();
+}
+
 /// A control that is taken away: how the call that applies it answers, that call, and attacks that it alone stops.
 const WITHOUT: [(&str, &str, &[&str]); 2] = [
     // seccomp(2) without a flag, which gateway and courier do not use.
