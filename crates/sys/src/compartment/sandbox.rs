@@ -23,12 +23,12 @@ use rustix::thread::{
     move_into_link_name_space, remove_capability_from_bounding_set, set_capabilities,
 };
 
-use super::first_process::{FORWARDED, c_strings, exit_status, wait_for_go};
+use super::first_process::{FORWARDED, c_strings, exit_status, own_terminal, wait_for_go};
 use super::{Failure, Handed, Named, Step, inside, report, unless_weaker};
 use crate::descriptors::{packet_pair, receive_packet, send_packet};
 use crate::seccomp::held;
-use crate::spec::{STREAMS_ALL, Sandbox, Spec};
-use crate::syscall::{self, Forked};
+use crate::spec::{STREAMS_ALL, STREAMS_TERMINAL, Sandbox, Spec};
+use crate::syscall::{self, Forked, Sender};
 use crate::{hardening, seccomp};
 
 /// Where the agent's tree is below the root that the sandbox's program sees.
@@ -55,7 +55,7 @@ pub(super) struct Runtime<'a> {
 pub(super) fn live(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed: Handed) -> ! {
     let built = build(control, spec, runtime, handed);
     match built.and_then(|(sandbox, begin)| start(runtime, sandbox, begin).map(|()| sandbox)) {
-        Ok(sandbox) => attend(runtime, sandbox),
+        Ok(sandbox) => attend(runtime, sandbox, spec.streams),
         Err(failure) => {
             report(control, &failure);
             syscall::exit_now(1)
@@ -68,7 +68,7 @@ fn build(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed: Handed) 
     let Handed { word, namespaces, root, volumes, mut not_applied } = handed;
     inside::enter_network(&namespaces.network)?;
     inside::mounts(spec, root, volumes)?;
-    if spec.streams != STREAMS_ALL {
+    if !matches!(spec.streams, STREAMS_ALL | STREAMS_TERMINAL) {
         inside::own_null(&[rustix::stdio::dup2_stdin])?;
     }
     inside::network(spec, control, word, &mut not_applied)?;
@@ -85,6 +85,10 @@ fn build(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed: Handed) 
     let sandbox = sandbox.filter(|pid| *pid > 1).ok_or(Errno::SRCH);
     let sandbox = sandbox.named("", || "find the sandbox's process".into())?;
     drop_capabilities()?;
+    if spec.streams == STREAMS_TERMINAL {
+        let _ = rustix::process::setsid();
+        own_terminal()?;
+    }
     let begin = runtime.prepare_start()?;
     wait_for_go(control, not_applied, Vec::new())?;
     Ok((sandbox, begin))
@@ -273,6 +277,8 @@ impl Runtime<'_> {
     /// By descriptor, so that it is the very program that was measured.
     fn become_program(&self, arguments: &[CString]) -> ! {
         let _ = syscall::set_signal_mask(&[]);
+        // Keys of the agent's terminal are not for this program.
+        let _ = rustix::process::setsid();
         if let (Ok(program), Ok(path)) = (
             CString::new(format!("/proc/self/fd/{}", self.program.as_raw_fd())),
             CString::new("PATH=/usr/bin:/bin"),
@@ -307,19 +313,24 @@ fn last_words(log: &Path) -> String {
 }
 
 /// Passes on signals, reaps, and ends with the sandbox's status, which is the agent's.
-fn attend(runtime: &Runtime<'_>, sandbox: i32) -> ! {
+fn attend(runtime: &Runtime<'_>, sandbox: i32, streams: u8) -> ! {
     // Nothing of the warden's stays open here: not the control socket, not the agent's output.
     let _ = syscall::close_all_but(runtime.program.as_raw_fd());
     loop {
-        match syscall::wait_signal(&FORWARDED) {
-            Ok(libc::SIGCHLD) => {
+        match syscall::wait_signal_of(&FORWARDED) {
+            Ok((libc::SIGCHLD, _)) => {
                 while let Some((pid, status)) = syscall::reap_any() {
                     if pid == sandbox {
                         syscall::exit_now(exit_status(status));
                     }
                 }
             }
-            Ok(signal) => pass_on(runtime, signal),
+            // Keys of the terminal, of which this process has the session: what the sandbox gets itself it gives to the
+            // processes in the foreground there.
+            Ok((signal, Sender::Kernel)) if streams == STREAMS_TERMINAL => {
+                syscall::kill_child(sandbox, signal)
+            }
+            Ok((signal, _)) => pass_on(runtime, signal),
             Err(Errno::INTR) => {}
             Err(_) => syscall::exit_now(1),
         }
