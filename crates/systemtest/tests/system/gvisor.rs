@@ -160,6 +160,18 @@ fn two_sandboxes_of_one_image_share_no_inode_and_see_nothing_of_the_box() {
 }
 
 #[test]
+fn no_instruction_of_an_agent_runs_in_a_sandbox_that_is_refused() {
+    let one = agent("one", &["say here", "wait"], GVISOR, "secrets: [api_token]");
+    let project = Project::ready("gvisor-refused", &one, &[("api_token", TOKEN)]);
+    project.edit("policy.toml", |text| text.replace("backends = [\"gvisor\"]", "backends = [\"native\"]"));
+    // The sandbox stands, and what would start the agent in it waits, when the broker refuses.
+    project.try_up(&[]).assert_refused("agent.backend");
+    assert_eq!(project.logs("one"), "");
+    project.run(&["down"]);
+    project.assert_nothing_left();
+}
+
+#[test]
 fn a_sandbox_ends_as_its_agent_does() {
     let services = [
         agent("code", &["exit 7"], GVISOR, ""),
