@@ -97,7 +97,12 @@ pub(crate) fn begin(project: &Project, request: InsideRequest) -> Outcome<(Visit
 impl Visit {
     /// Waits for the command's end and gives its status.
     pub(crate) fn status(&self) -> Outcome<i32> {
-        let _ = self.stream.set_read_timeout(None);
+        self.status_within(None)
+    }
+
+    /// Likewise, for at most `bound`.
+    pub(crate) fn status_within(&self, bound: Option<Duration>) -> Outcome<i32> {
+        let _ = self.stream.set_read_timeout(bound);
         let gone = || {
             let todo = "look at `casemate ps`: the box may have been stopped";
             Failure::environment("the warden went away before the command ended", todo)

@@ -43,10 +43,11 @@ impl Backend for Gvisor {
     fn start(&self, plan: &Plan<'_>, root: Root<'_>, streams: Streams) -> Result<Starting, CompartmentError> {
         let program = plan.programs.gvisor().ok_or(LaunchError::Protocol { reason: MISSING.into() })?;
         let seccomp = program.seccomp().to_vec();
+        let terminal = matches!(streams, Streams::Terminal(_));
         let specify = move |spec: &mut Spec| {
             spec.seccomp = seccomp;
             spec.landlock = Vec::new();
-            let config = config::whole(spec).to_string();
+            let config = config::whole(spec, terminal).to_string();
             spec.sandbox = Some(Sandbox { options: config::options(), config });
         };
         let own = Own {
@@ -320,7 +321,7 @@ mod tests {
             rlimits: vec![casemate_sys::spec::Rlimit { resource: 7, soft: 1, hard: 2 }],
             ..Spec::default()
         };
-        let config = config::whole(&spec);
+        let config = config::whole(&spec, false);
         assert_eq!(config["root"], serde_json::json!({ "path": "/rootfs", "readonly": true }));
         let bound: Vec<_> =
             config["mounts"].as_array().unwrap().iter().filter(|mount| mount["type"] == "bind").collect();

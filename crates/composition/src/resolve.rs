@@ -188,7 +188,7 @@ impl Compose {
             },
             exec: service.extension.exec.unwrap_or(Exec::Allow),
             stdin_open: service.stdin_open,
-            tty: service.tty.is_some(),
+            tty: service.tty,
             post_start: service.post_start.clone(),
             pre_stop: service.pre_stop.clone(),
             log: LogLimits {

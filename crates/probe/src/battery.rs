@@ -137,6 +137,10 @@ impl Battery {
             );
             told(&row);
             rows.push(row);
+            if pair.is_spent {
+                drop(pair);
+                pair = pair_again(target)?;
+            }
         }
         Ok(rows)
     }
@@ -163,13 +167,14 @@ impl Battery {
                 seen = pair.play(attack, &self.marked(args), Victim::Acts)?;
             }
         }
-        if !seen.is_signal() {
+        // Harm by an attacker that is no more counts as it is: it cannot be tried again.
+        if !seen.is_signal() || pair.is_spent {
             return Ok((seen, None));
         }
         if matches!(seen, Seen::Felt(_)) {
             // Once may be chance.
             seen = pair.play(attack, &self.marked(args), Victim::Acts)?;
-            if !seen.is_signal() {
+            if !seen.is_signal() || pair.is_spent {
                 return Ok((seen, None));
             }
         }
@@ -272,5 +277,5 @@ fn pair_again(target: &dyn Target) -> Result<Pair, TargetError> {
 fn pair(target: &dyn Target) -> Result<Pair, TargetError> {
     let victim = Probe::start(target, Side::Victim)?;
     let attacker = Probe::start(target, Side::Attacker)?;
-    Ok(Pair { victim, attacker })
+    Ok(Pair { victim, attacker, is_spent: false })
 }

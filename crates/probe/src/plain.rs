@@ -17,7 +17,7 @@ use rustix::mount::{
 use casemate_sys::cgroup::{self, Group, GroupLimits};
 
 use crate::program::PROCESSES_VARIABLE;
-use crate::target::{Side, Streams, Target, TargetError};
+use crate::target::{Guard, Side, Streams, Target, TargetError};
 
 /// A user that nobody else on a machine is.
 const NOBODY_ELSE: u32 = 1_999_999_999;
@@ -175,6 +175,8 @@ fn is_on_a_disk(folder: &str) -> bool {
 
 /// Ends the process that it has.
 struct Ending(Child);
+
+impl Guard for Ending {}
 
 impl Drop for Ending {
     fn drop(&mut self) {

@@ -103,7 +103,12 @@ pub(crate) enum Victim {
 pub(crate) struct Pair {
     pub(crate) victim: Probe,
     pub(crate) attacker: Probe,
+    /// The attacker is no more, and its end is part of what was seen: nothing more can be played.
+    pub(crate) is_spent: bool,
 }
+
+/// What an attacker held that its own limit ended.
+const ENDED: &str = "the kernel ended the attacker and all that it ran in";
 
 impl Pair {
     /// Plays `attack` once.
@@ -115,9 +120,29 @@ impl Pair {
             Kind::Slots { bits, .. } => self.slots(attack, args, victim, bits),
             Kind::Exhaust { .. } => self.exhaust(attack, args, victim),
         }?;
-        self.attacker.end()?;
+        if !self.is_spent {
+            let ended = self.attacker.end();
+            self.outlives(attack, ended)?;
+        }
         self.victim.end()?;
         Ok(seen)
+    }
+
+    /// What of exhaustion came to an end by the attacker's own limit, which took all that the attacker ran in: none of it is
+    /// left, and whether the victim felt it is what counts.
+    fn outlives<T>(
+        &mut self,
+        attack: &Attack,
+        outcome: Result<T, TargetError>,
+    ) -> Result<Option<T>, TargetError> {
+        match outcome {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if matches!(attack.kind, Kind::Exhaust { .. }) && self.attacker.was_killed(&error) => {
+                self.is_spent = true;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn reach(&mut self, attack: &Attack, args: &Args, victim: Victim) -> Result<Seen, TargetError> {
@@ -212,8 +237,9 @@ impl Pair {
         };
         let mut held = String::new();
         if victim == Victim::Acts {
-            self.attacker.say(&wire::run(Role::Attacker, attack.name, args))?;
-            let words = self.attacker.hear(attack.name, PART_BOUND)?;
+            let said = self.attacker.say(&wire::run(Role::Attacker, attack.name, args));
+            let heard = said.and_then(|()| self.attacker.hear(attack.name, PART_BOUND));
+            let words = self.outlives(attack, heard)?.unwrap_or_else(|| vec!["held".into(), ENDED.into()]);
             let text = || words.get(1).cloned().unwrap_or_default();
             held = match words.first().map(String::as_str) {
                 Some("held") => text(),

@@ -1,6 +1,5 @@
 //! Where victim and attacker play: whatever can start a program with two pipes.
 
-use std::any::Any;
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -83,7 +82,15 @@ pub struct Streams {
     /// Its standard output.
     pub output: OwnedFd,
     /// Ends it when dropped.
-    pub guard: Box<dyn Any>,
+    pub guard: Box<dyn Guard>,
+}
+
+/// What a probe runs in. Dropping it ends the probe.
+pub trait Guard {
+    /// The status with which all of it ended by itself, as shells tell it; none where it did not, or that is not known.
+    fn ended(&self) -> Option<i32> {
+        None
+    }
 }
 
 /// Why nobody plays.
@@ -121,6 +128,9 @@ pub enum TargetError {
 const LINE_BYTES_MAX: usize = 64 << 10;
 /// Time to come up, and to end.
 const UP_BOUND: Duration = Duration::from_secs(20);
+
+/// Status of what was ended by SIGKILL.
+const KILLED: i32 = 137;
 
 /// A probe, spoken to.
 pub(crate) struct Probe {
@@ -184,6 +194,11 @@ impl Probe {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether it went away because the kernel ended all that it ran in: nobody inside can, and who runs it says so.
+    pub(crate) fn was_killed(&self, error: &TargetError) -> bool {
+        matches!(error, TargetError::Gone { .. }) && self.streams.guard.ended() == Some(KILLED)
     }
 
     /// A file that the victim has in its root.

@@ -8,7 +8,7 @@ use casemate_probe::attack::Length;
 use casemate_probe::battery::{Allowed, Battery, Choice};
 use casemate_probe::matrix::Row;
 use casemate_probe::plain::{Plain, User};
-use casemate_probe::target::{Side, Streams, Target, TargetError};
+use casemate_probe::target::{Guard, Side, Streams, Target, TargetError};
 use casemate_probe::verdict::Verdict;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_casemate-probe");
@@ -84,7 +84,7 @@ impl Target for Gone {
     fn start(&self, _: Side) -> Result<Streams, TargetError> {
         let (output, _) = rustix::pipe::pipe().unwrap();
         let (_, input) = rustix::pipe::pipe().unwrap();
-        Ok(Streams { input, output, guard: Box::new(()) })
+        Ok(Streams { input, output, guard: Box::new(Ended(None)) })
     }
 }
 
@@ -97,4 +97,53 @@ fn a_target_that_goes_away_is_an_error_and_no_verdict() {
         Battery::new(only(&["read-memory"]), Path::new(PROGRAM), Path::new("/no-socket")).unwrap();
     let error = battery.run(&Gone, &Allowed::default(), &mut |_| ()).unwrap_err();
     assert!(matches!(error, TargetError::Gone { .. }), "{error}");
+}
+
+/// Plain processes, of which the attacker goes away as it begins; its place ends with this status.
+struct Ending(Plain, Option<i32>);
+
+struct Ended(Option<i32>);
+
+impl Guard for Ended {
+    fn ended(&self) -> Option<i32> {
+        self.0
+    }
+}
+
+impl Target for Ending {
+    fn name(&self) -> String {
+        "an attacker that ends".into()
+    }
+
+    fn start(&self, side: Side) -> Result<Streams, TargetError> {
+        if side == Side::Victim {
+            return self.0.start(side);
+        }
+        let (output, says) = rustix::pipe::pipe().unwrap();
+        let (_, input) = rustix::pipe::pipe().unwrap();
+        rustix::io::write(&says, b"up\n").unwrap();
+        Ok(Streams { input, output, guard: Box::new(Ended(self.1)) })
+    }
+}
+
+#[test]
+fn an_attacker_of_exhaustion_that_its_own_limit_ended_was_held_and_one_that_just_went_away_was_not() {
+    if !is_root("an attacker that ends") {
+        return;
+    }
+    let verdict = |name: &str, status: Option<i32>| {
+        let target = Ending(Plain::of(Path::new(PROGRAM), User::Nobody).unwrap(), status);
+        run(&target, &[name], &Allowed::default()).remove(0).verdict
+    };
+    let held = verdict("exhaust-memory", Some(137));
+    if matches!(&held, Verdict::Inconclusive { why } if why.contains("nobody tried")) {
+        println!("not run: an attacker that ends: the machine has no control groups to bound it");
+        return;
+    }
+    assert!(matches!(held, Verdict::Blocked { .. }), "{held}");
+    for (name, status) in [("exhaust-memory", Some(1)), ("exhaust-memory", None), ("read-memory", Some(137))]
+    {
+        let untold = verdict(name, status);
+        assert!(matches!(untold, Verdict::Inconclusive { .. }), "{name} {status:?}: {untold}");
+    }
 }

@@ -3,6 +3,7 @@
 //! The program searches the call's number by halving. The kernel runs a filter once for each number when it is loaded
 //! (to learn which calls need no filter at all), so a filter that walks through all rules makes every start slow.
 
+pub(crate) mod held;
 mod program;
 mod reach;
 mod rules;

@@ -703,10 +703,28 @@ pub(crate) fn set_signal_mask(blocked: &[i32]) -> Result<(), Errno> {
 
 /// Waits for one of these signals, which must be blocked.
 pub(crate) fn wait_signal(signals: &[i32]) -> Result<i32, Errno> {
+    wait_signal_of(signals).map(|(signal, _)| signal)
+}
+
+/// Who sent a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// The kernel: a terminal, a child that ended.
+    Kernel,
+    /// A process.
+    Process,
+}
+
+/// Likewise, and who sent it.
+pub(crate) fn wait_signal_of(signals: &[i32]) -> Result<(i32, Sender), Errno> {
     let set = signal_set(signals);
-    // SAFETY: `set` is initialised and outlives the call; no information is asked for.
-    match unsafe { libc::sigwaitinfo(&raw const set, std::ptr::null_mut()) } {
-        signal if signal > 0 => Ok(signal),
+    // SAFETY: all-zero is valid for this structure of numbers.
+    let mut information: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` and `information` are initialised and outlive the call.
+    match unsafe { libc::sigwaitinfo(&raw const set, &raw mut information) } {
+        // sigaction(2): codes of what processes send are 0 or less.
+        signal if signal > 0 && information.si_code > 0 => Ok((signal, Sender::Kernel)),
+        signal if signal > 0 => Ok((signal, Sender::Process)),
         _ => Err(last_error()),
     }
 }

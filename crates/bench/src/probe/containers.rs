@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use casemate_probe::attack::Attack;
-use casemate_probe::target::{Side, Streams, Target, TargetError};
+use casemate_probe::target::{Guard, Side, Streams, Target, TargetError};
 use casemate_sys::cgroup::{self, Group, GroupLimits};
 use serde_json::{Value, json};
 
@@ -91,6 +91,8 @@ impl Container {
         Ok(Streams { input: OwnedFd::from(input), output: OwnedFd::from(output), guard })
     }
 }
+
+impl Guard for Container {}
 
 impl Drop for Container {
     fn drop(&mut self) {

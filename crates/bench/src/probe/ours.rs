@@ -1,7 +1,7 @@
 //! Two agents of ours: a project like a user's, and compartments that its warden builds beside them for the probe.
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use casemate_composition::lock::AgentName;
 use casemate_probe::attack::{Attack, Through};
 use casemate_probe::battery::Allowed;
-use casemate_probe::target::{Kernel, Side, Streams, Target, TargetError};
+use casemate_probe::target::{Guard, Kernel, Side, Streams, Target, TargetError};
 use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_protocol::control::{ControlRequest, Reply};
 use casemate_protocol::inside::{InsideReply, InsideRequest, PROBE_CANARY_NAME, Stream, probe_canary};
@@ -23,6 +23,9 @@ use crate::compartments::{Outcome, Setup};
 const ANSWER_BOUND: Duration = Duration::from_secs(60);
 /// Longest answer.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
+const REPLY_BYTES_MAX: u64 = 64 << 10;
+/// Time until the warden says how a probe ended whose streams have.
+const ENDED_BOUND: Duration = Duration::from_secs(10);
 /// The agents.
 const VICTIM: &str = "right";
 const ATTACKER: &str = "left";
@@ -161,7 +164,22 @@ impl Agents {
             }
         }
         let (input, output) = input.zip(output).ok_or("the warden gave no streams")?;
-        Ok(Streams { input, output, guard: Box::new(stream) })
+        Ok(Streams { input, output, guard: Box::new(Beside(stream)) })
+    }
+}
+
+/// A probe beside an agent, and its line to the warden.
+struct Beside(UnixStream);
+
+impl Guard for Beside {
+    fn ended(&self) -> Option<i32> {
+        self.0.set_read_timeout(Some(ENDED_BOUND)).ok()?;
+        let mut line = String::new();
+        BufReader::new(&self.0).take(REPLY_BYTES_MAX).read_line(&mut line).ok()?;
+        match serde_json::from_str(&line).ok()? {
+            Reply::Inside(InsideReply::Exited { status }) => Some(status),
+            _ => None,
+        }
     }
 }
 

@@ -3,14 +3,14 @@
 mod declared;
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use casemate_composition::lock::{AgentName, BackendKind, Lock};
 use casemate_probe::attack::{Attack, Length, Through};
 use casemate_probe::attacks;
 use casemate_probe::battery::{Allowed, Battery, Choice};
 use casemate_probe::matrix::{self, Row, summary};
-use casemate_probe::target::{Kernel, Side, Streams, Target, TargetError};
+use casemate_probe::target::{Guard, Kernel, Side, Streams, Target, TargetError};
 use casemate_probe::verdict::Verdict;
 use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_protocol::control::{ControlRequest, Reply};
@@ -25,10 +25,13 @@ use crate::control;
 use crate::failure::{Failure, Outcome};
 use crate::follow::chosen_agents;
 use crate::inputs;
-use crate::inside;
+use crate::inside::{self, Visit};
 use crate::lines;
 use crate::programs::Program;
 use crate::project::Project;
+
+/// Time until the warden says how a probe ended whose streams have.
+const ENDED_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What `probe` takes.
 #[derive(Args, Debug)]
@@ -69,6 +72,15 @@ struct Agents<'a> {
     on_one_disk: bool,
 }
 
+/// A probe beside an agent, and its line to the warden.
+struct Beside(Visit);
+
+impl Guard for Beside {
+    fn ended(&self) -> Option<i32> {
+        self.0.status_within(Some(ENDED_WAIT_MAX)).ok()
+    }
+}
+
 impl Target for Agents<'_> {
     fn name(&self) -> String {
         format!("{} on {}", self.attacker, self.victim)
@@ -83,7 +95,7 @@ impl Target for Agents<'_> {
         let (visit, streams) = inside::begin(self.project, InsideRequest::Probe { agent }).map_err(told)?;
         let both = streams.input.zip(streams.output);
         let (input, output) = both.ok_or_else(|| TargetError::Start("the warden gave no streams".into()))?;
-        Ok(Streams { input, output, guard: Box::new(visit) })
+        Ok(Streams { input, output, guard: Box::new(Beside(visit)) })
     }
 
     fn kernel(&self) -> Kernel {

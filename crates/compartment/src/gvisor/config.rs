@@ -24,8 +24,8 @@ pub(super) fn options() -> Vec<String> {
     .into()
 }
 
-/// `config.json`.
-pub(super) fn whole(spec: &Spec) -> Value {
+/// `config.json`. Where the agent's streams are a terminal, the sandbox must be told.
+pub(super) fn whole(spec: &Spec, terminal: bool) -> Value {
     let mut mounts = vec![
         json!({ "destination": "/proc", "type": "proc", "source": "proc" }),
         json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"] }),
@@ -46,7 +46,7 @@ pub(super) fn whole(spec: &Spec) -> Value {
     }));
     json!({
         "ociVersion": "1.0.2",
-        "process": process(spec, &spec.command, false),
+        "process": process(spec, &spec.command, terminal),
         "root": { "path": ROOT, "readonly": true },
         "hostname": spec.hostname,
         "mounts": mounts,

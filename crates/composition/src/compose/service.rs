@@ -7,7 +7,7 @@ use crate::compose::PullPolicy;
 use crate::host::HostName;
 use crate::interpolate::looks_secret;
 use crate::keys;
-use crate::lock::{AgentName, BackendKind, Dependency, Health, Hook, Mount, Port, Restart, User};
+use crate::lock::{AgentName, Dependency, Health, Hook, Mount, Port, Restart, User};
 use crate::problem::{At, Findings, Place, printable};
 use crate::yaml::{Member, Node, Value};
 
@@ -55,8 +55,7 @@ pub(crate) struct Service {
     pub(crate) stop_signal: Option<i32>,
     pub(crate) stop_grace_ms: Option<u64>,
     pub(crate) stdin_open: bool,
-    /// Where `tty: true` stands.
-    pub(crate) tty: Option<Place>,
+    pub(crate) tty: bool,
     pub(crate) post_start: Vec<Hook>,
     pub(crate) pre_stop: Vec<Hook>,
     pub(crate) log: logging::WrittenLog,
@@ -94,7 +93,7 @@ impl Service {
             stop_signal: None,
             stop_grace_ms: None,
             stdin_open: false,
-            tty: None,
+            tty: false,
             post_start: Vec::new(),
             pre_stop: Vec::new(),
             log: logging::WrittenLog::default(),
@@ -131,12 +130,6 @@ pub(crate) fn service(
         }
     });
     limits::cross_check(&mut service.limits, f);
-    let backend = service.extension.backend.as_ref().map(|backend| backend.value);
-    if let (Some(place), Some(BackendKind::Gvisor)) = (service.tty, backend) {
-        let what =
-            "`tty` is refused with `backend: gvisor`: Ctrl-C would reach the agent's first process alone";
-        f.problem(place, what, "remove it, or the backend; `casemate exec -it AGENT COMMAND` has a terminal");
-    }
     mounts::cross_check(&service.configs, &service.mounts, f);
     let names_image = match &member.node.value {
         // `build` has its own problem, which says the same.
@@ -223,7 +216,7 @@ fn running(
         "platform" => platform(node, f),
         "logging" => service.log = logging::logging(node, f),
         "stdin_open" => service.stdin_open = read::truth(node, key, f).unwrap_or(false),
-        "tty" => service.tty = (read::truth(node, key, f) == Some(true)).then_some(member.key_place),
+        "tty" => service.tty = read::truth(node, key, f) == Some(true),
         "post_start" => service.post_start = hooks::hooks(node, key, variables, f),
         "pre_stop" => service.pre_stop = hooks::hooks(node, key, variables, f),
         _ => return limits::limit(key, node, &mut service.limits, f),

@@ -3,7 +3,8 @@
 //! What it is: the life of a first process whose agent runs in such a sandbox. It builds the tree, the network and the
 //! sockets of a native agent, with the same code; puts the tree below a root of its own that has nothing of the box;
 //! enters the agent's user namespace; and there has the sandbox's program `create`, and after the warden's byte `start`,
-//! one container (OCI runtime specification). The program runs from the memory file that the warden measured.
+//! one container (OCI runtime specification). `start` gets ready before the byte, and the kernel holds it where it would
+//! connect to the sandbox. The program runs from the memory file that the warden measured.
 //! What it is not: a judge of the configuration. The warden wrote it.
 //! Who trusts it: the warden, which looks at all of it from outside.
 
@@ -16,22 +17,26 @@ use std::path::Path;
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, LinkNameSpaceType, clear_ambient_capability_set,
     move_into_link_name_space, remove_capability_from_bounding_set, set_capabilities,
 };
 
-use super::first_process::{FORWARDED, c_strings, exit_status, wait_for_go};
+use super::first_process::{FORWARDED, c_strings, exit_status, own_terminal, wait_for_go};
 use super::{Failure, Handed, Named, Step, inside, report, unless_weaker};
-use crate::spec::{STREAMS_ALL, Sandbox, Spec};
-use crate::syscall::{self, Forked};
+use crate::descriptors::{packet_pair, receive_packet, send_packet};
+use crate::seccomp::held;
+use crate::spec::{STREAMS_ALL, STREAMS_TERMINAL, Sandbox, Spec};
+use crate::syscall::{self, Forked, Sender};
 use crate::{hardening, seccomp};
 
 /// Where the agent's tree is below the root that the sandbox's program sees.
 pub const ROOT: &str = "/rootfs";
 /// The container's name in its sandbox. There is one in each.
 const NAME: &str = "agent";
+/// What lets the agent begin.
+const START: [&str; 2] = ["start", NAME];
 /// Where the sandbox's program writes, and may fill what is there without harm.
 const LOG: &str = "/log/runtime";
 /// Longest part of that log that is told.
@@ -48,9 +53,9 @@ pub(super) struct Runtime<'a> {
 }
 
 pub(super) fn live(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed: Handed) -> ! {
-    match build(control, spec, runtime, handed).and_then(|sandbox| start(runtime, sandbox).map(|()| sandbox))
-    {
-        Ok(sandbox) => attend(runtime, sandbox),
+    let built = build(control, spec, runtime, handed);
+    match built.and_then(|(sandbox, begin)| start(runtime, sandbox, begin).map(|()| sandbox)) {
+        Ok(sandbox) => attend(runtime, sandbox, spec.streams),
         Err(failure) => {
             report(control, &failure);
             syscall::exit_now(1)
@@ -58,13 +63,13 @@ pub(super) fn live(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed
     }
 }
 
-/// Everything up to the warden's byte. Gives the process id of the sandbox.
-fn build(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed: Handed) -> Step<i32> {
+/// Everything up to the warden's byte. Gives the process id of the sandbox, and how the agent begins.
+fn build(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed: Handed) -> Step<(i32, Begin)> {
     let Handed { mut word, namespaces, root, volumes, mut not_applied } = handed;
     inside::enter_network(&namespaces.network)
         .and_then(|()| inside::mounts(spec, root, volumes))
         .inspect_err(|_| drop(word.wait(&mut Vec::new())))?;
-    if spec.streams != STREAMS_ALL {
+    if !matches!(spec.streams, STREAMS_ALL | STREAMS_TERMINAL) {
         inside::own_null(&[rustix::stdio::dup2_stdin])?;
     }
     inside::network(spec, control, &mut word, &mut not_applied)?;
@@ -81,8 +86,13 @@ fn build(control: &OwnedFd, spec: &Spec, runtime: &Runtime<'_>, handed: Handed) 
     let sandbox = sandbox.filter(|pid| *pid > 1).ok_or(Errno::SRCH);
     let sandbox = sandbox.named("", || "find the sandbox's process".into())?;
     drop_capabilities()?;
+    if spec.streams == STREAMS_TERMINAL {
+        let _ = rustix::process::setsid();
+        own_terminal()?;
+    }
+    let begin = runtime.prepare_start()?;
     wait_for_go(control, not_applied, Vec::new())?;
-    Ok(sandbox)
+    Ok((sandbox, begin))
 }
 
 /// A root for the sandbox's program: the agent's tree, a process file system, and memory. Nothing of the box.
@@ -187,8 +197,21 @@ fn drop_capabilities() -> Step<()> {
 }
 
 /// Lets the agent run, and sees to it that the sandbox is behind its own filter by then.
-fn start(runtime: &Runtime<'_>, sandbox: i32) -> Step<()> {
-    succeeded(runtime.run(&["start", NAME])?, "start the agent in the sandbox")?;
+fn start(runtime: &Runtime<'_>, sandbox: i32, begin: Begin) -> Step<()> {
+    const STEP: &str = "start the agent in the sandbox";
+    let started = match begin {
+        Begin::Later => runtime.run(&START)?,
+        Begin::Held { pid, calls } => {
+            // The child is not waited for yet: its number is its own.
+            let pidfd = Pid::from_raw(pid).ok_or(Errno::SRCH);
+            let pidfd = pidfd.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+            pidfd
+                .and_then(|pidfd| held::let_go(&calls, pidfd.as_fd()))
+                .and_then(|()| syscall::wait_child(pid))
+                .named("", || STEP.into())?
+        }
+    };
+    succeeded(started, STEP)?;
     let status = fs::read_to_string(format!("/proc/{sandbox}/status")).unwrap_or_default();
     let filtered = status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|v| v.trim() == "2"));
     if filtered {
@@ -198,7 +221,42 @@ fn start(runtime: &Runtime<'_>, sandbox: i32) -> Step<()> {
     }
 }
 
+/// How the agent begins, once the warden has said so.
+enum Begin {
+    /// The program that lets it begin waits where it would connect to the sandbox.
+    Held { pid: i32, calls: OwnedFd },
+    /// It runs then: this kernel does not hold calls, or holds those of the box for somebody else.
+    Later,
+}
+
 impl Runtime<'_> {
+    /// Starts the program that lets the agent begin, and has the kernel hold it: all of it that reaches the sandbox comes
+    /// after a call of `connect`.
+    fn prepare_start(&self) -> Step<Begin> {
+        let step = || "prepare the start of the agent".to_owned();
+        let connect = u32::try_from(libc::SYS_connect).map_err(|_| Errno::RANGE).named("", step)?;
+        let arguments = self.arguments(&START)?;
+        let (ours, theirs) = packet_pair().named("", step)?;
+        match syscall::fork_single_threaded().named("", step)? {
+            Forked::Child => {
+                let handed =
+                    held::hold(connect).and_then(|calls| send_packet(&theirs, b"h", &[calls.as_fd()]));
+                match handed {
+                    Ok(()) => self.become_program(&arguments),
+                    Err(_) => syscall::exit_now(STATUS_NOT_RUN),
+                }
+            }
+            Forked::Parent(pid) => {
+                drop(theirs);
+                let (_, descriptors) = receive_packet(&ours, 1).named("", step)?;
+                match descriptors.into_iter().next() {
+                    Some(calls) => Ok(Begin::Held { pid, calls }),
+                    None => syscall::wait_child(pid).map(|_| Begin::Later).named("", step),
+                }
+            }
+        }
+    }
+
     /// Runs one command of the sandbox's program to its end. Gives its wait status.
     fn run(&self, command: &[&str]) -> Step<i32> {
         let arguments = self.arguments(command)?;
@@ -220,6 +278,8 @@ impl Runtime<'_> {
     /// By descriptor, so that it is the very program that was measured.
     fn become_program(&self, arguments: &[CString]) -> ! {
         let _ = syscall::set_signal_mask(&[]);
+        // Keys of the agent's terminal are not for this program.
+        let _ = rustix::process::setsid();
         if let (Ok(program), Ok(path)) = (
             CString::new(format!("/proc/self/fd/{}", self.program.as_raw_fd())),
             CString::new("PATH=/usr/bin:/bin"),
@@ -254,19 +314,24 @@ fn last_words(log: &Path) -> String {
 }
 
 /// Passes on signals, reaps, and ends with the sandbox's status, which is the agent's.
-fn attend(runtime: &Runtime<'_>, sandbox: i32) -> ! {
+fn attend(runtime: &Runtime<'_>, sandbox: i32, streams: u8) -> ! {
     // Nothing of the warden's stays open here: not the control socket, not the agent's output.
     let _ = syscall::close_all_but(runtime.program.as_raw_fd());
     loop {
-        match syscall::wait_signal(&FORWARDED) {
-            Ok(libc::SIGCHLD) => {
+        match syscall::wait_signal_of(&FORWARDED) {
+            Ok((libc::SIGCHLD, _)) => {
                 while let Some((pid, status)) = syscall::reap_any() {
                     if pid == sandbox {
                         syscall::exit_now(exit_status(status));
                     }
                 }
             }
-            Ok(signal) => pass_on(runtime, signal),
+            // Keys of the terminal, of which this process has the session: what the sandbox gets itself it gives to the
+            // processes in the foreground there.
+            Ok((signal, Sender::Kernel)) if streams == STREAMS_TERMINAL => {
+                syscall::kill_child(sandbox, signal)
+            }
+            Ok((signal, _)) => pass_on(runtime, signal),
             Err(Errno::INTR) => {}
             Err(_) => syscall::exit_now(1),
         }

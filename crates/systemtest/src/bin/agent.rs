@@ -84,6 +84,7 @@ fn run(step: &str) -> Step {
         "eat" => say(&format!("ate {} bytes", vec![1_u8; rest.parse::<usize>()? << 20].len())),
         "spawn" => spawn(rest.parse()?)?,
         "leave" => drop(std::process::Command::new(std::env::current_exe()?).arg("sleep 50").spawn()?),
+        "with" => drop(std::process::Command::new(std::env::current_exe()?).args([rest, "wait"]).spawn()?),
         "orphans" => orphans(rest.parse()?)?,
         "flood" => (0..rest.parse::<u64>()?).for_each(|line| say(&format!("{line:0100}"))),
         "hold" => {
@@ -193,6 +194,7 @@ fn direct(rest: &str) -> Result<String, Box<dyn Error>> {
 fn hear(name: &str) -> Result<(), Box<dyn Error>> {
     use tokio::signal::unix::{SignalKind, signal};
     let kind = match name {
+        "INT" => SignalKind::interrupt(),
         "TERM" => SignalKind::terminate(),
         "USR1" => SignalKind::user_defined1(),
         "WINCH" => SignalKind::window_change(),

@@ -160,6 +160,18 @@ fn two_sandboxes_of_one_image_share_no_inode_and_see_nothing_of_the_box() {
 }
 
 #[test]
+fn no_instruction_of_an_agent_runs_in_a_sandbox_that_is_refused() {
+    let one = agent("one", &["say here", "wait"], GVISOR, "secrets: [api_token]");
+    let project = Project::ready("gvisor-refused", &one, &[("api_token", TOKEN)]);
+    project.edit("policy.toml", |text| text.replace("backends = [\"gvisor\"]", "backends = [\"native\"]"));
+    // The sandbox stands, and what would start the agent in it waits, when the broker refuses.
+    project.try_up(&[]).assert_refused("agent.backend");
+    assert_eq!(project.logs("one"), "");
+    project.run(&["down"]);
+    project.assert_nothing_left();
+}
+
+#[test]
 fn a_sandbox_ends_as_its_agent_does() {
     let services = [
         agent("code", &["exit 7"], GVISOR, ""),
@@ -213,6 +225,94 @@ fn commands_in_a_sandbox_have_terminals_and_hooks_and_health_checks_say_why() {
     assert_eq!(user.ends(), Some(130), "Ctrl-C is a key of the command's terminal");
     starting.signal(Signal::INT);
     let _ = starting.wait(crate::project::COMMAND_BOUND);
+    project.assert_nothing_left();
+}
+
+#[test]
+fn an_agent_in_a_sandbox_has_a_terminal_whose_keys_reach_all_in_the_foreground() {
+    let steps =
+        ["terminal", "hear INT", "with hear INT", "hear WINCH", "input", "terminal", "say done", "wait"];
+    let one = agent("one", &steps, GVISOR, "stdin_open: true\ntty: true");
+    let mute = agent("mute", &["terminal", "wait"], GVISOR, "tty: true");
+    let project = Project::ready("gvisor-tty", &format!("{one}{mute}"), &[]);
+    project.up();
+    let log = project.logs_with("one", "hears WINCH");
+    assert!(log.contains("one | terminal of 24 rows and 80 columns, own Err"), "{log}");
+    project.logs_with("mute", "terminal of 24 rows");
+    assert_eq!(project.ps()["agents"]["one"]["tainted"], false);
+    let mut user = User::starts(&project, &["attach", "one"]);
+    user.sees("heard WINCH\r\n");
+    user.types("typed\r");
+    user.sees("read typed\r\n");
+    // An order to the agent is for its first process alone; a key is for all that its terminal has in the foreground.
+    project.run(&["kill", "-s", "INT", "one"]).assert_ok();
+    user.sees("heard INT\r\n");
+    user.types("\u{3}");
+    let heard = |project: &Project| project.logs("one").matches("heard INT").count();
+    let end = std::time::Instant::now() + COMMAND_BOUND;
+    while heard(&project) < 3 {
+        assert!(std::time::Instant::now() < end, "{}", project.logs("one"));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    user.types("\u{4}");
+    user.sees("input ended");
+    user.sees("terminal of 13 rows and 57 columns");
+    assert_eq!(heard(&project), 3, "one order, and one key for two");
+    assert_eq!(project.ps()["agents"]["one"]["tainted"], true);
+    user.types("\u{10}\u{11}");
+    assert_eq!(user.ends(), Some(0));
+    // Ctrl-\ is a key that ends it, and that ends `attach`.
+    let mut user = User::starts(&project, &["attach", "one"]);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    user.types("\u{1c}");
+    user.sees("one has ended");
+    assert_eq!(user.ends(), Some(0));
+    project.wait_for_agent("one", "ended", |one| one["exit_status"] == 131);
+    project.down();
+}
+
+#[test]
+fn replicas_in_sandboxes_are_agents_of_their_own_and_are_called_in_turn() {
+    let web = agent(
+        "web",
+        &["serve 8080 @", "secret token", "wait"],
+        GVISOR,
+        "expose: [\"8080\"]\nsecrets: [token]",
+    );
+    let client = crate::project::agent(
+        "client",
+        &["watch web:8080"],
+        "depends_on: [web]\nx-casemate:\n  talks-to: [\"web:8080\"]",
+    );
+    let project = Project::ready("gvisor-scale", &format!("{web}{client}"), &[("token", "t")]);
+    project.try_up(&["--scale", "web=2"]).assert_refused("composition.digest");
+    project.write_policy(&["--scale", "web=2"]);
+    project.up_with(&["--scale", "web=2"]);
+    let agents = project.ps()["agents"].clone();
+    assert_ne!(agents["web-1"]["measurement"], agents["web-2"]["measurement"]);
+    for number in 1..=2 {
+        let name = format!("web-{number}");
+        assert_eq!(agents[&name]["backend"], "gvisor");
+        project.logs_with(&name, "secret token mode 0400 owner 1000:1000 reversed t");
+        project.logs_with("client", &format!("call web:8080 answered {name}"));
+    }
+    project.down();
+}
+
+#[test]
+fn a_one_off_agent_in_a_sandbox_has_its_secrets_and_ends_with_its_exit_code() {
+    let job = agent("job", &["say usual", "wait"], GVISOR, "secrets: [token]");
+    let project = Project::ready("gvisor-once", &job, &[("token", "t")]);
+    let run = |options: &[&str]| {
+        let command = ["job", "say once", "secret token", "exit 3"];
+        project.run(&[&["run"], options, &command].concat())
+    };
+    assert_eq!(run(&["--rm"]).status.code(), Some(125), "its composition is another one");
+    run(&["--write-policy", "run.toml"]).assert_ok();
+    let output = run(&["--rm", "--policy", "run.toml"]);
+    assert_eq!(output.status.code(), Some(3), "{}{}", output.stdout, output.stderr);
+    assert_eq!(output.stdout, "once\nsecret token mode 0400 owner 1000:1000 reversed t\n");
+    assert!(!project.home().join("projects/gvisor-once-run-job").exists(), "--rm leaves the folder");
     project.assert_nothing_left();
 }
 

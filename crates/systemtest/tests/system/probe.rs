@@ -209,6 +209,11 @@ fn attackers_in_sandboxes_reach_their_own_kernel_and_nothing_of_a_peer() {
     for (attack, control) in [("io-uring", "the sandbox's own kernel"), ("peer-secret", "private-root")] {
         assert_eq!(row(pair, attack)["control"], control, "{pair:#}");
     }
+    // The attacker's limit ends its whole sandbox, and the victim goes on.
+    let (output, pairs) = probe(&project, &["--only", "exhaust-memory", "left", "right"]);
+    output.assert_ok();
+    let row = row(&pairs[0], "exhaust-memory");
+    assert_eq!((&row["verdict"], &row["control"]), (&"blocked".into(), &"cgroup-limits".into()), "{row:#}");
     project.down();
 }
 
