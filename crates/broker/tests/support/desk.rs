@@ -238,6 +238,8 @@ fn entry(agent: &str, resource: &str) -> Agent {
         memory: None,
         expose: BTreeSet::new(),
         edges: BTreeSet::new(),
+        sockets: BTreeSet::new(),
+        socket_edges: BTreeSet::new(),
         names: BTreeMap::new(),
         egress: BTreeSet::new(),
         traffic: BTreeMap::new(),

@@ -279,10 +279,13 @@ fn postgresql_is_asked_and_answers_and_copies_in_bulk() {
     .output()
     .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let no_socket = "unix_socket_directories=";
+    let sockets = folder.path().join("sockets");
+    std::fs::create_dir(&sockets).unwrap();
+    std::os::unix::fs::chown(&sockets, Some(65534), Some(65534)).unwrap();
+    let in_folder = format!("unix_socket_directories={}", sockets.display());
     let port_text = port.to_string();
     let arguments =
-        [server.to_str().unwrap(), "-D", data, "-F", "-p", &port_text, "-h", "127.0.0.1", "-c", no_socket];
+        [server.to_str().unwrap(), "-D", data, "-F", "-p", &port_text, "-h", "127.0.0.1", "-c", &in_folder];
     let _server = start(&mut postgres(&arguments));
     let edge = warden.edge("planner", "database", port);
     let ask = |query: &str| {
@@ -300,6 +303,23 @@ fn postgresql_is_asked_and_answers_and_copies_in_bulk() {
     assert_eq!(text(&ask("select count(*), sum(length(s)) from t")).trim(), "100000|4950000");
     let copied = text(&ask("copy t to stdout"));
     assert_eq!((copied.lines().count(), copied.lines().last().unwrap()), (100_000, "100000\t"));
+    assert!(!ask("select 1/0").status.success());
+
+    // The same over its Unix socket, found by its client in the folder of an edge.
+    let callers = folder.path().join("edge");
+    std::fs::create_dir(&callers).unwrap();
+    let file = format!(".s.PGSQL.{port}");
+    warden.socket_edge("planner", &callers.join(&file), "database", &sockets.join(&file), None);
+    let ask = |query: &str| {
+        let place = ["-h", callers.to_str().unwrap(), "-p", &port_text, "-U", "agent", "-d", "postgres"];
+        output("psql", &[&place[..], &["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", query]].concat())
+    };
+    assert_eq!(text(&ask("select count(*), sum(length(s)) from t")).trim(), "100000|4950000");
+    assert_eq!(text(&ask("copy t to stdout")).lines().count(), 100_000);
+    assert_eq!(
+        text(&ask("select client_addr is null from pg_stat_activity where pid = pg_backend_pid()")).trim(),
+        "t"
+    );
     assert!(!ask("select 1/0").status.success());
 }
 

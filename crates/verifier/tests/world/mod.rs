@@ -105,6 +105,8 @@ pub(crate) fn agent(argument: &str) -> Agent {
         memory: None,
         expose: BTreeSet::new(),
         edges: BTreeSet::new(),
+        sockets: BTreeSet::new(),
+        socket_edges: BTreeSet::new(),
         names: BTreeMap::new(),
         egress: BTreeSet::new(),
         traffic: BTreeMap::new(),
