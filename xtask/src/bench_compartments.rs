@@ -18,7 +18,12 @@ const BUILD_BOUND: Duration = Duration::from_secs(3600);
 /// Time for one step.
 const STEP_BOUND: Duration = Duration::from_secs(600);
 /// What only this measurement needs of Debian, installed.
-const INSTALLED: [(&str, &str); 1] = [("crun", "an OCI runtime that `bench compartments` compares with")];
+const INSTALLED: [(&str, &str); 2] = [
+    ("crun", "an OCI runtime that `bench compartments` compares with"),
+    ("qemu-system-x86", "starts the VM that `bench compartments` compares with"),
+];
+/// The package that depends on Debian's newest kernel for VMs.
+const VM_KERNEL: &str = "linux-image-cloud-amd64";
 /// What is unpacked beside the build, so that no daemon is installed.
 const UNPACKED: [&str; 2] = ["docker.io", "containerd"];
 /// The peer that Debian does not have, with what it needs on every kernel.
@@ -44,7 +49,9 @@ pub(crate) fn run(words: &[&str]) -> Result<(), String> {
     let work = target_dir().join("bench");
     std::fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
     setup::run()?;
-    for problem in [setup::install(&INSTALLED), docker(&work)].into_iter().filter_map(Result::err) {
+    for problem in
+        [setup::install(&INSTALLED), docker(&work), vm_kernel(&work)].into_iter().filter_map(Result::err)
+    {
         println!("bench: a peer is missing: {problem}");
     }
     if option("--build-youki") {
@@ -74,16 +81,30 @@ pub(crate) fn run(words: &[&str]) -> Result<(), String> {
 /// Debian's Docker, unpacked.
 pub(crate) fn docker(work: &Path) -> Result<(), String> {
     let place = work.join("docker");
-    if place.join("usr/sbin/dockerd").is_file() {
+    if place.join("usr/sbin/dockerd").is_file() { Ok(()) } else { unpack(work, &UNPACKED, &place) }
+}
+
+/// Debian's kernel for VMs, unpacked: what the newest one's package depends on.
+fn vm_kernel(work: &Path) -> Result<(), String> {
+    let place = work.join("vm-kernel");
+    if place.join("boot").is_dir() {
         return Ok(());
     }
-    let packages = work.join("docker-packages");
+    let told = capture(Command::new("apt-cache").args(["depends", VM_KERNEL]), STEP_BOUND)?;
+    let name = told.stdout.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image-"));
+    let name = name.ok_or_else(|| format!("`apt-cache depends {VM_KERNEL}` names no kernel"))?;
+    unpack(work, &[&format!("linux-image-{name}")], &place)
+}
+
+/// Downloads packages and unpacks them in a folder.
+fn unpack(work: &Path, names: &[&str], place: &Path) -> Result<(), String> {
+    let packages = work.join("packages");
     std::fs::create_dir_all(&packages).map_err(|error| format!("{}: {error}", packages.display()))?;
     let mut download = Command::new("apt-get");
-    download.args(["download", "-q", "-o", "APT::Sandbox::User=root"]).args(UNPACKED).current_dir(&packages);
+    download.args(["download", "-q", "-o", "APT::Sandbox::User=root"]).args(names).current_dir(&packages);
     run_command(&mut download, STEP_BOUND)?;
     for entry in std::fs::read_dir(&packages).map_err(|error| error.to_string())?.flatten() {
-        run_command(Command::new("dpkg-deb").arg("-x").arg(entry.path()).arg(&place), STEP_BOUND)?;
+        run_command(Command::new("dpkg-deb").arg("-x").arg(entry.path()).arg(place), STEP_BOUND)?;
     }
     std::fs::remove_dir_all(&packages).map_err(|error| format!("{}: {error}", packages.display()))
 }

@@ -7,7 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::process::{capture, cargo, root};
+use crate::trusted_lines;
 
+/// What is linked on the platform that programs are built for.
+const METADATA: [&str; 6] =
+    ["metadata", "--format-version", "1", "--locked", "--filter-platform", "x86_64-unknown-linux-gnu"];
 /// Time for `cargo metadata`.
 const METADATA_BOUND: Duration = Duration::from_secs(120);
 
@@ -65,7 +69,10 @@ const REGISTRY_USER: &str = "casemate";
 /// The part of `cargo metadata` that matters: normal and build dependencies by crate name.
 struct Graph {
     edges: BTreeMap<String, BTreeSet<String>>,
+    /// Of this workspace.
     manifests: BTreeMap<String, String>,
+    /// Of other people's crates.
+    others: BTreeMap<String, String>,
 }
 
 /// Checks.
@@ -74,6 +81,12 @@ pub(crate) fn run() -> Result<(), String> {
     let mut problems = check_edges(&graph);
     problems.extend(check_trees(&graph));
     problems.extend(check_unsafe(&graph)?);
+    let all = graph.manifests.clone().into_iter().chain(graph.others.clone()).collect();
+    problems.extend(trusted_lines::check(
+        |name| graph.tree(name),
+        &all,
+        |name| graph.manifests.contains_key(name),
+    )?);
     if problems.is_empty() {
         println!("layers: {} crates, every edge points down", graph.manifests.len());
         return Ok(());
@@ -86,7 +99,7 @@ pub(crate) fn run() -> Result<(), String> {
 
 impl Graph {
     fn load() -> Result<Self, String> {
-        let output = capture(&mut cargo(&["metadata", "--format-version", "1", "--locked"]), METADATA_BOUND)?;
+        let output = capture(&mut cargo(&METADATA), METADATA_BOUND)?;
         if !output.status.success() {
             return Err(format!("cargo metadata: {}", output.stderr.trim()));
         }
@@ -97,12 +110,11 @@ impl Graph {
 
     fn read(metadata: &Value) -> Option<Self> {
         let mut names = BTreeMap::new();
-        let mut manifests = BTreeMap::new();
+        let (mut manifests, mut others) = (BTreeMap::new(), BTreeMap::new());
         for package in metadata.get("packages")?.as_array()? {
             let name = package.get("name")?.as_str()?.to_owned();
-            if package.get("source")?.is_null() {
-                manifests.insert(name.clone(), package.get("manifest_path")?.as_str()?.to_owned());
-            }
+            let of = if package.get("source")?.is_null() { &mut manifests } else { &mut others };
+            of.insert(name.clone(), package.get("manifest_path")?.as_str()?.to_owned());
             names.insert(package.get("id")?.as_str()?.to_owned(), name);
         }
         let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -118,7 +130,7 @@ impl Graph {
                 edges.entry(from.clone()).or_default().insert(to.clone());
             }
         }
-        Some(Self { edges, manifests })
+        Some(Self { edges, manifests, others })
     }
 
     fn direct(&self, name: &str) -> BTreeSet<String> {
@@ -220,7 +232,7 @@ mod tests {
     use super::*;
 
     fn graph(edges: &[(&str, &str)]) -> Graph {
-        let mut graph = Graph { edges: BTreeMap::new(), manifests: BTreeMap::new() };
+        let mut graph = Graph { edges: BTreeMap::new(), manifests: BTreeMap::new(), others: BTreeMap::new() };
         for (from, to) in edges {
             graph.edges.entry((*from).to_owned()).or_default().insert((*to).to_owned());
             graph.manifests.insert((*from).to_owned(), String::new());

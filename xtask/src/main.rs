@@ -17,6 +17,7 @@ mod layers;
 mod process;
 mod setup;
 mod test;
+mod trusted_lines;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,8 @@
 //! `compartments`: what a compartment costs, next to what else one could have used, interleaved in one run.
 //!
 //! Parts: `start` (time to the first instruction), `up` (the whole start of 1 to 100 agents), `memory` (an idle Python
-//! agent), `cost` (system calls and jobs, inside and outside), `edge` (traffic between two agents). What is not there or
+//! agent), `cost` (system calls and jobs, inside and outside), `edge` (traffic between two agents), `vm` (what a VM for each
+//! agent takes). What is not there or
 //! does not work is said as `not run: name: reason`. Needs root and a mount namespace of its own, because it hides a
 //! control group hierarchy from a peer that cannot live with it.
 
@@ -15,6 +16,7 @@ pub(crate) mod project;
 mod report;
 mod start;
 mod up;
+mod vm;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,12 +33,13 @@ const LOOK: Duration = Duration::from_secs(1);
 const UNIFIED: &str = "/sys/fs/cgroup/unified";
 
 type Part = (&'static str, fn(&Setup) -> Outcome<()>);
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("start", start::run),
     ("up", up::run),
     ("memory", memory::run),
     ("cost", cost::run),
     ("edge", edge::run),
+    ("vm", vm::run),
 ];
 
 /// Where everything is.
@@ -68,7 +71,7 @@ pub(crate) fn run(programs: &str, work: &str, words: &[&str]) -> Outcome<()> {
         parts => (ROUNDS, parts),
     };
     if let Some(unknown) = parts.iter().find(|part| PARTS.iter().all(|(name, _)| name != *part)) {
-        return Err(format!("no part `{unknown}`; there are start, up, memory, cost and edge").into());
+        return Err(format!("no part `{unknown}`; there are start, up, memory, cost, edge and vm").into());
     }
     let setup = Setup {
         programs: Path::new(programs).canonicalize()?,

@@ -70,7 +70,7 @@ pub(crate) struct Bench {
 }
 
 /// A static x86-64 program that writes one byte and ends: ELF header, one segment, eight instructions.
-fn tiny_program() -> Vec<u8> {
+pub(crate) fn tiny_program() -> Vec<u8> {
     const BASE: u64 = 0x40_0000;
     const CODE: [u8; 37] = [
         0xbf, 1, 0, 0, 0, // mov edi, 1

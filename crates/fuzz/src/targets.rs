@@ -7,6 +7,7 @@ mod documents;
 mod image_document;
 mod image_tar;
 mod json;
+mod kernel_text;
 mod messages;
 mod policy_fields;
 mod registry;
@@ -26,6 +27,7 @@ pub(crate) fn all() -> Vec<Target> {
         tpm::all(),
         x509::all(),
         json::all(),
+        kernel_text::all(),
         corim::all(),
         compose::all(),
         messages::all(),

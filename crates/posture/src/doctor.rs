@@ -1,8 +1,8 @@
 //! The checks of `casemate doctor`: 27 groups, each check as data and a small function.
 //!
 //! A check says what it looks at, what it expects, who vouches for what it sees, which attack it concerns and what to
-//! do. What is absent, unreadable or not understood is [`Verdict::Unknown`], never a pass. Source of the groups: the
-//! literature named in each check.
+//! do. What is absent, unreadable or not understood is [`Verdict::Unknown`], never a pass. Where
+//! the facts come from is in [`crate::sources`], for each check.
 
 /// A check of each agent, and of each two.
 macro_rules! each {
@@ -114,6 +114,7 @@ pub(crate) mod says {
     pub(crate) const PASS_FAIL: &[Verdict] = &[Pass, Fail];
     pub(crate) const PASS_WARN_FAIL: &[Verdict] = &[Pass, Warn, Fail];
     pub(crate) const PASS_WARN_NONE: &[Verdict] = &[Pass, Warn, NotApplicable];
+    pub(crate) const FAIL_NONE: &[Verdict] = &[Fail, NotApplicable];
     pub(crate) const PASS_FAIL_NONE: &[Verdict] = &[Pass, Fail, NotApplicable];
     pub(crate) const ANY: &[Verdict] = &[Pass, Warn, Fail, NotApplicable];
 }
@@ -182,6 +183,8 @@ pub struct Finding {
     pub attack: Cow<'static, str>,
     /// [`Check::fix`].
     pub fix: Cow<'static, str>,
+    /// Where the facts of the check are described, and what of them was confirmed nowhere.
+    pub source: Cow<'static, str>,
 }
 
 /// All checks, in the order of their groups.
@@ -245,6 +248,7 @@ fn findings(check: &Check, facts: &Facts<'_>) -> Vec<Finding> {
         vantage: check.vantage,
         attack: Cow::Borrowed(check.attack),
         fix: Cow::Borrowed(check.fix),
+        source: Cow::Owned(crate::sources::words(check.id)),
     };
     let agents = match (&check.look, facts.agents) {
         (Look::Number { path, good, otherwise }, _) => {

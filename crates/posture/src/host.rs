@@ -41,7 +41,7 @@ pub const CHECKS: [HostCheck; 9] = [
         what: "KVM can start TDX guests",
         place: "/sys/module/kvm_intel/parameters/tdx",
         expected: "Y",
-        otherwise: "QEMU: `TDX not supported by KVM`",
+        otherwise: "QEMU: `vm-type tdx not supported by KVM`",
         fix: "boot with `kvm_intel.tdx=1`; Linux 6.16 or later on the host; TDX on in the BIOS",
         vendor: Vendor::Intel,
         look: |tree| yes(tree, "/sys/module/kvm_intel/parameters/tdx"),
@@ -50,9 +50,9 @@ pub const CHECKS: [HostCheck; 9] = [
         id: "H02.tdx-module",
         what: "the TDX module is loaded",
         place: "/dev/kmsg: virt/tdx",
-        expected: "virt/tdx: module initialized",
+        expected: "virt/tdx: module initialized, or TDX-Module initialized",
         otherwise: "no TDX guest starts",
-        fix: "in the BIOS: TME and TME-MT on, memory integrity of TME-MT off, TDX on, SEAM loader on, TDX key split not 0, SGX on; then look for `virt/tdx` in the kernel log",
+        fix: "boot with `nohibernate` where the log says that hibernation support is enabled; in the BIOS: TME and TME-MT on, memory integrity of TME-MT off, TDX on, SEAM loader on, TDX key split not 0, SGX on; then look for `virt/tdx` in the kernel log",
         vendor: Vendor::Intel,
         look: tdx_module,
     },
@@ -110,11 +110,11 @@ pub const CHECKS: [HostCheck; 9] = [
         id: "H08.rmp",
         what: "the reverse map table covers memory",
         place: "/dev/kmsg: SEV-SNP",
-        expected: "SEV-SNP: RMP table physical range",
+        expected: "SEV-SNP: RMP table physical range, or Segmented RMP base table physical range",
         otherwise: "no SEV-SNP guest starts",
         fix: "in the BIOS: `SNP Memory (RMP Table) Coverage` on",
         vendor: Vendor::Amd,
-        look: |tree| logged(tree, "RMP table physical"),
+        look: reverse_map,
     },
     HostCheck {
         id: "H09.iommu",
@@ -153,6 +153,7 @@ fn finding(tree: &Tree, vendor: Option<Vendor>, check: &HostCheck) -> Finding {
         vantage: Vantage::HostClaimed,
         attack: Cow::Borrowed(check.otherwise),
         fix: Cow::Borrowed(check.fix),
+        source: Cow::Owned(crate::sources::words(check.id)),
     }
 }
 
@@ -201,8 +202,23 @@ fn tdx_module(tree: &Tree) -> Result<(Verdict, String), Unread> {
     if verdict == Verdict::Fail {
         return Ok((verdict, said));
     }
-    let initialised = logged(tree, "virt/tdx: module initialized")?;
-    Ok(if initialised.0 == Verdict::Pass { initialised } else { (Verdict::Fail, said) })
+    // Linux says it in either way, by its age.
+    for wanted in ["virt/tdx: module initialized", "virt/tdx: TDX-Module initialized"] {
+        let initialised = logged(tree, wanted)?;
+        if initialised.0 == Verdict::Pass {
+            return Ok(initialised);
+        }
+    }
+    Ok((Verdict::Fail, said))
+}
+
+/// A table in one piece, or in segments.
+fn reverse_map(tree: &Tree) -> Result<(Verdict, String), Unread> {
+    let whole = logged(tree, "SEV-SNP: RMP table physical range")?;
+    if whole.0 == Verdict::Pass {
+        return Ok(whole);
+    }
+    logged(tree, "SEV-SNP: Segmented RMP base table physical range")
 }
 
 fn quote_service(tree: &Tree) -> Result<(Verdict, String), Unread> {
@@ -239,11 +255,16 @@ pub struct KnownError {
 }
 
 /// Errors that people meet when they set up hosts.
-pub const KNOWN_ERRORS: [KnownError; 10] = [
+pub const KNOWN_ERRORS: [KnownError; 11] = [
     KnownError {
         words: &["0xb033"],
-        cause: "SGX_QL_NO_QUOTE_COLLATERAL_DATA or a related code of the quoting library: the PCCS has no collateral for this platform",
-        fix: "register the platform (PCKIDRetrievalTool), fill the PCCS cache, and look at `use_secure_cert` and the URL in /etc/sgx_default_qcnl.conf",
+        cause: "the quoting library could not fetch the certificates of this platform from the PCCS. Codes 0xb000 and up are those of its network part; what 0xb033 itself means was confirmed in no source",
+        fix: "look at `journalctl -u pccs`; register the platform (PCKIDRetrievalTool), fill the PCCS cache, and look at `use_secure_cert` and the URL in /etc/sgx_default_qcnl.conf",
+    },
+    KnownError {
+        words: &["no certificate data for this platform"],
+        cause: "the PCCS has no certificates of this platform, and did not get them from Intel",
+        fix: "register the platform (PCKIDRetrievalTool), fill the PCCS cache, and look at `journalctl -u pccs`",
     },
     KnownError {
         words: &["outblob", "empty"],

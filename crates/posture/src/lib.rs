@@ -8,8 +8,10 @@
 pub mod agents;
 pub mod doctor;
 pub mod host;
+pub mod kernel_text;
 pub mod report;
 pub mod sharing;
+pub mod sources;
 pub mod tree;
 
 pub use agents::AgentFacts;

@@ -13,6 +13,7 @@ mod local;
 mod pairs;
 mod reach;
 mod text;
+mod trusted_lines;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +25,7 @@ use crate::doctor::{Finding, Heading, Vantage, Verdict};
 use crate::sharing::{Ledger, NotRun};
 
 pub use compare::{Choice, Comparison, Figure, compare};
-pub use components::Component;
+pub use components::{Component, sources as component_sources};
 pub use html::html;
 pub use layers::{Cover, Layer};
 pub use local::{Local, SharedPart};

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agents::{self, AgentFacts, status_field};
 use crate::doctor::pairs;
+use crate::kernel_text::FileId;
 use crate::tree::{Tree, Unread};
 
 /// Memory that the kernel puts into every process.
@@ -189,7 +190,7 @@ fn pair(tree: &Tree, a: &AgentFacts, b: &AgentFacts, counted: Result<frames::Com
     }
 }
 
-fn shared_file(((device, inode), name): (files::FileId, String)) -> SharedFile {
+fn shared_file(((device, inode), name): (FileId, String)) -> SharedFile {
     let last = name.rsplit('/').next().unwrap_or(&name);
     let is_library = last.ends_with(".so") || last.contains(".so.");
     let kind = if is_library { FileKind::Library } else { FileKind::Other };

@@ -9,6 +9,7 @@ use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use crate::kernel_text;
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2, readlinkat};
 use rustix::io::Errno;
 
@@ -226,28 +227,13 @@ impl Tree {
                 return Err(Unread::TooLarge);
             }
         }
-        let text = String::from_utf8_lossy(&bytes);
-        if !text.is_empty() && !text.ends_with('\n') {
-            return Err(Unread::NotText);
-        }
-        // Lines that begin with a space belong to the record before them.
-        let records = text.lines().filter(|line| !line.starts_with(' '));
-        records.map(|line| message(line).ok_or(Unread::NotText)).collect()
+        kernel_text::messages(&String::from_utf8_lossy(&bytes)).ok_or(Unread::NotText)
     }
 
     fn open_at(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Unread> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         Ok(openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
     }
-}
-
-/// `PRIORITY,SEQUENCE,TIME,FLAGS[,...];MESSAGE`.
-fn message(record: &str) -> Option<String> {
-    let (head, message) = record.split_once(';')?;
-    let mut numbers = head.split(',');
-    let is_number = |word: Option<&str>| word.is_some_and(|word| word.parse::<u64>().is_ok());
-    (is_number(numbers.next()) && is_number(numbers.next()) && is_number(numbers.next()))
-        .then(|| message.to_owned())
 }
 
 #[cfg(test)]

@@ -82,28 +82,36 @@ impl Known {
     }
 }
 
-/// Looks again and again as long as the box lives; what changes is in the event log before evidence shows it. Where it
-/// cannot be written down, nothing is published any more: checks then grow old, and the verifier refuses old ones.
+/// Looks again and again as long as the box lives. Where what changed cannot be written down, nothing is published any more:
+/// checks then grow old, and the verifier refuses old ones.
 pub(crate) async fn watch(world: Rc<World>) {
     let mut left = CHANGES_MAX;
     loop {
         tokio::time::sleep(PERIOD).await;
         let Some(checks) = look_now().await else { continue };
-        for (check, seen) in world.posture.changed(&checks) {
-            // The host can change what some checks see as often as it likes, and evidence carries the whole log.
-            let Some(fewer) = left.checked_sub(1) else {
-                tracing::error!("checks of the machine changed {CHANGES_MAX} times: they are made no more");
-                return;
-            };
-            left = fewer;
-            let event = Event::PostureChanged { check, verdict: seen.verdict, observed: seen.observed };
-            if let Err(error) = world.notary.append(&event).await {
-                tracing::error!("{error}");
-                return;
-            }
+        let append =
+            async |event: Event| world.notary.append(&event).await.map_err(|error| error.to_string());
+        if let Err(error) = write_down(&world.posture, checks, &mut left, append).await {
+            tracing::error!("checks of the machine are made no more: {error}");
+            return;
         }
-        world.posture.publish(checks);
     }
+}
+
+/// What changed goes into the event log before evidence shows it. At most `left` changes do: the host can change what some
+/// checks see as often as it likes, and evidence carries the whole log.
+async fn write_down(
+    known: &Known,
+    checks: BTreeMap<String, CheckSeen>,
+    left: &mut u32,
+    append: impl AsyncFn(Event) -> Result<(), String>,
+) -> Result<(), String> {
+    for (check, seen) in known.changed(&checks) {
+        *left = left.checked_sub(1).ok_or_else(|| format!("they changed more than {CHANGES_MAX} times"))?;
+        append(Event::PostureChanged { check, verdict: seen.verdict, observed: seen.observed }).await?;
+    }
+    known.publish(checks);
+    Ok(())
 }
 
 /// The checks of now; none where they are not made in time.
@@ -189,4 +197,46 @@ fn planned(lock: &Lock, agent: &AgentName, other: &AgentName) -> BTreeSet<String
 fn in_common(own: &[MountSeen], theirs: &[MountSeen]) -> BTreeSet<String> {
     let both = |one: &MountSeen| theirs.iter().any(|other| one.overlaps(other));
     own.iter().filter(|mount| both(mount)).map(|mount| mount.target.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use casemate_protocol::posture::{Vantage, Verdict};
+
+    fn seen(verdict: Verdict) -> BTreeMap<String, CheckSeen> {
+        let seen = CheckSeen { verdict, vantage: Vantage::HostClaimed, observed: String::new() };
+        BTreeMap::from([("D14.smt".to_owned(), seen)])
+    }
+
+    #[tokio::test]
+    async fn a_change_is_written_down_before_it_is_shown_and_only_so_often() {
+        let (known, mut left, written) = (Known::default(), CHANGES_MAX, Cell::new(0));
+        let shown = || known.checks.borrow().get("D14.smt").map(|seen| seen.verdict);
+        let append = async |_| {
+            written.set(written.get() + 1);
+            Ok(())
+        };
+        let turns = [Verdict::Pass, Verdict::Fail];
+        for verdict in turns.iter().cycle().take(256) {
+            write_down(&known, seen(*verdict), &mut left, append).await.unwrap();
+            assert_eq!(shown(), Some(*verdict));
+            // The same once more is no change.
+            write_down(&known, seen(*verdict), &mut left, append).await.unwrap();
+        }
+        assert_eq!(written.get(), 256);
+        known.checked.set(7);
+        let refused = write_down(&known, seen(Verdict::Pass), &mut left, append).await;
+        assert!(refused.unwrap_err().contains("more than 256 times"));
+        // It is neither written nor shown, and what is shown stays as old as it is.
+        assert_eq!((written.get(), shown(), known.checked.get()), (256, Some(Verdict::Fail), 7));
+    }
+
+    #[tokio::test]
+    async fn what_the_log_does_not_take_is_not_shown() {
+        let (known, mut left) = (Known::default(), CHANGES_MAX);
+        let full = async |_| Err("the log is full".to_owned());
+        assert!(write_down(&known, seen(Verdict::Pass), &mut left, full).await.is_err());
+        assert!(known.checks.borrow().is_empty());
+    }
 }

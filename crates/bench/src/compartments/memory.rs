@@ -13,7 +13,7 @@ use super::{Outcome, Setup, cost};
 const FEW: usize = 2;
 const AGENTS: usize = 8;
 /// What an idle agent is: a Python that has loaded what most have.
-const PROGRAM: &str = "import os,re,collections,functools,traceback,time; time.sleep(86400)";
+pub(super) const PROGRAM: &str = "import os,re,collections,functools,traceback,time; time.sleep(86400)";
 /// Time for agents to become idle.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -120,7 +120,7 @@ fn used() -> Outcome<f64> {
 }
 
 /// Proportional set size of a process, MiB.
-fn proportional(pid: u32) -> Outcome<f64> {
+pub(super) fn proportional(pid: u32) -> Outcome<f64> {
     field(&fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("smaps_rollup"))?, "Pss:")
 }
 

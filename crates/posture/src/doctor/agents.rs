@@ -69,12 +69,12 @@ const CHECKS: [Check; 11] = [
         "D15.branches",
         Look::Each(|f, a| field(f, a, "SpeculationIndirectBranch", |v| matches!(
             v,
-            "conditional force disabled" | "always disabled"
+            "conditional force disabled" | "always disabled" | "not affected"
         ))),
         Heading::Separation,
         "indirect branches of each process",
         "/proc/PID/status: SpeculationIndirectBranch",
-        "conditional force disabled, or always disabled",
+        "conditional force disabled, always disabled or not affected",
         "Spectre v2 from agent to agent on one core",
         "needs IBPB and STIBP in the processor features that the host passes on",
         says::PASS_FAIL_NONE

@@ -1,7 +1,7 @@
 //! Group 2, SEV-SNP: features that the guest runs with (SEV_STATUS, MSR 0xC001_0131), as its kernel logs them.
 //!
-//! The host cannot intercept this register (AMD APM volume 2, 15.34.10). Names are those of `sev_status_feat_names` in
-//! Linux.
+//! Names are those of `sev_status_feat_names` in Linux. A guest of Linux ends at its start where a feature is on that needs
+//! its help and that it does not implement: mainline implements DebugSwap, SecureTSC and SecureAVIC.
 
 use super::facts::{Facts, Platform};
 use super::{Check, Heading, Look, Seen, Vantage, Verdict, says};
@@ -13,7 +13,12 @@ struct Feature {
     expected: &'static str,
     word: &'static str,
     attack: &'static str,
+    fix: &'static str,
 }
+
+const BY_HOST: &str =
+    "start the guest with this SEV feature; where processor or hypervisor lacks it, count it as open";
+const WITH_GUEST: &str = "start the guest with this SEV feature, and with a kernel that implements it: another ends at its start; where processor, hypervisor or kernel lacks it, count it as open";
 
 const FEATURES: [Feature; 7] = [
     Feature {
@@ -21,14 +26,16 @@ const FEATURES: [Feature; 7] = [
         what: "who may inject interrupts and exceptions (SEV-SNP)",
         expected: "one of RI, AI, SecureAVIC",
         word: "RI AI SecureAVIC",
-        attack: "Heckler (arXiv 2404.03387), WeSee: injected int 0x80 or #VC change registers of a guest",
+        attack: "Heckler (arXiv 2404.03387), WeSee: the host injects int 0x80, #VC, and vectors 0 and 14 (CVE-2024-25743: no fixed version of Linux is named)",
+        fix: "start the guest with Secure AVIC and a Linux that implements it: mainline implements neither RI nor AI and ends where they are on; else count it as open",
     },
     Feature {
         id: "D02.debug-swap",
         what: "debug registers are the guest's own (SEV-SNP)",
         expected: "DebugSwap",
         word: "DebugSwap",
-        attack: "the host sets breakpoints in the guest and steps through its code",
+        attack: "registers for breakpoints are common with the host",
+        fix: WITH_GUEST,
     },
     Feature {
         id: "D02.host-ibs",
@@ -36,6 +43,7 @@ const FEATURES: [Feature; 7] = [
         expected: "NoHostIBS",
         word: "NoHostIBS",
         attack: "instruction sampling tells the host which code of the guest runs",
+        fix: BY_HOST,
     },
     Feature {
         id: "D02.branches",
@@ -43,6 +51,7 @@ const FEATURES: [Feature; 7] = [
         expected: "BTBIsol",
         word: "BTBIsol",
         attack: "Spectre v2 from the host: it trains branches of the guest",
+        fix: BY_HOST,
     },
     Feature {
         id: "D02.time",
@@ -50,6 +59,7 @@ const FEATURES: [Feature; 7] = [
         expected: "SecureTSC",
         word: "SecureTSC",
         attack: "the host turns the clock back: expired certificates and tokens are valid again",
+        fix: WITH_GUEST,
     },
     Feature {
         id: "D02.registers",
@@ -57,6 +67,7 @@ const FEATURES: [Feature; 7] = [
         expected: "VMSARegProt",
         word: "VMSARegProt",
         attack: "CipherLeaks: the host sees which register values repeat in encrypted state",
+        fix: WITH_GUEST,
     },
     Feature {
         id: "D02.smt",
@@ -64,6 +75,7 @@ const FEATURES: [Feature; 7] = [
         expected: "SMTProt",
         word: "SMTProt",
         attack: "StackWarp (CVE-2025-29943) and port contention from the sibling thread",
+        fix: BY_HOST,
     },
 ];
 
@@ -77,7 +89,7 @@ pub(crate) fn checks() -> Vec<Check> {
         place: "/dev/kmsg: SEV: Status",
         expected: feature.expected,
         attack: feature.attack,
-        fix: "start the guest with this SEV feature; where processor or hypervisor lacks it, count it as open",
+        fix: feature.fix,
         verdicts: says::PASS_WARN_NONE,
         look: Look::Word(feature.word, feature_on),
     };

@@ -1,6 +1,7 @@
 //! Groups 6 to 9: what the host can feed the guest: command line, time, entropy, devices.
 //!
-//! Source of the command line words: Intel, "Linux Guest Kernel Security Specification" for TDX guests.
+//! Source of the command line words: Intel, "Linux Guest Kernel Security Specification" for TDX guests. Three of them are
+//! known to Intel's own kernels for guests alone: mainline has no filter of devices or ACPI tables.
 
 use super::facts::Facts;
 use super::{Check, Heading, Look, Seen, Vantage, Verdict, says};
@@ -79,13 +80,14 @@ const WANTED: [Word; 7] = [
     },
 ];
 
-const UNWANTED: [Word; 11] = [
+/// Words of Intel's kernels for TDX guests: that one is not there says nothing of a kernel that does not know it.
+const OF_INTEL: [Word; 3] = [
     Word {
         id: "D06.filter",
-        what: "device filter of TDX guests",
+        what: "device filter of Intel's kernels for TDX guests",
         words: "tdx_disable_filter",
-        expected: "no tdx_disable_filter",
-        attack: "all drivers are open to the host: 198 init calls were not hardened (Intel)",
+        expected: "no tdx_disable_filter; without it, see D09 for what the host offers",
+        attack: "every driver takes a device that the host offers; with the filter, too, 198 init functions of Linux 5.15 run that can read from the host (Intel)",
     },
     Word {
         id: "D06.devices",
@@ -101,6 +103,9 @@ const UNWANTED: [Word; 11] = [
         expected: "no tdx_allow_acpi",
         attack: "BadAML: ACPI code of the host writes memory of the guest",
     },
+];
+
+const UNWANTED: [Word; 8] = [
     Word {
         id: "D06.swiotlb",
         what: "bounce buffers",
@@ -130,11 +135,11 @@ const UNWANTED: [Word; 11] = [
         attack: "Spectre v2 and BHI from an agent to the kernel",
     },
     Word {
-        id: "D06.guest-guest",
-        what: "mitigations between guests",
-        words: "no_guest_guest no_guest_host",
-        expected: "no no_guest_guest, no no_guest_host in mitigations=",
-        attack: "the list of mitigations was narrowed: whoever wrote the line has taken the box for something else",
+        id: "D06.cross-thread",
+        what: "mitigations between threads of a core",
+        words: "no_cross_thread",
+        expected: "no no_cross_thread in mitigations=",
+        attack: "an agent on the sibling thread reads what another leaves in buffers of the core",
     },
     Word {
         id: "D06.shell",
@@ -159,6 +164,15 @@ const UNWANTED: [Word; 11] = [
     },
 ];
 
+/// A kernel that runs no guests of its own does not need these, and no agent gains by them.
+const NARROWED: Word = Word {
+    id: "D06.guest-guest",
+    what: "mitigations between guests",
+    words: "no_guest_guest no_guest_host",
+    expected: "no no_guest_guest, no no_guest_host in mitigations=",
+    attack: "the list of mitigations was narrowed: whoever wrote the line has taken the box for something else",
+};
+
 /// The checks of these groups.
 pub(crate) fn checks() -> Vec<Check> {
     let word = |word: &Word, look: fn(&Facts<'_>, &'static str) -> Seen, verdicts| Check {
@@ -175,8 +189,27 @@ pub(crate) fn checks() -> Vec<Check> {
     };
     let mut checks: Vec<Check> = WANTED.iter().map(|w| word(w, has_word, says::PASS_WARN)).collect();
     checks.extend(UNWANTED.iter().map(|w| word(w, lacks_word, says::PASS_FAIL)));
+    checks.extend(OF_INTEL.iter().map(|w| word(w, lacks_word_of_intel, says::FAIL_NONE)));
+    checks.push(word(&NARROWED, lacks_better_word, says::PASS_WARN));
     checks.extend(OTHERS);
     checks
+}
+
+/// Its absence passes nothing: whether this kernel has the filter, it does not say.
+fn lacks_word_of_intel(facts: &Facts<'_>, words: &'static str) -> Seen {
+    let seen = lacks_word(facts, words);
+    if seen.verdict == Verdict::Pass {
+        return Seen::not_applicable("not there; mainline Linux has no such filter, and knows no such word");
+    }
+    seen
+}
+
+fn lacks_better_word(facts: &Facts<'_>, words: &'static str) -> Seen {
+    let seen = lacks_word(facts, words);
+    if seen.verdict == Verdict::Fail {
+        return Seen::new(Verdict::Warn, seen.observed);
+    }
+    seen
 }
 
 const OTHERS: [Check; 6] = [

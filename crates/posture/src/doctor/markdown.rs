@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Check, Heading, Verdict, checks};
+use crate::sources;
 
 /// All checks under their headings.
 #[must_use]
@@ -14,14 +15,14 @@ pub fn markdown() -> String {
         // Writing into a String cannot fail.
         let _ = write!(
             out,
-            "## {}\n\n| id | looks at | expects | says | vantage | attack | fix |\n|---|---|---|---|---|---|---|\n",
+            "## {}\n\n| id | looks at | expects | says | vantage | attack | fix | source |\n|---|---|---|---|---|---|---|---|\n",
             heading.title()
         );
         for check in of_it {
             let says: Vec<&str> = check.verdicts.iter().map(|verdict| Verdict::name(*verdict)).collect();
             let _ = writeln!(
                 out,
-                "| `{}` | {}: `{}` | {} | {} | {} | {} | {} |",
+                "| `{}` | {}: `{}` | {} | {} | {} | {} | {} | {} |",
                 check.id,
                 cell(check.what),
                 check.place.replace('|', "\\|"),
@@ -29,7 +30,8 @@ pub fn markdown() -> String {
                 says.join(", "),
                 check.vantage.name(),
                 cell(check.attack),
-                cell(check.fix)
+                cell(check.fix),
+                cell(&sources::words(check.id))
             );
         }
         out.push('\n');

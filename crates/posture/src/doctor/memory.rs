@@ -3,6 +3,7 @@
 use super::facts::Facts;
 use super::{Check, Heading, Look, Seen, Vantage, Verdict, says};
 use crate::agents::{self, AgentFacts};
+use crate::kernel_text::Mount;
 
 const ZSWAP: &str = "/sys/module/zswap/parameters/enabled";
 const HUGE: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
@@ -68,9 +69,9 @@ const CHECKS: [Check; 7] = [
         vantage: Vantage::GuestObserved,
         what: "page cache of EROFS mounts shared between images, in the box",
         place: "/proc/self/mountinfo",
-        expected: "no inode_share, no domain_id",
+        expected: "no inode_share, domain_id or superblock_share (Linux shows no domain_id here; sharing needs inode_share, too)",
         attack: "mounts that look apart share cached pages: Flush+Reload, page-cache timing",
-        fix: "mount without the option `inode_share` or `domain_id`",
+        fix: "mount without the options `inode_share`, `domain_id` and `superblock_share`",
         verdicts: says::PASS_FAIL_NONE,
         look: Look::Machine(|facts| erofs_sharing(facts, "self")),
     },
@@ -80,9 +81,9 @@ const CHECKS: [Check; 7] = [
         vantage: Vantage::GuestObserved,
         what: "likewise, in an agent's view",
         place: "/proc/PID/mountinfo",
-        expected: "no inode_share, no domain_id",
+        expected: "no inode_share, domain_id or superblock_share (Linux shows no domain_id here; sharing needs inode_share, too)",
         attack: "mounts that look apart share cached pages: Flush+Reload, page-cache timing",
-        fix: "mount without the option `inode_share` or `domain_id`",
+        fix: "mount without the options `inode_share`, `domain_id` and `superblock_share`",
         verdicts: says::PASS_FAIL_NONE,
         look: Look::Each(|facts, agent| match agent.first() {
             Ok(pid) => erofs_sharing(facts, &pid.to_string()),
@@ -154,9 +155,10 @@ fn erofs_sharing(facts: &Facts<'_>, pid: &str) -> Seen {
         Ok(mounts) => mounts,
     };
     let erofs: Vec<_> = mounts.iter().filter(|mount| mount.kind == "erofs").collect();
-    let is_shared = |mount: &&&agents::Mount| {
+    let is_shared = |mount: &&&Mount| {
         mount.options.split(',').any(|option| {
-            option == "inode_share" || option == "domain_id" || option.starts_with("domain_id=")
+            matches!(option, "inode_share" | "domain_id" | "superblock_share")
+                || option.starts_with("domain_id=")
         })
     };
     let shared: Vec<&str> = erofs.iter().filter(is_shared).map(|mount| mount.target.as_str()).collect();

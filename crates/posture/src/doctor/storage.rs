@@ -30,9 +30,9 @@ pub(crate) fn checks() -> Vec<Check> {
             vantage: Vantage::GuestObserved,
             what: "writable disks",
             place: "/sys/block/*/{ro,size,holders,dm/uuid}",
-            expected: "none, or dm-crypt with dm-integrity above each",
-            attack: "the host reads and changes what the box writes; dm-crypt alone does not show changes (CVE-2025-59054)",
-            fix: "use dm-crypt with integrity, dm-verity for what is read only, or no disk; rollback stays open",
+            expected: "none, or above each LUKS2 with authenticated encryption (dm-crypt over dm-integrity)",
+            attack: "the host reads and changes what the box writes; dm-crypt alone does not show changes, and a LUKS2 header of the host's opens a disk whose key it knows (CVE-2025-59054)",
+            fix: "use LUKS2 with integrity and a header that the host cannot write, dm-verity for what is read only, or no disk; rollback stays open",
             verdicts: says::PASS_WARN_FAIL,
             look: Look::Machine(disks),
         },
@@ -110,6 +110,12 @@ fn flag(text: &str) -> Result<bool, Unread> {
     }
 }
 
+/// The dm-integrity below a LUKS2 volume with authenticated encryption, as cryptsetup names it since 2.8 and before. One that
+/// stands alone may be a checksum without a key, which the host recomputes.
+fn is_keyed_integrity(uuid: &str) -> bool {
+    uuid.ends_with("_dif") && (uuid.starts_with("CRYPT-SUBDEV-") || uuid.starts_with("CRYPT-INTEGRITY-"))
+}
+
 /// The weakest of all ways from the disk to whoever uses it; `below` is what was passed: encryption, integrity.
 fn shield(tree: &Tree, name: &str, below: (bool, bool), layers: usize) -> Result<Shield, Unread> {
     let uuid = match tree.line(&format!("{BLOCK}/{name}/dm/uuid")) {
@@ -118,7 +124,7 @@ fn shield(tree: &Tree, name: &str, below: (bool, bool), layers: usize) -> Result
         Err(why) => return Err(why),
     };
     let encrypted = below.0 || uuid.starts_with("CRYPT-LUKS") || uuid.starts_with("CRYPT-PLAIN");
-    let checked = below.1 || uuid.contains("INTEGRITY") || uuid.contains("VERITY");
+    let checked = below.1 || is_keyed_integrity(&uuid);
     if uuid.contains("VERITY") {
         return Ok(Shield::EncryptedAndChecked);
     }

@@ -6,6 +6,7 @@ use super::agents::first_of;
 use super::facts::Facts;
 use super::{Check, Heading, Look, Seen, Vantage, Verdict, says};
 use crate::agents::{self, AgentFacts};
+use crate::kernel_text::Mount;
 use crate::tree::{Tree, Unread};
 
 /// The checks of these groups.
@@ -63,7 +64,7 @@ const CHECKS: [Check; 4] = [
 fn proc_view(facts: &Facts<'_>, agent: &AgentFacts) -> Seen {
     of_mounts(facts, agent, |mounts| {
         let procs: Vec<_> = mounts.iter().filter(|mount| mount.kind == "proc").collect();
-        let is_narrow = |mount: &&agents::Mount| {
+        let is_narrow = |mount: &&Mount| {
             mount.has_option("subset=pid")
                 && (mount.has_option("hidepid=invisible") || mount.has_option("hidepid=2"))
         };
@@ -102,7 +103,7 @@ fn kernel_views(facts: &Facts<'_>, agent: &AgentFacts) -> Seen {
     })
 }
 
-fn of_mounts(facts: &Facts<'_>, agent: &AgentFacts, look: fn(&[agents::Mount]) -> Seen) -> Seen {
+fn of_mounts(facts: &Facts<'_>, agent: &AgentFacts, look: fn(&[Mount]) -> Seen) -> Seen {
     match agent.first().and_then(|pid| agents::mounts(facts.tree, &pid.to_string())) {
         Ok(mounts) => look(&mounts),
         Err(why) => Seen::unread("mountinfo", &why),

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::Input;
 use crate::doctor::{Finding, Vantage, Verdict};
+use crate::sources::Source;
 
 /// A part of what the host controls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -19,10 +20,25 @@ pub struct Component {
     pub remains: &'static str,
     /// Where that is described.
     pub source: &'static str,
+    /// What of it could not be confirmed against a source. Empty where all was.
+    pub not_confirmed: &'static str,
     /// What checks of this run showed. Empty where none of doctor's checks is about it.
     pub here: Vec<Shown>,
     /// Why nothing was seen, where nothing was.
     pub not_seen: Option<&'static str>,
+}
+
+impl Component {
+    /// The source, and what of the row was not confirmed.
+    #[must_use]
+    pub fn source_words(&self) -> String {
+        Source { of: self.component, document: self.source, open: self.not_confirmed }.words()
+    }
+}
+
+/// Where each row comes from.
+pub fn sources() -> impl Iterator<Item = Source> {
+    ROWS.iter().map(|row| Source { of: row.component, document: row.source, open: row.open })
 }
 
 /// What one check showed.
@@ -60,6 +76,8 @@ struct Row {
     snp: &'static str,
     remains: &'static str,
     source: &'static str,
+    /// What of it was confirmed nowhere.
+    open: &'static str,
     /// Ids of checks, or their beginnings.
     checks: &'static [&'static str],
 }
@@ -67,74 +85,83 @@ struct Row {
 const ROWS: [Row; 15] = [
     Row {
         component: "vCPU scheduling",
-        tdx: "not when or where a vCPU runs; the module watches for single-stepping",
+        tdx: "not when or where a vCPU runs; the module watches for single-stepping and zero-stepping",
         snp: "not when or where a vCPU runs",
         remains: "the host stops, starves and steps vCPUs, measures how long code runs between two exits, and puts another guest on the sibling thread",
-        source: "TDXdown (CCS 2024); SEV-Step; TDXRay (S&P 2026); StackWarp (CVE-2025-29943)",
+        source: "Intel, Linux Guest Kernel Security Specification for TDX, Safety against #VE in kernel code; tdxray.cpusec.org (S&P 2026); CVE-2025-29943, AMD-SB-3027 (StackWarp); AMD64 manual, volume 2, 15.36.17, as quoted on the kvm list",
+        open: "TDXdown (CCS 2024) and SEV-Step: the papers themselves were not read",
         checks: &["D05.smt", "D02.smt", "D02.host-ibs", "D14."],
     },
     Row {
         component: "interrupt injection",
-        tdx: "exceptions (vectors 0 to 30) cannot be injected; other vectors and NMI can",
-        snp: "nothing, unless Restricted or Alternate Injection or Secure AVIC is on",
-        remains: "the host chooses when and which interrupts come; a kernel without the fixes takes int 0x80 and #VC from it",
-        source: "Heckler (arXiv 2404.03387); WeSee; CVE-2024-25742 to 25744",
+        tdx: "vectors 0 to 30 cannot be injected; others and NMI can",
+        snp: "nothing, unless Restricted or Alternate Injection or Secure AVIC is on, which the guest's kernel must implement",
+        remains: "the host chooses when and which interrupts come, and drops those between vCPUs; a kernel without the fixes takes int 0x80 and #VC from it. SEV-SNP: vectors 0 and 14, of which no fixed version of Linux is named (CVE-2024-25743)",
+        source: "Intel, Linux Guest Kernel Security Specification for TDX, Interrupt handling and APIC; CVE-2024-25742, CVE-2024-25743, CVE-2024-25744; AMD-SB-3008; Linux, SNP_FEATURES_PRESENT (arch/x86/boot/compressed/sev.c)",
+        open: "",
         checks: &["D02.injection", "D11.", "D12.CVE-2024"],
     },
     Row {
         component: "state save and restore",
         tdx: "registers of a vCPU are kept and restored by the module, out of the host's reach",
-        snp: "the save area is encrypted, and its integrity is checked at each entry",
+        snp: "the save area is encrypted; a changed one is not run",
         remains: "with SEV-SNP, repeated ciphertext tells of repeated registers where ciphertext is not hidden; a debug or migration policy opens all of it",
-        source: "CipherLeaks; Heracles (CCS 2025)",
+        source: "Linux, Documentation/arch/x86/tdx.rst; KVM, SEV-ES hypervisor support, cover letter (2020), and AMD64 manual, volume 2, 15.35; CipherLeaks (USENIX Security 2021); Linux 6.18, kvm-amd.ciphertext_hiding_asids; AMD-SB-3021",
+        open: "that a changed save area is not run with SEV-SNP, too: the text is of SEV-ES",
         checks: &["D02.registers", "D02.debug-swap", "D05.debug", "D05.migration", "D05.ciphertext"],
     },
     Row {
         component: "page remapping",
-        tdx: "secure EPT: a private page is where the guest accepted it; removing it ends the guest or raises #VE",
+        tdx: "secure EPT: a private page is where the guest accepted it. One that the host takes away stops the vCPU; one that it adds again is empty until accepted, and raises #VE where SEPT_VE_DISABLE is not set",
         snp: "reverse map table: one owner and one guest address for each page, validated by the guest",
-        remains: "the host sees which pages are touched; it can move pages (SEV-SNP), and a memory module that lies about its size aliases them",
-        source: "Intel TDX module base architecture specification; AMD SEV-SNP firmware ABI specification; BadRAM; Heracles (CCS 2025)",
+        remains: "the host sees which pages are touched; it can move and swap pages (SEV-SNP), and a memory module that lies about its size aliases them",
+        source: "Linux, Documentation/arch/x86/tdx.rst, #VE on Private Pages; Intel, Linux Guest Kernel Security Specification for TDX, Lazy conversion; Linux, pull request x86_sev_for_v5.19_rc1; tdxray.cpusec.org; CVE-2024-21944 (BadRAM); AMD-SB-3021; AMD 56860 (at second hand), guest policy bit 25",
+        open: "Heracles (CCS 2025): the paper itself was not read",
         checks: &["D05.page-faults", "D05.alias", "D05.pages", "D02.guest"],
     },
     Row {
         component: "ACPI tables",
-        tdx: "the virtual firmware measures them into RTMR0; their content is the host's",
+        tdx: "the virtual firmware measures them into a register; their content is the host's",
         snp: "nothing: they come from the host after the launch is measured",
-        remains: "the kernel runs code of these tables (AML) with all its rights",
-        source: "BadAML; Intel TDX guest hardening guide",
+        remains: "the kernel runs code of these tables (AML) with all its rights; mainline Linux has no list of tables that it takes",
+        source: "Intel, Linux Guest Kernel Security Specification for TDX, BIOS-supplied ACPI tables; Linux, Documentation/arch/x86/tdx.rst, Attestation; BadAML (CCS 2025), reproduced by Edgeless Systems",
+        open: "the paper itself; that the register is RTMR0",
         checks: &["D06.acpi", "D04."],
     },
     Row {
         component: "CPUID and MSRs",
-        tdx: "the module answers or fixes most; the rest is asked of the host",
-        snp: "CPUID is checked by the firmware where the guest uses the CPUID page; intercepted MSRs are the host's word",
-        remains: "which cores share what, and which mitigations the processor has, is as the host says",
-        source: "Intel TDX module base architecture specification; AMD SEV-SNP firmware ABI specification",
+        tdx: "the module answers most CPUID leaves and fixes or refuses most MSRs; of other leaves Linux asks the host for 0x40000000 to 0x400000FF and takes 0 for the rest",
+        snp: "CPUID is checked by the firmware where the guest uses the CPUID page; numbers of APIC, core and node in it, and intercepted MSRs, are the host's word",
+        remains: "which cores share what, and which mitigations the processor has, can be as the host says",
+        source: "Intel, Linux Guest Kernel Security Specification for TDX, MSRs and CPUID; Linux, Documentation/arch/x86/tdx.rst, CPUID Behavior; Linux, snp_cpuid_postprocess (arch/x86/boot/startup/sev-shared.c)",
+        open: "",
         checks: &["D13.", "D14.", "D15.branches", "D15.stores", "D02.branches"],
     },
     Row {
         component: "time",
-        tdx: "the time stamp counter cannot be turned back or set to another pace; the clock's setting is the host's",
-        snp: "likewise where SecureTSC is on; else the counter is the host's, too",
+        tdx: "the time stamp counter only goes on, and alike on each vCPU; that it tells real time, nothing says",
+        snp: "the counter is the guest's own where SecureTSC is on; else it is the host's, too",
         remains: "the host chooses the date: expired certificates and tokens can be valid again",
-        source: "Intel TDX guest hardening guide; AMD64 manual, volume 2",
+        source: "Intel, Linux Guest Kernel Security Specification for TDX, TSC and other timers; Linux, snp_secure_tsc_init (arch/x86/coco/sev/core.c)",
+        open: "who sets the pace of a TDX guest's counter",
         checks: &["D07.", "D06.kvmclock", "D02.time"],
     },
     Row {
         component: "entropy",
         tdx: "RDRAND and RDSEED are the processor's",
         snp: "likewise",
-        remains: "what virtio-rng or the loader give, the host knows; where the kernel credits it, keys can be guessed",
-        source: "Intel TDX guest hardening guide",
+        remains: "the host can drain both, and times interrupts; what virtio-rng or the loader give, it knows: where the kernel credits it, keys can be guessed. RDSEED of some AMD processors returned values that others influence (CVE-2025-62626)",
+        source: "Intel, Linux Guest Kernel Security Specification for TDX, Randomness; Linux, x86/coco: Require seeding RNG with RDRAND on CoCo systems (99485c4c026f); drivers/char/hw_random/core.c; CVE-2025-62626, AMD-SB-7055",
+        open: "",
         checks: &["D08.", "D06.entropy"],
     },
     Row {
         component: "devices",
         tdx: "DMA reaches shared memory alone; drivers read what the device says",
         snp: "likewise",
-        remains: "each driver that the kernel binds parses bytes of the host; a console shows it what is printed",
-        source: "Intel TDX guest hardening guide",
+        remains: "each driver that the kernel binds parses bytes of the host, and mainline Linux has no filter of drivers; a console shows it what is printed",
+        source: "Intel, Linux Guest Kernel Security Specification for TDX, Device filter mechanism, VirtIO and shared memory; Linux, Documentation/security/snp-tdx-threat-model.rst",
+        open: "devices that are attested and reach private memory (TDX Connect, SEV-TIO) were not looked at",
         checks: &["D09.", "D06.filter", "D06.devices", "D06.pci", "D06.swiotlb", "D06.console"],
     },
     Row {
@@ -142,7 +169,8 @@ const ROWS: [Row; 15] = [
         tdx: "nothing",
         snp: "nothing",
         remains: "the host sees, drops, delays and forges packets; what is not under TLS of the agent's own is its to read. The gateway carries bytes, it does not encrypt",
-        source: "docs/threat-model.md",
+        source: "Linux, Documentation/security/snp-tdx-threat-model.rst, CoCo guest data attacks; docs/threat-model.md",
+        open: "",
         checks: &["D27.tcp"],
     },
     Row {
@@ -150,23 +178,26 @@ const ROWS: [Row; 15] = [
         tdx: "nothing",
         snp: "nothing",
         remains: "volumes lie in clear unless the machine encrypts and authenticates its disks; sizes and times of access show anyway",
-        source: "docs/threat-model.md",
+        source: "Linux, Documentation/security/snp-tdx-threat-model.rst, CoCo guest data attacks; Intel, Linux Guest Kernel Security Specification for TDX, Storage protection; docs/threat-model.md",
+        open: "",
         checks: &["D10."],
     },
     Row {
         component: "snapshots and rollback",
-        tdx: "memory of a guest cannot be put back: its key lives once; a migration service domain could move it",
+        tdx: "memory of a guest cannot be put back under it; a migration service domain could move it",
         snp: "likewise; a migration agent could",
         remains: "disks can be put back to an old state, and nothing here notices; the whole VM can be started anew",
         source: "docs/threat-model.md",
+        open: "that nothing but migration brings memory back, in either",
         checks: &["D05.migration"],
     },
     Row {
         component: "branch predictors and caches",
-        tdx: "the module keeps predictions of host and guest apart; caches are common",
+        tdx: "predictors: not confirmed that the module keeps those of host and guest apart; caches are common",
         snp: "predictors are apart where BTBIsol is on; caches are common",
         remains: "the host and other guests on the machine see cache sets and page-level access",
-        source: "TDXRay (S&P 2026); CacheWarp; VMScape",
+        source: "tdxray.cpusec.org (S&P 2026): page, cache and monitor signals; Linux, sev_status_feat_names; CVE-2023-20592 (CacheWarp, closed by microcode); CVE-2025-40300 (VMScape)",
+        open: "what the TDX module does with predictions at entry and exit",
         checks: &["D02.branches", "D06.guest-guest", "D13.vmscape"],
     },
     Row {
@@ -174,15 +205,25 @@ const ROWS: [Row; 15] = [
         tdx: "measured into a register where firmware and boot loader do; the host chooses it at a direct boot",
         snp: "in MEASUREMENT where the launch has its hash; else the host's",
         remains: "a word of it can open a shell, switch mitigations off, or let the kernel go on after a fault that the host caused",
-        source: "Intel TDX guest hardening guide",
-        checks: &["D06.mce", "D06.oops", "D06.mitigations", "D06.user", "D06.shell", "D06.init"],
+        source: "Intel, Linux Guest Kernel Security Specification for TDX, Kernel command line; Linux, Documentation/security/snp-tdx-threat-model.rst, Guest malicious configuration",
+        open: "what of a direct boot the launch of SEV-SNP measures",
+        checks: &[
+            "D06.mce",
+            "D06.oops",
+            "D06.mitigations",
+            "D06.user",
+            "D06.cross-thread",
+            "D06.shell",
+            "D06.init",
+        ],
     },
     Row {
         component: "firmware and microcode",
         tdx: "versions are in the quote, and the policy judges them",
         snp: "versions are in the report, and the policy judges them",
-        remains: "bugs that no version names yet; physical access to memory buses, which takes attestation keys",
-        source: "EntrySign; BadFuse (arXiv 2605.12990); TEE.fail; Battering RAM",
+        remains: "bugs that no version names yet; on Milan, the seed of the key that signs; physical access to memory buses, which takes attestation keys",
+        source: "GHSA-4xq7-4mgh-gp6w, AMD-SB-3019 (EntrySign); CVE-2025-0033, AMD-SB-3020 (RMPocalypse); CVE-2025-54510, AMD-SB-3034 (Fabricked); arXiv 2605.12990 (BadFuse), abstract; review of TDX 1.5 by Google and Intel (2026)",
+        open: "RMPocalypse, Fabricked, TEE.fail and Battering RAM: at second hand",
         checks: &["D05.module", "D05.product", "D05.signed", "D05.level", "D01.vmpl"],
     },
 ];
@@ -227,6 +268,7 @@ fn component(row: &Row, findings: &[Finding]) -> Component {
         snp: row.snp,
         remains: row.remains,
         source: row.source,
+        not_confirmed: row.open,
         not_seen: (!seen).then_some("no check of this run could see anything of it from inside of the guest"),
         here,
     }

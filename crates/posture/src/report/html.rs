@@ -212,7 +212,7 @@ fn hypervisor(page: &mut Page, report: &Report) {
         page.element("td", &[], row.component);
         page.element("td", &[], row.tdx);
         page.element("td", &[], row.snp);
-        cell(page, &[row.remains.to_owned(), format!("Source: {}", row.source)]);
+        cell(page, &[row.remains.to_owned(), format!("Source: {}", row.source_words())]);
         page.open("td", &[]);
         for (verdict, vantage, ids) in grouped(&row.here) {
             page.open("p", &[]);
@@ -321,9 +321,9 @@ fn checks(page: &mut Page, findings: &[Finding]) {
             word(page, first.verdict.name(), first.verdict.name());
             let seen = group.iter().map(|finding| seen_of(finding));
             cell(page, &seen.chain([format!("({})", first.vantage.name())]).collect::<Vec<_>>());
-            for text in [&first.expected, &first.attack, &first.fix] {
-                page.element("td", &[], text);
-            }
+            page.element("td", &[], &first.expected);
+            cell(page, &[first.attack.to_string(), format!("Source: {}", first.source)]);
+            page.element("td", &[], &first.fix);
             page.close("tr");
         }
         table_end(page);

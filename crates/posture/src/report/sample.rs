@@ -51,6 +51,7 @@ pub(super) fn finding(id: &'static str, heading: Heading, verdict: Verdict) -> F
         vantage: Vantage::HostClaimed,
         attack: "attack".into(),
         fix: "fix".into(),
+        source: "source".into(),
     }
 }
 

@@ -213,6 +213,7 @@ fn hypervisor(out: &mut Out, report: &Report) {
         out.more("TDX", row.tdx);
         out.more("SEV-SNP", row.snp);
         out.more("remains", row.remains);
+        out.more("source", &row.source_words());
         for (verdict, vantage, ids) in grouped(&row.here) {
             out.more("here", &format!("{} ({}): {}", verdict.name(), vantage.name(), ids.join(", ")));
         }

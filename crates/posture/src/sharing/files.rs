@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::agents::{self, AgentFacts, Mount};
+use crate::agents::{self, AgentFacts};
+use crate::kernel_text::{self, Area, FileId, Mount};
 use crate::tree::{Tree, Unread};
 
 /// What two agents have in common.
@@ -16,9 +17,6 @@ pub(crate) struct Common {
     /// Folders that both have mounted: type, device and folder of the file system.
     pub(crate) mounted: Vec<String>,
 }
-
-/// Device as mountinfo writes it, and inode.
-pub(crate) type FileId = (String, String);
 
 /// A file that processes of an agent have mapped.
 struct Mapped {
@@ -65,41 +63,9 @@ fn mapped(tree: &Tree, agent: &AgentFacts) -> Result<BTreeMap<FileId, Mapped>, U
     Ok(files)
 }
 
-/// A line of `/proc/PID/maps`: `RANGE MODE OFFSET DEVICE INODE NAME` (proc_pid_maps(5)).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Area {
-    pub(crate) start: u64,
-    pub(crate) end: u64,
-    pub(crate) is_readable: bool,
-    pub(crate) offset: u64,
-    pub(crate) file: Option<FileId>,
-    pub(crate) name: String,
-}
-
+/// What a process has in its address space.
 pub(crate) fn areas(tree: &Tree, pid: u32) -> Result<Vec<Area>, Unread> {
-    let text = tree.text(&format!("/proc/{pid}/maps"))?;
-    let areas: Vec<Area> = text.lines().map(area).collect::<Option<_>>().ok_or(Unread::NotText)?;
-    if areas.is_empty() { Err(Unread::NotText) } else { Ok(areas) }
-}
-
-fn area(line: &str) -> Option<Area> {
-    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
-    let mut words = line.split_whitespace();
-    let (start, end) = words.next()?.split_once('-')?;
-    let mode = words.next()?;
-    let (offset, device, inode) = (words.next()?, words.next()?, words.next()?);
-    let (major, minor) = device.split_once(':')?;
-    // `maps` has hexadecimal numbers, mountinfo decimal ones.
-    let device = format!("{}:{}", hex(major)?, hex(minor)?);
-    inode.parse::<u64>().ok()?;
-    Some(Area {
-        start: hex(start)?,
-        end: hex(end)?,
-        is_readable: mode.starts_with('r'),
-        offset: hex(offset)?,
-        file: (inode != "0").then(|| (device, inode.to_owned())),
-        name: words.collect::<Vec<_>>().join(" "),
-    })
+    kernel_text::areas(&tree.text(&format!("/proc/{pid}/maps"))?).ok_or(Unread::NotText)
 }
 
 /// What an agent has mounted that holds files: device and folder of it; and the folders below an overlay.
@@ -155,19 +121,6 @@ mod tests {
             kind: "ext4".into(),
             source: "/dev/x".into(),
             options: String::new(),
-        }
-    }
-
-    #[test]
-    fn a_line_of_maps_is_understood_or_refused() {
-        let read = area("10-20 r-xp 00001000 fe:00 7                          /a b").unwrap();
-        assert_eq!((read.start, read.end, read.offset), (0x10, 0x20, 0x1000));
-        assert_eq!((read.file, read.name.as_str()), (Some(("254:0".into(), "7".into())), "/a b"));
-        assert_eq!(area("10-20 rw-p 00000000 00:00 0").unwrap().file, None);
-        for bad in
-            ["", "10 r-xp 0 fe:00 7", "10-20 r-xp 0 fe 7", "10-20 r-xp 0 fe:00 x", "10-20 r-xp 0 fe:00"]
-        {
-            assert_eq!(area(bad), None, "{bad}");
         }
     }
 

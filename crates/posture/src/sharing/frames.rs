@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
 
-use super::files::{Area, areas};
+use super::files::areas;
 use crate::agents::AgentFacts;
+use crate::kernel_text::Area;
 use crate::tree::{Tree, Unread};
 
 /// Bytes of a page.

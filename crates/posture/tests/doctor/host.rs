@@ -47,6 +47,19 @@ fn a_host_that_is_set_up_passes_and_an_empty_tree_does_not() {
 }
 
 #[test]
+fn the_kernel_says_it_in_either_way() {
+    for (good, id, log) in [
+        (&INTEL[..], "H02.tdx-module", "virt/tdx: TDX-Module initialized"),
+        (&AMD[..], "H08.rmp", "SEV-SNP: Segmented RMP base table physical range [x]"),
+    ] {
+        let mut files = files(good);
+        let log = format!("5,0,0,-;Linux version 7\n5,1,0,-;{log}\n");
+        files.insert("/dev/kmsg".into(), Entry::Text(log));
+        assert_eq!(look(&files).iter().find(|f| f.id == id).unwrap().verdict, Verdict::Pass, "{id}");
+    }
+}
+
+#[test]
 fn each_check_of_a_host_fails_for_its_own_reason() {
     for (good, id, path, text) in [
         (&INTEL[..], "H01.tdx-kvm", "/sys/module/kvm_intel/parameters/tdx", "N\n"),
@@ -55,6 +68,12 @@ fn each_check_of_a_host_fails_for_its_own_reason() {
             "H02.tdx-module",
             "/dev/kmsg",
             "5,0,0,-;Linux version 6\n5,1,0,-;virt/tdx: module not loaded\n",
+        ),
+        (
+            &INTEL,
+            "H02.tdx-module",
+            "/dev/kmsg",
+            "5,0,0,-;Linux version 7\n5,1,0,-;virt/tdx: TDX-Module initialization failed (-5)\n",
         ),
         (&INTEL, "H02.tdx-module", "/dev/kmsg", "5,0,0,-;Linux version 6\n"),
         (&INTEL, "H04.qgs", "/proc/7/comm", "bash\n"),
@@ -82,6 +101,7 @@ fn each_check_of_a_host_fails_for_its_own_reason() {
 fn known_errors_have_a_cause_and_unknown_ones_none() {
     for text in [
         "tdx_att_get_quote: error 0xb033",
+        "[QPL] No certificate data for this platform.",
         "outblob is empty",
         "quote is EMPTY",
         "HTTP 429",

@@ -131,7 +131,7 @@ const LINES: [(&str, &str); 31] = [
     ("/sys/class/tty/console/active", "tty0"),
     ("/sys/block/vda/ro", "0"),
     ("/sys/block/vda/size", "2048"),
-    ("/sys/block/dm-0/dm/uuid", "CRYPT-SUBDEV-INTEGRITY-x"),
+    ("/sys/block/dm-0/dm/uuid", "CRYPT-SUBDEV-0f-root_dif"),
     ("/sys/block/dm-1/dm/uuid", "CRYPT-LUKS2-x"),
     ("/sys/block/zram0/disksize", "0"),
     ("/sys/devices/system/cpu/smt/active", "0"),

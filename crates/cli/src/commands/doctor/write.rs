@@ -92,6 +92,7 @@ fn written(finding: &Finding, host: bool) -> Vec<String> {
             ("expected", &finding.expected),
             (if host { "else" } else { "attack" }, &finding.attack),
             ("to do", &finding.fix),
+            ("source", &finding.source),
         ] {
             out.extend(wrapped(&format!("{:INDENT$}{name}: {text}", ""), INDENT + 2));
         }
@@ -137,6 +138,7 @@ mod tests {
             vantage: Vantage::HostClaimed,
             attack: "attack".into(),
             fix: "fix".into(),
+            source: "source".into(),
         }
     }
 
@@ -146,7 +148,7 @@ mod tests {
         assert_eq!(lines[0], "  fail D01.x a + b: what (host-claimed): seen\u{fffd}[2J");
         assert!(lines.iter().all(|line| line.chars().count() <= COLUMNS), "{lines:?}");
         assert!(lines[1].starts_with("      expected: word") && lines[2].starts_with("        word"));
-        assert_eq!(lines.last().unwrap(), "      to do: fix");
+        assert_eq!(lines.last().unwrap(), "      source: source");
     }
 
     #[test]
