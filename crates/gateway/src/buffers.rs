@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 /// memory counts.
 const SIZES: [(usize, usize); 4] = [(8, 1 << 20), (32, 256 << 10), (512, 64 << 10), (usize::MAX, 16 << 10)];
 /// Most buffers that wait to be lent again.
-const KEPT_MAX: usize = 8;
+const KEPT_MAX: usize = 4;
 
 /// The buffers of one gateway.
 #[derive(Debug, Default)]

@@ -378,9 +378,10 @@ fn room_for(wanted: usize) -> usize {
 }
 
 #[test]
-fn ten_thousand_idle_connections_cost_little_and_all_still_work() {
+fn ten_thousand_idle_connections_cost_little_beside_a_thousand_busy_ones_and_all_still_work() {
     const AGENTS: usize = 12;
-    let count = room_for(10_000);
+    const BUSY: usize = 1_000;
+    let count = room_for(10_000 + BUSY);
     let warden = Warden::start();
     let (listener, address) = listener();
     // One thread for all: what is accepted is kept, and a byte is answered when it comes.
@@ -392,16 +393,44 @@ fn ten_thousand_idle_connections_cost_little_and_all_still_work() {
         (0..AGENTS).map(|n| warden.edge(&format!("a{n}"), "web", address.port())).collect();
     let before = memory_kib(&warden);
     let mut clients: Vec<TcpStream> = (0..count).map(|n| connect(edges[n % AGENTS])).collect();
-    let mut served = accepting.join().unwrap();
+    let served = accepting.join().unwrap();
     let after = memory_kib(&warden);
     let each = after.saturating_sub(before) * 1024 / count;
-    println!("{count} idle connections cost the gateway {each} bytes each of its own memory");
+    println!("{count} connections cost the gateway {each} bytes each of its own memory");
     assert!(each < 8 << 10, "{each} bytes each");
-    for stream in &mut served {
-        stream.write_all(b"x").unwrap();
+    // Each says its number, by which its other end is found.
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.write_all(&(number as u64).to_be_bytes()).unwrap();
     }
-    for client in &mut clients {
-        client.read_exact(&mut [0]).unwrap();
+    let mut ends: Vec<Option<TcpStream>> = (0..count).map(|_| None).collect();
+    for mut stream in served {
+        let mut number = [0; 8];
+        stream.read_exact(&mut number).unwrap();
+        let at = usize::try_from(u64::from_be_bytes(number)).unwrap();
+        assert!(ends[at].replace(stream).is_none(), "{at} twice");
+    }
+    let mut served: Vec<TcpStream> = ends.into_iter().flatten().collect();
+    let mut piece = [0; 4096];
+    for round in 0..20_usize {
+        for (number, client) in clients.iter_mut().take(BUSY).enumerate() {
+            client.write_all(&[(number + round) as u8; 4096]).unwrap();
+        }
+        for stream in served.iter_mut().take(BUSY) {
+            stream.read_exact(&mut piece).unwrap();
+            stream.write_all(&piece).unwrap();
+        }
+        for (number, client) in clients.iter_mut().take(BUSY).enumerate() {
+            client.read_exact(&mut piece).unwrap();
+            assert!(piece.iter().all(|byte| *byte == (number + round) as u8));
+        }
+    }
+    for (number, stream) in served.iter_mut().enumerate() {
+        stream.write_all(&[number as u8]).unwrap();
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        assert_eq!(byte[0], number as u8);
     }
     let later = memory_kib(&warden);
     assert!(later < after + (8 << 10), "{after} -> {later} KiB");
