@@ -21,13 +21,15 @@ use std::process::Child;
 use std::sync::Arc;
 
 use casemate_composition::lock::{self, AgentName, BackendKind};
+use casemate_composition::sockets::SocketPath;
 use casemate_protocol::Refusal;
 use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_sys::cgroup::{CgroupError, Group};
 use casemate_sys::netns;
 use casemate_sys::root::ImageFiles;
 use casemate_sys::spawn::{FirstProcess, Gate, LaunchError, Released, Streams};
-use casemate_sys::spec::Spec;
+use casemate_sys::spec::{ID_RANGE, Spec};
+use casemate_sys::unix_edge::{self, DialError};
 use rustix::io::Errno;
 
 pub use controls::require;
@@ -83,6 +85,15 @@ pub trait Backend: Sync {
         addresses: &[SocketAddrV4],
     ) -> Result<Vec<OwnedFd>, Errno> {
         netns::bound_sockets(compartment.first.pidfd(), addresses)
+    }
+
+    /// A connection to the agent's Unix socket at `path`, for bytes alone. Never waits for the agent.
+    ///
+    /// # Errors
+    /// [`DialError`].
+    fn dial(&self, compartment: &Compartment, path: &SocketPath) -> Result<OwnedFd, DialError> {
+        let ids = compartment.outer_id(0)..compartment.outer_id(ID_RANGE);
+        unix_edge::dial(compartment.first.pid(), compartment.first.pidfd(), path.as_str(), ids)
     }
 
     /// The status of each control, as seen from outside. `others` are the roots of the other agents of the box.
@@ -161,7 +172,7 @@ pub struct Standing {
     pub compartment: Compartment,
     /// The listening agent socket, born inside.
     pub agent_socket: OwnedFd,
-    /// Listeners in the order of the aliases, then resolver UDP and TCP, then the pool.
+    /// Listeners in the order of the aliases, then those of Unix sockets in the order of the edges, then resolver UDP and TCP, then the pool.
     pub sockets: Vec<OwnedFd>,
     /// Lets the agent run; dropping it unused ends the compartment.
     pub gate: Gate,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use casemate_composition::lock::{Agent, AgentName, Lock, Memory, Mount, Ulimit, UlimitValues};
 use casemate_composition::network::{self, Alias};
 use casemate_composition::rules::LANDLOCK_RULES;
+use casemate_composition::sockets;
 use casemate_protocol::agent_token::Control;
 use casemate_sys::cgroup::disk::{Disk, DiskLimits};
 use casemate_sys::cgroup::{CgroupError, Group, GroupLimits};
@@ -108,6 +109,7 @@ pub(crate) fn spec(plan: &Plan<'_>, group: &Group) -> Spec {
         oom_score_adj: agent.limits.oom_score_adj,
         shm_bytes: agent.limits.shm_bytes,
         listeners: network::listeners(&aliases).map(|(address, _)| address).collect(),
+        socket_paths: sockets::listeners(agent).map(|(path, _)| path).collect(),
         resolver: 1,
         pool: POOL,
         seccomp: plan.seccomp.to_vec(),

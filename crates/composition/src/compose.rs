@@ -14,6 +14,7 @@ mod read;
 mod replicas;
 mod run;
 mod service;
+mod sockets;
 mod top;
 mod traffic;
 mod whole;

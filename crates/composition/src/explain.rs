@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::lock::{AgentName, Lock};
 use crate::problem::{PROBLEM_LINE_CHARS_MAX, is_invisible, printable};
+use crate::sockets::SocketEdge;
 
 /// A refusal: the rule, what it expects, what was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +57,25 @@ pub fn explain_edge(lock: &Lock, from: &AgentName, host: &str, port: u16) -> Res
     }
     let expected = one_of(agent.egress.iter().map(|egress| format!("{}:{}", egress.host, egress.port)));
     Err(Refusal { rule: "egress.declared", expected, found })
+}
+
+/// Which declaration allows `from` to open a connection to the socket that `edge` names.
+///
+/// # Errors
+/// [`Refusal`], as [`explain_edge`].
+pub fn explain_socket(lock: &Lock, from: &AgentName, edge: &SocketEdge) -> Result<String, Refusal> {
+    let Some(agent) = lock.agents.get(from) else {
+        let expected = one_of(lock.agents.keys());
+        return Err(Refusal { rule: "agent.declared", expected, found: format!("agent {from}") });
+    };
+    if agent.socket_edges.contains(edge) {
+        let place = edge.callers_path();
+        return Ok(format!(
+            "{from} may call {edge}, which it finds at {place}: talks-to \"{edge}\" of {from}"
+        ));
+    }
+    let expected = one_of(agent.socket_edges.iter());
+    Err(Refusal { rule: "edge.declared", expected, found: printable(&format!("{from} to {edge}")) })
 }
 
 fn one_of<T: fmt::Display>(items: impl Iterator<Item = T>) -> String {

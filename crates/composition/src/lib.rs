@@ -22,6 +22,7 @@ pub mod problem;
 pub mod replicas;
 pub mod resolve;
 pub mod rules;
+pub mod sockets;
 mod source;
 pub mod suggest;
 mod units;

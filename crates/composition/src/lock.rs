@@ -8,6 +8,7 @@ use casemate_canon::{CanonicalError, Sha256, Sha384, to_canonical_json};
 use serde::{Deserialize, Serialize};
 
 use crate::merkle::{self, Proof};
+use crate::sockets::{SocketEdge, SocketPath};
 
 /// The name of an agent: a Compose service name that is also a host name label.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -125,6 +126,12 @@ pub struct Agent {
     pub expose: BTreeSet<u16>,
     /// Whom this agent may call.
     pub edges: BTreeSet<Edge>,
+    /// Unix sockets by which the agent may be reached over an edge; not written where there are none.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub sockets: BTreeSet<SocketPath>,
+    /// Unix sockets of others that this agent may call; not written where there are none.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub socket_edges: BTreeSet<SocketEdge>,
     /// Further names by which this agent may call those of its edges.
     pub names: BTreeMap<AgentName, AgentName>,
     /// Outside endpoints that this agent may call.

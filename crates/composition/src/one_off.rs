@@ -91,11 +91,7 @@ fn replace(service: &mut Service, change: &OneOff) {
         service.working_dir = Some(folder.clone());
     }
     service.stdin_open = change.stdin_open;
-    service.tty = match change.tty {
-        Some(true) => service.tty.or(Some(Place::START)),
-        Some(false) => None,
-        None => service.tty,
-    };
+    service.tty = change.tty.unwrap_or(service.tty);
     service.restart = None;
     service.health = None;
     service.post_start.clear();

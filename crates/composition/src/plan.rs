@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::explain::{Change, diff};
 use crate::lock::{Agent, AgentName, Lock, Mount};
+use crate::sockets::SocketPath;
 
 /// Memory that an idle agent takes because it shares no page of its image with another: measured, see
 /// `docs/performance.md`, "Memory of an agent that shares no pages".
@@ -103,6 +104,13 @@ pub enum Access {
         to: AgentName,
         /// Its port.
         port: u16,
+    },
+    /// Open connections to a Unix socket of another agent.
+    CallSocket {
+        /// The other agent.
+        to: AgentName,
+        /// Its socket.
+        path: SocketPath,
     },
     /// Open connections to an outside endpoint.
     Egress {
@@ -256,6 +264,10 @@ impl AgentPlan {
 
 fn accesses(agent: &Agent) -> BTreeSet<Access> {
     let calls = agent.edges.iter().map(|edge| Access::Call { to: edge.to.clone(), port: edge.port });
+    let sockets = agent
+        .socket_edges
+        .iter()
+        .map(|edge| Access::CallSocket { to: edge.to.clone(), path: edge.path.clone() });
     let egress = agent.egress.iter().map(|egress| Access::Egress {
         host: egress.host.clone(),
         port: egress.port,
@@ -269,7 +281,7 @@ fn accesses(agent: &Agent) -> BTreeSet<Access> {
         port: port.port,
         target: port.target,
     });
-    calls.chain(egress).chain(secrets).chain(volumes).chain(pages).chain(ports).collect()
+    calls.chain(sockets).chain(egress).chain(secrets).chain(volumes).chain(pages).chain(ports).collect()
 }
 
 fn volumes(agent: &Agent) -> impl Iterator<Item = (&AgentName, Writes)> {

@@ -13,6 +13,7 @@ use crate::lock::{
 use crate::problem::{At, Findings, Place, Problems, printable};
 use crate::replicas::names_of;
 use crate::rules;
+use crate::sockets::SocketEdge;
 
 /// Memory of an agent that names no limit.
 pub const MEMORY_BYTES_DEFAULT: u64 = 512 << 20;
@@ -175,6 +176,8 @@ impl Compose {
             trust: service.extension.trust.clone().unwrap_or_else(|| name.clone()),
             expose: service.expose.clone(),
             edges: self.edges(service).cloned().collect(),
+            sockets: service.extension.sockets.keys().cloned().collect(),
+            socket_edges: self.socket_edges(service).cloned().collect(),
             names: self.names(service),
             egress: egress(service),
             traffic: self.traffic(service),
@@ -205,16 +208,22 @@ impl Compose {
         service.extension.talks_to.iter().map(|at| &at.value).filter(runs)
     }
 
+    /// Likewise, of the edges to sockets.
+    fn socket_edges<'s>(&'s self, service: &'s Service) -> impl Iterator<Item = &'s SocketEdge> {
+        let runs = |edge: &&SocketEdge| self.services.get(&edge.to).is_some_and(|to| to.replicas() > 0);
+        service.extension.socket_edges.iter().map(|at| &at.value).filter(runs)
+    }
+
     /// Limits of endpoints, but for those of services that no agent runs.
     fn traffic(&self, service: &Service) -> BTreeMap<String, TrafficLimits> {
         let mut all = service.extension.traffic.clone();
+        let ports = self.edges(service).map(|edge| format!("{}:{}", edge.to, edge.port));
         let calls: BTreeSet<String> =
-            self.edges(service).map(|edge| format!("{}:{}", edge.to, edge.port)).collect();
-        for At { value: edge, .. } in &service.extension.talks_to {
-            let endpoint = format!("{}:{}", edge.to, edge.port);
-            if !calls.contains(&endpoint) {
-                all.remove(&endpoint);
-            }
+            ports.chain(self.socket_edges(service).map(ToString::to_string)).collect();
+        let ports = service.extension.talks_to.iter().map(|at| format!("{}:{}", at.value.to, at.value.port));
+        let sockets = service.extension.socket_edges.iter().map(|at| at.value.to_string());
+        for endpoint in ports.chain(sockets).filter(|endpoint| !calls.contains(endpoint)) {
+            all.remove(&endpoint);
         }
         all
     }

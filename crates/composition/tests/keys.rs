@@ -102,7 +102,7 @@ const OPEN: [(&str, &str); 7] = [
     ("volumes.NAME.driver_opts", "size type device o"),
     ("volumes.NAME.x-casemate", "size"),
     ("services.NAME.volumes[].volume", "labels nocopy subpath"),
-    ("services.NAME.x-casemate", "talks-to egress backend trust share memory exec partition secrets"),
+    ("services.NAME.x-casemate", "talks-to egress sockets backend trust share memory exec partition secrets"),
     ("services.NAME.x-casemate.talks-to[]", "to connections rate bytes"),
     ("x-casemate", "policy collateral-age"),
     (

@@ -73,7 +73,7 @@ const PIECES: [&str; 36] = [
     "stop_signal: SIGINT",
     "stop_grace_period: 3s",
     "extra_hosts: { h.example: 10.0.0.1 }",
-    "x-casemate: { talks-to: [\"peer:80\"], egress: [\"h.example:1\", \"g.example:2\"], trust: desk, exec: deny }",
+    "x-casemate: { talks-to: [\"peer:80\", \"peer:/run/s\"], sockets: [\"/run/own\", \"/run/two\"], egress: [\"h.example:1\", \"g.example:2\"], trust: desk, exec: deny }",
     "stdin_open: true",
     "tty: true",
     "post_start: [{ command: [\"made\", \"it\"], user: \"0:1\", working_dir: /hook, environment: { H: \"1\" } }, { command: then }]",
@@ -84,7 +84,7 @@ const PIECES: [&str; 36] = [
 fn file(pieces: &[&str], between: &str) -> String {
     let body: String = pieces.iter().map(|piece| format!("    {piece}\n{between}")).collect();
     format!(
-        "name: t\nservices:\n  a:\n{body}  peer:\n    image: i:1\n    expose: [\"80\", \"82\"]\n    networks: {{ default: {{ aliases: [colleague] }} }}\n    healthcheck: {{ test: \
+        "name: t\nservices:\n  a:\n{body}  peer:\n    image: i:1\n    expose: [\"80\", \"82\"]\n    x-casemate: {{ sockets: [\"/run/s\", \"/run/t\"] }}\n    networks: {{ default: {{ aliases: [colleague] }} }}\n    healthcheck: {{ test: \
          [\"CMD\", \"ok\"] }}\nvolumes:\n  data:\n  more:\nconfigs:\n  conf: {{ content: text }}\nsecrets:\n  token: {{ external: true }}\n  key: {{ external: \
          true, name: tls-key }}\n"
     )
@@ -218,6 +218,9 @@ fn every_change_of_behaviour_changes_the_agent_and_no_other() {
         ("gid: \"2\"", "gid: \"3\""),
         ("mode: 0440", "mode: 0444"),
         ("exec: deny", "exec: allow"),
+        ("peer:/run/s", "peer:/run/t"),
+        (", \"peer:/run/s\"", ""),
+        ("[\"/run/own\", \"/run/two\"]", "[\"/run/own\"]"),
         ("stdin_open: true", "stdin_open: false"),
         ("tty: true", "tty: false"),
         ("\"made\"", "\"Made\""),
@@ -259,8 +262,8 @@ fn every_change_of_behaviour_changes_the_agent_and_no_other() {
         ("SIGINT", "SIGTERM"),
         ("stop_grace_period: 3s", "stop_grace_period: 4s"),
         ("10.0.0.1", "10.0.0.2"),
-        ("[\"peer:80\"]", "[\"peer:82\"]"),
-        ("[\"peer:80\"]", "[]"),
+        ("\"peer:80\"", "\"peer:82\""),
+        ("\"peer:80\", ", ""),
         ("h.example:1\"", "h.example:3\""),
         (", \"g.example:2\"", ""),
     ] {

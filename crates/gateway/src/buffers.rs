@@ -5,10 +5,11 @@
 
 use std::cell::{Cell, RefCell};
 
-/// Sizes by how many are lent: the first few are large, for speed; past that, memory counts.
-const SIZES: [(usize, usize); 3] = [(32, 256 << 10), (512, 64 << 10), (usize::MAX, 16 << 10)];
+/// Sizes by how many are lent: the first few take all that a socket holds at once, for speed (docs/performance.md); past that,
+/// memory counts.
+const SIZES: [(usize, usize); 4] = [(8, 1 << 20), (32, 256 << 10), (512, 64 << 10), (usize::MAX, 16 << 10)];
 /// Most buffers that wait to be lent again.
-const KEPT_MAX: usize = 8;
+const KEPT_MAX: usize = 4;
 
 /// The buffers of one gateway.
 #[derive(Debug, Default)]
@@ -71,10 +72,11 @@ mod tests {
     fn lends_smaller_buffers_when_many_are_out() {
         let buffers = Buffers::default();
         let mut lent: Vec<_> = (0..600).map(|_| buffers.lend()).collect();
-        let sizes: Vec<usize> = [0, 31, 32, 511, 512, 599].map(|at| lent[at].size()).into();
-        assert_eq!(sizes, [256 << 10, 256 << 10, 64 << 10, 64 << 10, 16 << 10, 16 << 10]);
+        let sizes: Vec<usize> = [0, 7, 8, 31, 32, 511, 512, 599].map(|at| lent[at].size()).into();
+        let kib: Vec<usize> = sizes.iter().map(|size| size >> 10).collect();
+        assert_eq!(kib, [1024, 1024, 256, 256, 64, 64, 16, 16]);
         lent.clear();
         assert_eq!((buffers.lent.get(), buffers.kept.borrow().len()), (0, KEPT_MAX));
-        assert_eq!(buffers.lend().size(), 256 << 10);
+        assert_eq!(buffers.lend().size(), 1 << 20);
     }
 }

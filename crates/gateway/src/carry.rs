@@ -7,39 +7,26 @@
 //! reference, into a socket of another, and two agents never share a page (decision 0015). Bulk throughput is the price.
 
 use std::io;
-use std::time::Duration;
 
-use rustix::net::sockopt;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
 use crate::buffers::Buffers;
 use crate::edges::{Edge, Rule};
+use crate::streams::Stream;
 
 /// After about this many bytes in a row, the other connections get their turn.
 const TURN_BYTES_MAX: usize = 512 << 10;
-/// A silent peer is asked whether it is still there after this long, and each ten seconds from then on.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_PROBES: u32 = 6;
-
 /// A connection that is reset when dropped, unless it ended in order.
 #[derive(Debug)]
 pub(crate) struct Side {
-    stream: TcpStream,
+    stream: Stream,
     ended: bool,
 }
 
 impl Side {
-    pub(crate) fn new(stream: TcpStream) -> Self {
-        // Best effort: without these the connection is slower to send or to notice a dead peer, not wrong.
-        let _ = stream.set_nodelay(true);
-        let _ = sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE);
-        let _ = sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_INTERVAL);
-        let _ = sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_PROBES);
-        let _ = sockopt::set_socket_keepalive(&stream, true);
+    pub(crate) fn new(stream: Stream) -> Self {
+        stream.tune();
         Self { stream, ended: false }
     }
 }
@@ -47,7 +34,7 @@ impl Side {
 impl Drop for Side {
     fn drop(&mut self) {
         if !self.ended {
-            let _ = self.stream.set_zero_linger();
+            self.stream.reset_on_close();
         }
     }
 }
@@ -80,12 +67,7 @@ pub(crate) async fn carry(
     Ok(())
 }
 
-async fn both_ways(
-    caller: &TcpStream,
-    target: &TcpStream,
-    edge: &Edge,
-    buffers: &Buffers,
-) -> Result<(), Ended> {
+async fn both_ways(caller: &Stream, target: &Stream, edge: &Edge, buffers: &Buffers) -> Result<(), Ended> {
     let there = one_way(caller, target, edge, buffers);
     let back = one_way(target, caller, edge, buffers);
     tokio::pin!(there, back);
@@ -104,12 +86,12 @@ async fn both_ways(
 }
 
 /// Ends, with an error, when `side` is reset or its peer no longer answers.
-async fn gone(side: &TcpStream) -> Result<(), Ended> {
-    side.ready(Interest::ERROR).await?;
+async fn gone(side: &Stream) -> Result<(), Ended> {
+    side.gone().await?;
     Err(Ended::BySide)
 }
 
-async fn one_way(from: &TcpStream, to: &TcpStream, edge: &Edge, buffers: &Buffers) -> Result<(), Ended> {
+async fn one_way(from: &Stream, to: &Stream, edge: &Edge, buffers: &Buffers) -> Result<(), Ended> {
     'wait: loop {
         from.readable().await?;
         if let Some(until) = edge.wait_until() {
@@ -122,7 +104,7 @@ async fn one_way(from: &TcpStream, to: &TcpStream, edge: &Edge, buffers: &Buffer
             // Where no byte is left, one more is read to tell an end of stream from a byte too many.
             let space = buffer.first(bytes_max.max(1));
             match from.try_read(space) {
-                Ok(0) => return Ok(end(to)?),
+                Ok(0) => return Ok(to.end()?),
                 Ok(_) if bytes_max == 0 => return Err(Ended::ByRule(Rule::Bytes)),
                 Ok(bytes) => {
                     edge.count(bytes);
@@ -140,7 +122,7 @@ async fn one_way(from: &TcpStream, to: &TcpStream, edge: &Edge, buffers: &Buffer
     }
 }
 
-async fn write_all(to: &TcpStream, mut rest: &[u8]) -> io::Result<()> {
+async fn write_all(to: &Stream, mut rest: &[u8]) -> io::Result<()> {
     while !rest.is_empty() {
         match to.try_write(rest) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -150,12 +132,4 @@ async fn write_all(to: &TcpStream, mut rest: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn end(to: &TcpStream) -> io::Result<()> {
-    match rustix::net::shutdown(to, rustix::net::Shutdown::Write) {
-        // The other side is gone altogether; reading from it says so.
-        Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
 }

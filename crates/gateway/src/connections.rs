@@ -11,15 +11,17 @@ use std::time::Duration;
 
 use casemate_composition::lock::AgentName;
 use casemate_protocol::gateway::Target;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, spawn_local, yield_now};
 use tokio::time::timeout;
 
 use crate::carry::{Ended, Side, carry};
+use crate::dials;
 use crate::edges::{Caller, Edge, Passage, Rule};
 use crate::egress::{self, EgressError};
 use crate::gateway::Gateway;
 use crate::pools::Pool;
+use crate::streams::{Listener, Stream};
 
 /// How long an accept loop rests after an error, which mostly is a lack of descriptors.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -27,12 +29,12 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TURN_ACCEPTS_MAX: u64 = 32;
 
 /// Serves `listener`, at which `edge` begins, until aborted.
-pub(crate) async fn serve(gateway: Rc<Gateway>, edge: Rc<Edge>, listener: TcpListener) {
+pub(crate) async fn serve(gateway: Rc<Gateway>, edge: Rc<Edge>, listener: Listener) {
     for turn in 1_u64.. {
         if turn.is_multiple_of(TURN_ACCEPTS_MAX) {
             yield_now().await;
         }
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok(stream) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
@@ -63,9 +65,10 @@ async fn serve_one(gateway: Rc<Gateway>, caller: Side, slot: Slot) {
     }
 }
 
-async fn dial(gateway: &Gateway, slot: &Slot) -> Result<TcpStream, Rule> {
+async fn dial(gateway: &Gateway, slot: &Slot) -> Result<Stream, Rule> {
     let edge = &slot.passage.edge;
-    match &edge.target {
+    let stream = match &edge.target {
+        Target::Socket { agent, path } => return dials::dial(gateway, agent, path).await.map(Stream::Unix),
         Target::Agent { agent, port } => {
             let pool = gateway.pool(agent).ok_or(Rule::Capacity)?;
             dial_agent(gateway, &pool, *port).await
@@ -79,7 +82,8 @@ async fn dial(gateway: &Gateway, slot: &Slot) -> Result<TcpStream, Rule> {
                 EgressError::Unreachable => Rule::Answers,
             })
         }
-    }
+    };
+    stream.map(Stream::Tcp)
 }
 
 async fn dial_agent(gateway: &Gateway, pool: &Pool, port: u16) -> Result<TcpStream, Rule> {
@@ -177,7 +181,10 @@ impl Table {
 
     /// Ends every connection that `agent` made or received.
     pub(crate) fn end_all_of(&mut self, agent: &AgentName) {
-        let is_called = |target: &Target| matches!(target, Target::Agent { agent: to, .. } if to == agent);
+        let is_called = |target: &Target| match target {
+            Target::Agent { agent: to, .. } | Target::Socket { agent: to, .. } => to == agent,
+            Target::Service { .. } | Target::Host { .. } => false,
+        };
         self.end(|open| {
             let edge = &open.edge;
             edge.caller.agent() == agent || is_called(&edge.target) || open.replica.as_ref() == Some(agent)

@@ -12,23 +12,24 @@ use std::os::fd::OwnedFd;
 
 use casemate_composition::lock::{AgentName, TrafficLimits};
 use casemate_protocol::gateway::{
-    DESCRIPTORS_MAX, FromGateway, PACKET_BYTES_MAX, Target, ToGateway, Verdict,
+    DESCRIPTORS_MAX, Dialled, FromGateway, PACKET_BYTES_MAX, Target, ToGateway, Verdict,
 };
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, recvmsg, send,
 };
 use tokio::io::Interest;
-use tokio::net::{TcpListener, TcpSocket, UdpSocket, UnixDatagram};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket, UnixDatagram, UnixStream};
 
 use crate::descriptors;
 use crate::egress::is_host;
 use crate::error::{DescriptorFault, GatewayError};
+use crate::streams::Listener;
 
 /// A message together with the sockets that belong to it.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Serve `listener`, which was born with `agent`: whoever connects there wants `target`.
-    Listen { agent: AgentName, target: Target, limits: Option<TrafficLimits>, listener: TcpListener },
+    Listen { agent: AgentName, target: Target, limits: Option<TrafficLimits>, listener: Listener },
     /// Serve `listener`, which is the box's: whoever connects there wants `port` of `agent`.
     Publish { agent: AgentName, port: u16, listener: TcpListener },
     /// Open or close an edge.
@@ -41,6 +42,8 @@ pub(crate) enum Order {
     Resolver { agent: AgentName, names: BTreeMap<String, Ipv4Addr>, udp: UdpSocket, tcp: TcpListener },
     /// Sockets to reach `agent` with.
     Pool { agent: AgentName, sockets: Vec<TcpSocket> },
+    /// What became of a connection that was asked for.
+    Dialled { id: u64, outcome: Dialled, stream: Option<UnixStream> },
     /// Drop what belongs to `agent`.
     Forget { agent: AgentName },
 }
@@ -118,7 +121,11 @@ fn order(packet: Packet) -> Result<Order, GatewayError> {
         ToGateway::Listen { agent, target, limits } => {
             let (Some(fd), None) = (rest.next(), rest.next()) else { return Err(count("listen", "1")) };
             check_target(&target)?;
-            let listener = at("listen", 0, descriptors::listener(fd)?)?;
+            let listener = match target {
+                Target::Socket { .. } => descriptors::unix_listener(fd)?.map(Listener::Unix),
+                _ => descriptors::listener(fd)?.map(Listener::Tcp),
+            };
+            let listener = at("listen", 0, listener)?;
             Ok(Order::Listen { agent, target, limits, listener })
         }
         ToGateway::Publish { agent, port } => {
@@ -156,6 +163,17 @@ fn order(packet: Packet) -> Result<Order, GatewayError> {
             names.keys().try_for_each(|name| check_name(name))?;
             Ok(Order::Names { agent, names })
         }
+        ToGateway::Dialled { id, outcome } => {
+            let stream = match (outcome, rest.next(), rest.next()) {
+                (Dialled::Connected, Some(fd), None) => {
+                    Some(at("dialled", 0, descriptors::unix_stream(fd)?)?)
+                }
+                (Dialled::Full | Dialled::Refused, None, None) => None,
+                (Dialled::Connected, ..) => return Err(count("dialled", "1")),
+                (Dialled::Full | Dialled::Refused, ..) => return Err(count("dialled", "0")),
+            };
+            Ok(Order::Dialled { id, outcome, stream })
+        }
         ToGateway::Report if found != 0 => Err(count("report", "0")),
         ToGateway::Report => Ok(Order::Report),
     }
@@ -164,7 +182,7 @@ fn order(packet: Packet) -> Result<Order, GatewayError> {
 fn check_target(target: &Target) -> Result<(), GatewayError> {
     match target {
         Target::Host { host, .. } => check_name(host),
-        Target::Agent { .. } | Target::Service { .. } => Ok(()),
+        Target::Agent { .. } | Target::Service { .. } | Target::Socket { .. } => Ok(()),
     }
 }
 

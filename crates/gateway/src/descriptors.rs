@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, getpeername, ipproto, sockopt};
-use tokio::net::{TcpListener, TcpSocket, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket, UnixListener, UnixStream};
 
 use crate::error::{DescriptorFault, GatewayError};
 
@@ -29,6 +29,36 @@ fn serves(
     }
     nonblocking(&fd)?;
     TcpListener::from_std(fd.into()).map(Ok).map_err(GatewayError::system("register a listener"))
+}
+
+/// A Unix stream socket that listens.
+pub(crate) fn unix_listener(fd: OwnedFd) -> Result<Result<UnixListener, DescriptorFault>, GatewayError> {
+    let checked = is_unix_stream(&fd)
+        .and_then(|()| if listens(&fd) { Ok(()) } else { Err(DescriptorFault::NotListening) });
+    if let Err(fault) = checked {
+        return Ok(Err(fault));
+    }
+    nonblocking(&fd)?;
+    UnixListener::from_std(fd.into()).map(Ok).map_err(GatewayError::system("register a listener"))
+}
+
+/// A Unix stream.
+pub(crate) fn unix_stream(fd: OwnedFd) -> Result<Result<UnixStream, DescriptorFault>, GatewayError> {
+    let checked =
+        is_unix_stream(&fd).and_then(|()| if listens(&fd) { Err(DescriptorFault::InUse) } else { Ok(()) });
+    if let Err(fault) = checked {
+        return Ok(Err(fault));
+    }
+    nonblocking(&fd)?;
+    UnixStream::from_std(fd.into()).map(Ok).map_err(GatewayError::system("register a connection"))
+}
+
+fn is_unix_stream(fd: &OwnedFd) -> Result<(), DescriptorFault> {
+    match sockopt::socket_type(fd) {
+        Err(_) => Err(DescriptorFault::NotASocket),
+        Ok(SocketType::STREAM) if sockopt::socket_domain(fd) == Ok(AddressFamily::UNIX) => Ok(()),
+        Ok(_) => Err(DescriptorFault::WrongKind),
+    }
 }
 
 /// A bound IPv4 UDP socket.

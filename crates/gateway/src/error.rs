@@ -11,7 +11,7 @@ pub enum DescriptorFault {
     #[error("no socket")]
     NotASocket,
     /// It is a socket of another family, type or protocol.
-    #[error("no IPv4 socket of the expected type")]
+    #[error("no socket of the expected family and type")]
     WrongKind,
     /// A listening socket was expected and it does not listen.
     #[error("does not listen")]

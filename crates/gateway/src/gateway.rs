@@ -12,20 +12,21 @@ use std::time::Instant;
 
 use casemate_composition::lock::AgentName;
 use casemate_protocol::gateway::{FromGateway, Verdict};
-use tokio::net::TcpListener;
 use tokio::runtime::Builder;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
 use crate::buffers::Buffers;
 use crate::connections::{self, Table};
 use crate::control::{Control, Order};
 use crate::denials::Denials;
+use crate::dials::{self, Dials};
 use crate::edges::{Edge, Edges, Rule};
 use crate::error::GatewayError;
 use crate::limits::Limits;
 use crate::pools::Pool;
 use crate::resolver::Resolver;
+use crate::streams::Listener;
 
 /// Messages to the warden that may wait. Past this they are dropped; requests are repeated.
 const OUTBOX_MESSAGES_MAX: usize = 256;
@@ -55,6 +56,7 @@ pub(crate) struct Gateway {
     pub(crate) limits: Limits,
     pub(crate) connections: Rc<RefCell<Table>>,
     pub(crate) buffers: Buffers,
+    pub(crate) dials: Dials,
     edges: Edges,
     agents: RefCell<BTreeMap<AgentName, Agent>>,
     outbox: mpsc::Sender<FromGateway>,
@@ -66,6 +68,8 @@ struct Agent {
     tasks: Vec<AbortHandle>,
     resolver: Option<Rc<Resolver>>,
     pool: Rc<Pool>,
+    /// Of the connections to its Unix sockets that are being made.
+    turns: Rc<Semaphore>,
     /// Bounds the log lines that its connections cause.
     denials: Denials,
 }
@@ -97,6 +101,7 @@ impl Gateway {
             limits,
             connections: Rc::new(RefCell::new(table)),
             buffers: Buffers::default(),
+            dials: Dials::default(),
             edges: Edges::default(),
             agents: RefCell::default(),
             outbox,
@@ -112,6 +117,16 @@ impl Gateway {
     pub(crate) fn pool_of_running(&self, agent: &AgentName) -> Option<Rc<Pool>> {
         let agents = self.agents.borrow();
         agents.get(agent).map(|entry| &entry.pool).filter(|pool| pool.was_filled()).map(Rc::clone)
+    }
+
+    /// The turns of those that connect to Unix sockets of `agent`; none where there are too many agents.
+    pub(crate) fn turns(&self, agent: &AgentName) -> Option<Rc<Semaphore>> {
+        self.with_agent(agent, |entry| Rc::clone(&entry.turns)).ok()
+    }
+
+    /// Sends the warden a message that somebody waits for.
+    pub(crate) async fn tell(&self, message: FromGateway) -> Option<()> {
+        self.outbox.send(message).await.ok()
     }
 
     /// Counts that `rule` refused or ended a connection of `edge`; logs it and tells the warden, within bounds.
@@ -137,7 +152,7 @@ impl Gateway {
             Order::Publish { agent, port, listener } => {
                 let address = listener.local_addr().map_err(GatewayError::system("name a listener"))?;
                 let edge = self.edges.of_port(address, &agent, port)?;
-                self.serve(&agent, edge, listener)
+                self.serve(&agent, edge, Listener::Tcp(listener))
             }
             Order::Judge { agent, target, verdict } => {
                 let edge = self.edges.judge(&agent, target, verdict)?;
@@ -170,6 +185,10 @@ impl Gateway {
                 self.forget(&agent);
                 Ok(())
             }
+            Order::Dialled { id, outcome, stream } => {
+                self.dials.answer(id, outcome, stream);
+                Ok(())
+            }
             Order::Report => {
                 self.report();
                 Ok(())
@@ -181,7 +200,7 @@ impl Gateway {
         self: &Rc<Self>,
         agent: &AgentName,
         edge: Rc<Edge>,
-        listener: TcpListener,
+        listener: Listener,
     ) -> Result<(), GatewayError> {
         self.reserve_task(agent, 1)?;
         let serving = connections::serve(Rc::clone(self), edge, listener);
@@ -231,6 +250,7 @@ impl Gateway {
         let fresh = || Agent {
             tasks: Vec::new(),
             resolver: None,
+            turns: Rc::new(Semaphore::new(dials::PER_AGENT_MAX)),
             pool: Rc::new(Pool::new(agent.clone(), self.outbox.clone(), &self.limits)),
             denials: Denials::new(self.limits.denials_per_second_max, Instant::now()),
         };

@@ -14,6 +14,7 @@ mod connections;
 mod control;
 mod denials;
 mod descriptors;
+mod dials;
 mod dns;
 mod edges;
 mod egress;
@@ -23,6 +24,7 @@ mod limits;
 mod pools;
 pub mod process;
 mod resolver;
+mod streams;
 
 pub use error::{DescriptorFault, GatewayError};
 pub use gateway::serve;

@@ -70,12 +70,31 @@ pub struct EdgeView {
     pub from: String,
     /// Who is called: an agent, or a host outside.
     pub to: String,
-    /// Its port.
-    pub port: u16,
+    /// Its port, or the path of its Unix socket.
+    pub port: End,
     /// Whether it leads outside of the box.
     pub outside: bool,
     /// Whether it was opened by hand: the composition does not declare it.
     pub added: bool,
+}
+
+/// At what an edge ends.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(untagged)]
+pub enum End {
+    /// A TCP port.
+    Port(u16),
+    /// The path of a Unix socket.
+    Socket(String),
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Port(port) => write!(f, "{port}"),
+            Self::Socket(path) => f.write_str(path),
+        }
+    }
 }
 
 /// A battery of the probe.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use casemate_canon::Sha384;
 use casemate_composition::lock::{AgentName, BackendKind};
+use casemate_composition::sockets::SocketEdge;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -41,6 +42,15 @@ pub enum ControlRequest {
         host: String,
         /// Port.
         port: u16,
+        /// Open or closed.
+        verdict: Verdict,
+    },
+    /// Closes an edge to a Unix socket, or opens one again that was closed. One [`Reply::EdgeJudged`].
+    JudgeSocket {
+        /// Who calls.
+        agent: AgentName,
+        /// Whose socket, and which.
+        edge: SocketEdge,
         /// Open or closed.
         verdict: Verdict,
     },

@@ -89,7 +89,9 @@ pub struct EdgeTraffic {
 #[must_use]
 pub fn declared_targets(lock: &Lock, agent: &AgentName) -> BTreeSet<Target> {
     let aliases = network::aliases(lock, agent);
-    aliases.iter().flat_map(|alias| alias.ports.values()).map(Target::from).collect()
+    let ports = aliases.iter().flat_map(|alias| alias.ports.values()).map(Target::from);
+    let sockets = lock.agents.get(agent).into_iter().flat_map(|agent| &agent.socket_edges).map(Target::from);
+    ports.chain(sockets).collect()
 }
 
 /// All edges that the lock declares, by agent: calls first, then ports of the box.

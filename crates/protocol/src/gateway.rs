@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use casemate_composition::lock::{AgentName, TrafficLimits};
 use casemate_composition::network;
+use casemate_composition::sockets::{SocketEdge, SocketPath};
 use serde::{Deserialize, Serialize};
 
 use crate::edges::EdgeTraffic;
@@ -31,7 +32,7 @@ pub const RESOLVER: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 0, 0, 53), 53);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "message", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ToGateway {
-    /// One descriptor: a listening TCP socket born in `agent`'s network namespace. What connects to it goes to `target`.
+    /// One descriptor: a listening socket born inside `agent`, TCP or, where the target is a socket, Unix. What connects to it goes to `target`.
     Listen {
         /// Who calls.
         agent: AgentName,
@@ -77,11 +78,30 @@ pub enum ToGateway {
         /// Whose.
         agent: AgentName,
     },
+    /// Answers [`FromGateway::Dial`]; one descriptor, a connected Unix stream, where it was answered so.
+    Dialled {
+        /// Which question.
+        id: u64,
+        /// What became of it.
+        outcome: Dialled,
+    },
     /// The agent ended: drop all that belongs to it.
     Forget {
         /// Which agent.
         agent: AgentName,
     },
+}
+
+/// What became of a connection to a Unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dialled {
+    /// It stands.
+    Connected,
+    /// As many wait to be accepted as may: ask again.
+    Full,
+    /// Nobody takes it.
+    Refused,
 }
 
 /// Whether an edge is open.
@@ -114,6 +134,13 @@ pub enum Target {
         /// Their port.
         port: u16,
     },
+    /// Another agent's Unix socket: the warden connects to it.
+    Socket {
+        /// Which agent.
+        agent: AgentName,
+        /// Its socket.
+        path: SocketPath,
+    },
     /// An outside endpoint.
     Host {
         /// Host name.
@@ -139,12 +166,19 @@ impl From<&network::Target> for Target {
     }
 }
 
+impl From<&SocketEdge> for Target {
+    fn from(edge: &SocketEdge) -> Self {
+        Self::Socket { agent: edge.to.clone(), path: edge.path.clone() }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Agent { agent: name, port } | Self::Service { service: name, port, .. } => {
                 write!(f, "{name}:{port}")
             }
+            Self::Socket { agent, path } => write!(f, "{agent}:{path}"),
             Self::Host { host, port, .. } => write!(f, "{host}:{port}"),
         }
     }
@@ -162,6 +196,15 @@ pub enum FromGateway {
         agent: AgentName,
         /// How many.
         count: u32,
+    },
+    /// A connection to a Unix socket is wanted. Answered with [`ToGateway::Dialled`].
+    Dial {
+        /// Number of the question.
+        id: u64,
+        /// Whose socket.
+        agent: AgentName,
+        /// Which.
+        path: SocketPath,
     },
     /// A name that is not declared was asked for.
     NameDenied {

@@ -161,7 +161,9 @@ fn report(control: &OwnedFd, failure: &Failure) {
 fn unless_weaker(spec: &Spec, not_applied: &mut Vec<String>, outcome: Step<()>) -> Step<()> {
     match outcome {
         Err(failure) if spec.weaker.iter().any(|allowed| allowed == failure.control) => {
-            not_applied.push(failure.control.to_owned());
+            if !not_applied.iter().any(|known| known == failure.control) {
+                not_applied.push(failure.control.to_owned());
+            }
             Ok(())
         }
         other => other,

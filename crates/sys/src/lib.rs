@@ -29,6 +29,7 @@ mod syscall;
 pub mod terminal;
 pub mod timing;
 pub mod transfer;
+pub mod unix_edge;
 pub mod usage;
 
 pub use landlock_version::landlock_version;

@@ -127,6 +127,7 @@ impl Prepared {
         let sockets = spec
             .listeners
             .len()
+            .saturating_add(spec.socket_paths.len())
             .saturating_add(if spec.resolver == 0 { 0 } else { 2 })
             .saturating_add(spec.pool.try_into().unwrap_or(usize::MAX));
         Ok(Starting { control, launcher, sockets })
@@ -305,6 +306,15 @@ impl FirstProcess {
     #[must_use]
     pub const fn pidfd(&self) -> &OwnedFd {
         &self.pidfd
+    }
+
+    /// Whether the process behind a pidfd lives.
+    pub(crate) fn lives(pidfd: &OwnedFd) -> Result<(), Errno> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), options))? {
+            None => Ok(()),
+            Some(_) => Err(Errno::SRCH),
+        }
     }
 
     /// Sends it a signal, which it passes on to the agent.

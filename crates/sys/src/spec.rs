@@ -83,6 +83,8 @@ pub struct Spec {
     pub oom_score_adj: u32,
     /// TCP listeners to create inside, handed out: address (network order octets) and port.
     pub listeners: Vec<([u8; 4], u16)>,
+    /// Unix listeners to create inside, handed out after those: their paths.
+    pub socket_paths: Vec<String>,
     /// Whether the resolver sockets at 127.0.0.53:53 are created and handed out.
     pub resolver: u8,
     /// Unconnected TCP sockets to create inside and hand out.
@@ -166,7 +168,7 @@ pub enum Answer {
         pid: i32,
     },
     /// Two descriptors: the listening agent socket and the directory `/run/secrets`. Then, in this order and in as
-    /// many packets as it takes ([`Answer::Sockets`]): listeners, resolver UDP and TCP, pool.
+    /// many packets as it takes ([`Answer::Sockets`]): listeners, Unix listeners, resolver UDP and TCP, pool.
     Inside,
     /// Up to [`crate::descriptors::PACKET_DESCRIPTORS_MAX`] descriptors.
     Sockets,
@@ -235,6 +237,7 @@ impl Spec {
         for (address, port) in &self.listeners {
             w.u32(u32::from_be_bytes(*address)).u32((*port).into());
         }
+        texts(&mut w, &self.socket_paths);
         w.u8(self.resolver).u32(self.pool).bytes(&self.seccomp);
         texts(&mut w, &self.landlock);
         w.u8(self.deny_write_execute);
@@ -303,6 +306,7 @@ impl Spec {
             let port = u16::try_from(port).map_err(|_| FrameError::UnknownTag { found: port.into() })?;
             spec.listeners.push((address, port));
         }
+        spec.socket_paths = read_texts(&mut r)?;
         spec.resolver = r.u8()?;
         spec.pool = r.u32()?;
         spec.seccomp = r.bytes(SPEC_BYTES_MAX)?.to_vec();
@@ -418,6 +422,7 @@ mod tests {
             oom_score_adj: 500,
             rlimits: vec![Rlimit { resource: 7, soft: 1024, hard: u64::MAX }],
             listeners: vec![([127, 64, 0, 1], 8080)],
+            socket_paths: vec!["/run/casemate/edges/b/s".into()],
             resolver: 1,
             pool: 8,
             seccomp: vec![0; 16],

@@ -528,6 +528,23 @@ pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     .map(drop)
 }
 
+/// Outer user id of whoever connected this Unix socket's other end, or listened there.
+pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut size = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the option writes at most `size` bytes, which is the size of `peer`; both outlive the call.
+    result(i64::from(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            std::ptr::from_mut(&mut peer).cast(),
+            std::ptr::from_mut(&mut size),
+        )
+    }))
+    .map(|_| peer.uid)
+}
+
 /// `struct loop_info64` (include/uapi/linux/loop.h).
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use casemate_compartment::{Compartment, CompartmentError, Plan, Standing, Tenant, backend, require};
 use casemate_composition::lock::{Agent, AgentName};
-use casemate_composition::network;
+use casemate_composition::{network, sockets};
 use casemate_jose::RecipientKey;
 use casemate_protocol::Nonce;
 use casemate_protocol::agent_token::Control;
@@ -433,6 +433,11 @@ async fn hand_over_sockets(
         let target = Target::from(target);
         let limits = traffic.and_then(|traffic| traffic.get(&target.to_string())).copied();
         let message = ToGateway::Listen { agent: name.clone(), target, limits };
+        world.gateway.send(&message, &take(1)).await?;
+    }
+    for (_, edge) in world.lock.agents.get(name).into_iter().flat_map(sockets::listeners) {
+        let limits = traffic.and_then(|traffic| traffic.get(&edge.to_string())).copied();
+        let message = ToGateway::Listen { agent: name.clone(), target: edge.into(), limits };
         world.gateway.send(&message, &take(1)).await?;
     }
     let names = world.live.names(&world.lock, name);

@@ -83,6 +83,10 @@ async fn converse(world: &Rc<World>, mut stream: UnixStream) -> std::io::Result<
             let judged = edges::judge(world, &agent, &host, port, verdict).await;
             send(&mut writer, &judged.unwrap_or_else(|error| reply_to(&error))).await
         }
+        ControlRequest::JudgeSocket { agent, edge, verdict } => {
+            let judged = edges::judge_socket(world, &agent, &edge, verdict).await;
+            send(&mut writer, &judged.unwrap_or_else(|error| reply_to(&error))).await
+        }
         ControlRequest::Change { agents, action } => {
             let (replies, mut told) = mpsc::unbounded_channel();
             let world = Rc::clone(world);

@@ -17,6 +17,7 @@ use casemate_compartment::backend;
 use casemate_composition::host::HostName;
 use casemate_composition::lock::{Agent, AgentName, Edge, Lock};
 use casemate_composition::network::{self, ADDED_ALIASES, ADDED_ALIASES_MAX};
+use casemate_composition::sockets::SocketEdge;
 use casemate_protocol::Refusal;
 use casemate_protocol::control::Reply;
 use casemate_protocol::edges::{EdgeState, EdgeStatus, EdgeTraffic, Origin, declared, declared_targets};
@@ -153,7 +154,7 @@ impl LiveEdges {
             return None;
         }
         let names = self.names(lock, agent);
-        let port = port_of(target);
+        let port = port_of(target)?;
         if let Some(address) = names.get(name_of(target)) {
             return Some(SocketAddrV4::new(*address, port));
         }
@@ -166,14 +167,18 @@ impl LiveEdges {
 
 fn name_of(target: &Target) -> &str {
     match target {
-        Target::Agent { agent: name, .. } | Target::Service { service: name, .. } => name.as_str(),
+        Target::Agent { agent: name, .. }
+        | Target::Service { service: name, .. }
+        | Target::Socket { agent: name, .. } => name.as_str(),
         Target::Host { host, .. } => host,
     }
 }
 
-const fn port_of(target: &Target) -> u16 {
-    let (Target::Agent { port, .. } | Target::Service { port, .. } | Target::Host { port, .. }) = target;
-    *port
+const fn port_of(target: &Target) -> Option<u16> {
+    match target {
+        Target::Agent { port, .. } | Target::Service { port, .. } | Target::Host { port, .. } => Some(*port),
+        Target::Socket { .. } => None,
+    }
 }
 
 /// Refuses, before anything starts, a port of the box that is taken.
@@ -274,12 +279,43 @@ pub(crate) async fn judge(
     port: u16,
     verdict: Verdict,
 ) -> Result<Reply, WardenError> {
-    let _turn = world.live.turn.lock().await;
-    let Some((agent, record)) = world.agent(name) else {
-        let known: Vec<&str> = world.lock.agents.keys().map(AgentName::as_str).collect();
-        return Err(Refusal::new("agent.declared", format!("one of {}", known.join(", ")), name).into());
-    };
+    let agent = known(world, name)?;
     let target = target(&world.lock, name, agent, host, port)?;
+    judge_target(world, name, target, verdict).await
+}
+
+/// Closes an edge to a socket, or opens one again that was closed.
+pub(crate) async fn judge_socket(
+    world: &World,
+    name: &AgentName,
+    edge: &SocketEdge,
+    verdict: Verdict,
+) -> Result<Reply, WardenError> {
+    let agent = known(world, name)?;
+    if verdict == Verdict::Allowed && !agent.socket_edges.contains(edge) {
+        // Its listener would have to be made in the agent's files while the agent runs.
+        let expected =
+            "an edge to a socket that the composition declares: such ones are not added while the box runs";
+        return Err(Refusal::new("edge.socket", expected, edge).into());
+    }
+    judge_target(world, name, edge.into(), verdict).await
+}
+
+fn known<'w>(world: &'w World, name: &AgentName) -> Result<&'w Agent, Refusal> {
+    world.lock.agents.get(name).ok_or_else(|| {
+        let known: Vec<&str> = world.lock.agents.keys().map(AgentName::as_str).collect();
+        Refusal::new("agent.declared", format!("one of {}", known.join(", ")), name)
+    })
+}
+
+async fn judge_target(
+    world: &World,
+    name: &AgentName,
+    target: Target,
+    verdict: Verdict,
+) -> Result<Reply, WardenError> {
+    let _turn = world.live.turn.lock().await;
+    let agent = known(world, name)?;
     let is_declared = declared_targets(&world.lock, name).contains(&target);
     let (is_added, is_denied) = {
         let changed = world.live.changed.borrow();
@@ -300,7 +336,7 @@ pub(crate) async fn judge(
     };
     let Some(change) = change else { return Ok(Reply::EdgeJudged { change: None }) };
     if change == EdgeChange::Added && !is_added {
-        let running = record.running.borrow().clone();
+        let running = world.agent(name).and_then(|(_, record)| record.running.borrow().clone());
         add(world, name, agent, target, running).await?;
     } else {
         log(world, name, &target, change).await?;

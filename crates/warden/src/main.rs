@@ -12,6 +12,7 @@ mod complaints;
 mod control;
 mod courier;
 mod dependencies;
+mod dial;
 mod edges;
 mod ending;
 mod error;

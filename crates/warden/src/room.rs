@@ -27,7 +27,9 @@ pub(crate) fn require_for(lock: &Lock) -> Result<(), Refusal> {
 /// Sockets that listen for an agent, as its lock entry says.
 pub(crate) fn listeners(lock: &Lock, agent: &AgentName) -> usize {
     let ports = lock.agents.get(agent).map_or(0, |agent| agent.ports.len());
-    network::listeners(&network::aliases(lock, agent)).count().saturating_add(ports)
+    let sockets = lock.agents.get(agent).map_or(0, |agent| agent.socket_edges.len());
+    let count = network::listeners(&network::aliases(lock, agent)).count();
+    count.saturating_add(ports).saturating_add(sockets)
 }
 
 /// Edges of all agents, at most.

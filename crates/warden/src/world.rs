@@ -29,6 +29,7 @@ use crate::agent::{self, Record, Stage, blocking};
 use crate::arguments::Arguments;
 use crate::control;
 use crate::courier::Courier;
+use crate::dial;
 use crate::edges::{self, Last, LiveEdges};
 use crate::error::WardenError;
 use crate::evidence::{Notary, Subject};
@@ -61,6 +62,8 @@ pub(crate) struct World {
     pub(crate) secret_memory: secrets::Desk,
     pub(crate) gateway: Gateway,
     pub(crate) live: LiveEdges,
+    /// Held once by each connection to a Unix socket that is being made.
+    pub(crate) dials: Rc<()>,
     pub(crate) journal: Rc<Journal>,
     /// Some grace time, once asked to end: `Some(None)` is each agent's own.
     pub(crate) shutdown: watch::Sender<Option<Option<u64>>>,
@@ -209,6 +212,7 @@ impl World {
             secret_memory: secrets::Desk::new()?,
             gateway: Gateway::start(&arguments.gateway, &logs.join("casemate-gateway.log")).await?,
             live: LiveEdges::default(),
+            dials: Rc::default(),
             journal: Rc::new(Journal::default()),
             shutdown: watch::Sender::new(None),
             roots: Roots::of(&arguments.images)?,
@@ -380,6 +384,7 @@ async fn serve_gateway(world: Rc<World>) {
         match world.gateway.next().await {
             Some(FromGateway::Ready) => {}
             Some(FromGateway::NeedSockets { agent, count }) => refill(&world, &agent, count).await,
+            Some(FromGateway::Dial { id, agent, path }) => dial::answer(&world, id, &agent, path).await,
             Some(FromGateway::NameDenied { agent, name }) => deny(&world, &agent, &name),
             Some(FromGateway::EdgeDenied { agent, to, rule }) => tell(&world, &agent, &to, &rule),
             Some(FromGateway::Traffic { edges, last }) => {

@@ -2,7 +2,8 @@
 
 mod graph;
 
-use casemate_composition::lock::AgentName;
+use casemate_composition::lock::{AgentName, NameError};
+use casemate_composition::sockets::{SocketEdge, SocketPathError};
 use casemate_protocol::control::{ControlRequest, Reply};
 use casemate_protocol::edges::{EdgeStatus, declared};
 use casemate_protocol::event::EdgeChange;
@@ -32,7 +33,7 @@ pub(crate) struct EdgesArgs {
 pub(crate) struct JudgeArgs {
     /// Who calls
     agent: AgentName,
-    /// Agent or host, and port
+    /// Agent or host, and port or path of a Unix socket
     #[arg(value_name = "HOST:PORT")]
     endpoint: String,
 }
@@ -117,10 +118,14 @@ pub(crate) fn deny(global: &Global, args: &DenyArgs) -> Outcome {
 }
 
 fn judge(global: &Global, args: &JudgeArgs, verdict: Verdict) -> Outcome {
-    let (host, port) = endpoint(&args.endpoint)?;
+    let agent = args.agent.clone();
+    let request = match endpoint(&args.endpoint)? {
+        Endpoint::Port(host, port) => {
+            ControlRequest::JudgeEdge { agent, host: host.to_owned(), port, verdict }
+        }
+        Endpoint::Socket(edge) => ControlRequest::JudgeSocket { agent, edge, verdict },
+    };
     let project = Project::find(global)?;
-    let request =
-        ControlRequest::JudgeEdge { agent: args.agent.clone(), host: host.to_owned(), port, verdict };
     let Reply::EdgeJudged { change } = control::ask(&project, &request)? else {
         return Err(control::unexpected_reply());
     };
@@ -158,8 +163,25 @@ pub(crate) const fn change_name(change: EdgeChange) -> &'static str {
     }
 }
 
-/// `HOST:PORT`.
-pub(crate) fn endpoint(text: &str) -> Outcome<(&str, u16)> {
+/// Whom a command line names.
+#[derive(Debug, Clone)]
+pub(crate) enum Endpoint<'a> {
+    /// An agent or host, and its port.
+    Port(&'a str, u16),
+    /// An agent and its Unix socket.
+    Socket(SocketEdge),
+}
+
+/// `HOST:PORT`, or `AGENT:/PATH`.
+pub(crate) fn endpoint(text: &str) -> Outcome<Endpoint<'_>> {
+    if let Some((name, path)) = text.split_once(':').filter(|(_, path)| path.starts_with('/')) {
+        let todo = "write it as `db:/run/postgresql/.s.PGSQL.5432`";
+        let to = name.parse().map_err(|error: NameError| Failure::input(error.to_string(), todo))?;
+        let path = path.parse().map_err(|error: SocketPathError| {
+            Failure::input(format!("`{}` is no path of a socket: {error}", one_line(path)), todo)
+        })?;
+        return Ok(Endpoint::Socket(SocketEdge { to, path }));
+    }
     let Some((host, port)) = text.rsplit_once(':') else {
         return Err(Failure::input(
             format!("`{}` is not HOST:PORT", one_line(text)),
@@ -167,7 +189,7 @@ pub(crate) fn endpoint(text: &str) -> Outcome<(&str, u16)> {
         ));
     };
     match port.parse() {
-        Ok(port) if port != 0 => Ok((host, port)),
+        Ok(port) if port != 0 => Ok(Endpoint::Port(host, port)),
         _ => {
             Err(Failure::input(format!("`{}` is not a port", one_line(port)), "use a number from 1 to 65535"))
         }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use casemate_composition::Lock;
-use casemate_composition::lock::{AgentName, BackendKind, User};
+use casemate_composition::lock::{AgentName, User};
 use casemate_composition::one_off::{Dependencies, OneOff};
 use clap::Args;
 use input::Input;
@@ -188,11 +188,6 @@ fn prepared(global: &Global, args: &RunArgs) -> Outcome<Option<Ready>> {
 /// What the caller's own input is to the program.
 fn input(global: &Global, args: &RunArgs, lock: &Lock) -> Outcome<Input> {
     let Some(agent) = lock.agents.get(&args.service) else { return Ok(Input::None) };
-    if agent.tty && agent.backend.kind() == BackendKind::Gvisor {
-        let what =
-            "`-t` is refused with `backend: gvisor`: Ctrl-C would reach the agent's first process alone";
-        return Err(Failure::input(what, "leave out -t, or take another backend"));
-    }
     if !agent.stdin_open || args.detach || args.write_policy.is_some() {
         return Ok(Input::None);
     }

@@ -1,6 +1,6 @@
 //! `casemate why`: whether an agent may reach an endpoint, and which line says so.
 
-use casemate_composition::explain::explain_edge;
+use casemate_composition::explain::{explain_edge, explain_socket};
 use casemate_composition::lock::{AgentName, Lock};
 use casemate_protocol::Refusal;
 use casemate_protocol::edges::{EdgeState, EdgeStatus, Origin};
@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::Global;
-use crate::commands::edges;
+use crate::commands::edges::{self, Endpoint};
 use crate::failure::{Failure, Kind, Outcome, one_line};
 use crate::inputs;
 use crate::lines;
@@ -27,18 +27,21 @@ pub(crate) struct WhyArgs {
 
 /// Explains. Exit code 0 where it is allowed, 1 where not.
 pub(crate) fn run(global: &Global, args: &WhyArgs) -> Outcome {
-    let (host, port) = edges::endpoint(&args.endpoint)?;
+    let endpoint = edges::endpoint(&args.endpoint)?;
     let file = ComposeFile::find(global)?;
     let project = Project::of(global, &file)?;
     let lock = inputs::resolve(&file, &project)?;
-    let explained = explain_edge(&lock, &args.agent, host, port);
-    let standing = standing(&lock, &project, &args.agent, host, port);
+    let explained = match &endpoint {
+        Endpoint::Port(host, port) => explain_edge(&lock, &args.agent, host, *port),
+        Endpoint::Socket(edge) => explain_socket(&lock, &args.agent, edge),
+    };
+    let standing = standing(&lock, &project, &args.agent, &endpoint);
     match (explained, standing) {
         (Ok(_), Some(edge)) if edge.state == EdgeState::Denied => closed_by_hand(global, args),
         (Ok(because), standing) => allowed(global, because, standing.as_ref()),
         (Err(_), Some(edge)) if edge.state == EdgeState::Added => {
             let because =
-                format!("opened by hand while the box runs: casemate allow {} {host}:{port}", args.agent);
+                format!("opened by hand while the box runs: casemate allow {} {}", args.agent, edge.target);
             allowed(global, because, Some(&edge))
         }
         (Err(refusal), _) => {
@@ -52,10 +55,20 @@ pub(crate) fn run(global: &Global, args: &WhyArgs) -> Outcome {
 }
 
 /// The edge as it stands in the running box; none where the box does not run or has no such edge.
-fn standing(lock: &Lock, project: &Project, agent: &AgentName, host: &str, port: u16) -> Option<EdgeStatus> {
+fn standing(
+    lock: &Lock,
+    project: &Project,
+    agent: &AgentName,
+    endpoint: &Endpoint<'_>,
+) -> Option<EdgeStatus> {
     let names = &lock.agents.get(agent)?.names;
-    let named = names.iter().find(|(alias, _)| alias.as_str() == host).map(|(_, to)| to.as_str());
-    let to = format!("{}:{port}", named.unwrap_or(host));
+    let to = match endpoint {
+        Endpoint::Port(host, port) => {
+            let named = names.iter().find(|(alias, _)| alias.as_str() == *host).map(|(_, to)| to.as_str());
+            format!("{}:{port}", named.unwrap_or(host))
+        }
+        Endpoint::Socket(edge) => edge.to_string(),
+    };
     let from = Origin::Agent(agent.clone());
     let edges = edges::of_running(project)?;
     edges.into_iter().find(|edge| edge.from == from && edge.target.to_string() == to)

@@ -7,10 +7,12 @@ use crate::host::{HostName, HostNameError};
 use crate::keys::{self, NOT_YET};
 use crate::lock::{AgentName, BackendKind, Edge, Exec, Memory, TrafficLimits};
 use crate::problem::{At, Findings, Place, printable};
+use crate::sockets::{SocketEdge, SocketPath};
 use crate::units;
 use crate::yaml::{Member, Node, Value};
 
 use super::read::{self, list, parsed, scalar, text, texts, walk};
+use super::sockets;
 use super::traffic::{self, Written};
 
 /// Most edges, egress endpoints, or exposed ports of one agent.
@@ -23,6 +25,9 @@ const ALIASES_MAX: usize = 16;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Extension {
     pub(crate) talks_to: Vec<At<Edge>>,
+    pub(crate) socket_edges: Vec<At<SocketEdge>>,
+    /// Unix sockets by which it may be reached.
+    pub(crate) sockets: BTreeMap<SocketPath, Place>,
     pub(crate) egress: Vec<At<(HostName, u16)>>,
     /// Limits of single endpoints of both, by `name:port`.
     pub(crate) traffic: BTreeMap<String, TrafficLimits>,
@@ -38,9 +43,15 @@ pub(crate) fn extension(node: &Node, f: &mut Findings<'_>) -> Extension {
     let mut extension = Extension::default();
     walk(&keys::X_CASEMATE, node, f, |f, key, member| match key {
         "talks-to" => {
-            extension.talks_to = endpoints(&member.node, key, edge, &mut extension.traffic, f);
+            for At { place, value } in endpoints(&member.node, key, call, &mut extension.traffic, f) {
+                match value {
+                    Call::Port(value) => extension.talks_to.push(At { place, value }),
+                    Call::Socket(value) => extension.socket_edges.push(At { place, value }),
+                }
+            }
         }
         "egress" => extension.egress = endpoints(&member.node, key, egress, &mut extension.traffic, f),
+        "sockets" => extension.sockets = sockets::sockets(&member.node, f),
         "share" => {
             let wanted = "the name of a group: 1 to 63 of a-z, 0-9, `-` and `_`";
             extension.share = parsed(&member.node, key, wanted, f, |name| name.parse().ok());
@@ -159,16 +170,40 @@ fn split<'t>(
     parts
 }
 
-fn edge(text: &str, place: Place, f: &mut Findings<'_>) -> Option<Edge> {
-    let (name, port) = split(text, "talks-to", "service:8080", place, f)?;
-    match name.parse::<AgentName>() {
-        Ok(to) => Some(Edge { to, port }),
-        Err(_) => {
-            let what = format!("`talks-to` has `{}`, which is no service name", printable(name));
-            f.problem(place, what, "name a service of this file; outside hosts go under `egress`");
+/// Whom an endpoint of `talks-to` names.
+#[derive(PartialEq)]
+enum Call {
+    Port(Edge),
+    Socket(SocketEdge),
+}
+
+fn call(text: &str, place: Place, f: &mut Findings<'_>) -> Option<Call> {
+    let Some((name, path)) = text.split_once(':').filter(|(_, path)| path.starts_with('/')) else {
+        return edge(text, place, f).map(Call::Port);
+    };
+    let to = agent_name(name, place, f)?;
+    match path.parse::<SocketPath>() {
+        Ok(path) => Some(Call::Socket(SocketEdge { to, path })),
+        Err(error) => {
+            let what = format!("`talks-to` has the socket `{}`: {error}", printable(path));
+            f.problem(place, what, sockets::todo(error));
             None
         }
     }
+}
+
+fn agent_name(name: &str, place: Place, f: &mut Findings<'_>) -> Option<AgentName> {
+    let read = name.parse::<AgentName>().ok();
+    if read.is_none() {
+        let what = format!("`talks-to` has `{}`, which is no service name", printable(name));
+        f.problem(place, what, "name a service of this file; outside hosts go under `egress`");
+    }
+    read
+}
+
+fn edge(text: &str, place: Place, f: &mut Findings<'_>) -> Option<Edge> {
+    let (name, port) = split(text, "talks-to", "service:8080", place, f)?;
+    Some(Edge { to: agent_name(name, place, f)?, port })
 }
 
 fn egress(text: &str, place: Place, f: &mut Findings<'_>) -> Option<(HostName, u16)> {

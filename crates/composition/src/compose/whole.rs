@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::lock::{AgentName, Condition, Mount, Port};
 use crate::problem::{At, Findings, Place, printable};
 
-use super::{Compose, Service, replicas};
+use super::reach::Extension;
+use super::{Compose, Service, replicas, sockets};
 
 /// What only the whole file can tell.
 pub(super) fn cross_check(compose: &Compose, f: &mut Findings<'_>) {
@@ -53,12 +54,14 @@ pub(super) fn cross_check(compose: &Compose, f: &mut Findings<'_>) {
     check_published(compose, f);
     check_cycle(compose, f);
     replicas::cross_check(compose, f);
+    sockets::cross_check(compose, f);
 }
 
 /// Files of container engines join all services by networks. Read here, their agents would wait for each other and
 /// then not find each other: whoever has declared no edge at all is told once.
 fn check_reach(compose: &Compose, f: &mut Findings<'_>) {
-    if compose.services.values().any(|service| !service.extension.talks_to.is_empty()) {
+    let calls = |extension: &Extension| !extension.talks_to.is_empty() || !extension.socket_edges.is_empty();
+    if compose.services.values().any(|service| calls(&service.extension)) {
         return;
     }
     let waits = compose.services.iter().find_map(|(name, service)| {

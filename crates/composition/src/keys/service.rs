@@ -192,8 +192,12 @@ pub const X_CASEMATE: Table = Table {
     path: "services.NAME.x-casemate",
     extensions: Extensions::Unknown,
     keys: &[
-        limited("talks-to", "\"service:port\", or a mapping with limits"),
+        limited("talks-to", "\"service:port\" or \"service:/path/of/its/socket\", or a mapping with limits"),
         limited("egress", "\"host:port\", or a mapping with limits"),
+        limited(
+            "sockets",
+            "paths of Unix sockets; only to agents that declare `talks-to`; bytes alone pass: see docs/decisions/0022-unix-sockets.md",
+        ),
         limited(
             "backend",
             "`native`, or `gvisor`, with the digest of its program `runsc` in the lock; see docs/decisions/0011-gvisor.md",
@@ -228,7 +232,10 @@ pub const X_ENDPOINT: Table = Table {
     path: "services.NAME.x-casemate.talks-to[]",
     extensions: Extensions::Unknown,
     keys: &[
-        limited("to", "as the short form: \"service:port\", under `egress` \"host:port\""),
+        limited(
+            "to",
+            "as the short form: \"service:port\" or \"service:/path\", under `egress` \"host:port\"",
+        ),
         limited("connections", "open at a time, 1 to 1024"),
         limited("rate", "bytes in one second, both ways together: from 1k"),
         limited("bytes", "in the life of the box, both ways together"),

@@ -103,6 +103,7 @@ impl Display for Access {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Call { to, port } => write!(f, "call to {to}:{port}"),
+            Self::CallSocket { to, path } => write!(f, "call to {to}:{path}"),
             Self::Egress { host, port, address: None } => write!(f, "egress to {}:{port}", printable(host)),
             Self::Egress { host, port, address: Some(address) } => {
                 write!(f, "egress to {}:{port} at {address}", printable(host))

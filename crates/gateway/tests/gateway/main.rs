@@ -11,4 +11,5 @@ mod names;
 mod namespaces;
 mod throughput;
 mod traffic;
+mod unix;
 mod warden;

@@ -279,10 +279,13 @@ fn postgresql_is_asked_and_answers_and_copies_in_bulk() {
     .output()
     .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let no_socket = "unix_socket_directories=";
+    let sockets = folder.path().join("sockets");
+    std::fs::create_dir(&sockets).unwrap();
+    std::os::unix::fs::chown(&sockets, Some(65534), Some(65534)).unwrap();
+    let in_folder = format!("unix_socket_directories={}", sockets.display());
     let port_text = port.to_string();
     let arguments =
-        [server.to_str().unwrap(), "-D", data, "-F", "-p", &port_text, "-h", "127.0.0.1", "-c", no_socket];
+        [server.to_str().unwrap(), "-D", data, "-F", "-p", &port_text, "-h", "127.0.0.1", "-c", &in_folder];
     let _server = start(&mut postgres(&arguments));
     let edge = warden.edge("planner", "database", port);
     let ask = |query: &str| {
@@ -300,6 +303,23 @@ fn postgresql_is_asked_and_answers_and_copies_in_bulk() {
     assert_eq!(text(&ask("select count(*), sum(length(s)) from t")).trim(), "100000|4950000");
     let copied = text(&ask("copy t to stdout"));
     assert_eq!((copied.lines().count(), copied.lines().last().unwrap()), (100_000, "100000\t"));
+    assert!(!ask("select 1/0").status.success());
+
+    // The same over its Unix socket, found by its client in the folder of an edge.
+    let callers = folder.path().join("edge");
+    std::fs::create_dir(&callers).unwrap();
+    let file = format!(".s.PGSQL.{port}");
+    warden.socket_edge("planner", &callers.join(&file), "database", &sockets.join(&file), None);
+    let ask = |query: &str| {
+        let place = ["-h", callers.to_str().unwrap(), "-p", &port_text, "-U", "agent", "-d", "postgres"];
+        output("psql", &[&place[..], &["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", query]].concat())
+    };
+    assert_eq!(text(&ask("select count(*), sum(length(s)) from t")).trim(), "100000|4950000");
+    assert_eq!(text(&ask("copy t to stdout")).lines().count(), 100_000);
+    assert_eq!(
+        text(&ask("select client_addr is null from pg_stat_activity where pid = pg_backend_pid()")).trim(),
+        "t"
+    );
     assert!(!ask("select 1/0").status.success());
 }
 
@@ -358,9 +378,10 @@ fn room_for(wanted: usize) -> usize {
 }
 
 #[test]
-fn ten_thousand_idle_connections_cost_little_and_all_still_work() {
+fn ten_thousand_idle_connections_cost_little_beside_a_thousand_busy_ones_and_all_still_work() {
     const AGENTS: usize = 12;
-    let count = room_for(10_000);
+    const BUSY: usize = 1_000;
+    let count = room_for(10_000 + BUSY);
     let warden = Warden::start();
     let (listener, address) = listener();
     // One thread for all: what is accepted is kept, and a byte is answered when it comes.
@@ -372,16 +393,44 @@ fn ten_thousand_idle_connections_cost_little_and_all_still_work() {
         (0..AGENTS).map(|n| warden.edge(&format!("a{n}"), "web", address.port())).collect();
     let before = memory_kib(&warden);
     let mut clients: Vec<TcpStream> = (0..count).map(|n| connect(edges[n % AGENTS])).collect();
-    let mut served = accepting.join().unwrap();
+    let served = accepting.join().unwrap();
     let after = memory_kib(&warden);
     let each = after.saturating_sub(before) * 1024 / count;
-    println!("{count} idle connections cost the gateway {each} bytes each of its own memory");
+    println!("{count} connections cost the gateway {each} bytes each of its own memory");
     assert!(each < 8 << 10, "{each} bytes each");
-    for stream in &mut served {
-        stream.write_all(b"x").unwrap();
+    // Each says its number, by which its other end is found.
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.write_all(&(number as u64).to_be_bytes()).unwrap();
     }
-    for client in &mut clients {
-        client.read_exact(&mut [0]).unwrap();
+    let mut ends: Vec<Option<TcpStream>> = (0..count).map(|_| None).collect();
+    for mut stream in served {
+        let mut number = [0; 8];
+        stream.read_exact(&mut number).unwrap();
+        let at = usize::try_from(u64::from_be_bytes(number)).unwrap();
+        assert!(ends[at].replace(stream).is_none(), "{at} twice");
+    }
+    let mut served: Vec<TcpStream> = ends.into_iter().flatten().collect();
+    let mut piece = [0; 4096];
+    for round in 0..20_usize {
+        for (number, client) in clients.iter_mut().take(BUSY).enumerate() {
+            client.write_all(&[(number + round) as u8; 4096]).unwrap();
+        }
+        for stream in served.iter_mut().take(BUSY) {
+            stream.read_exact(&mut piece).unwrap();
+            stream.write_all(&piece).unwrap();
+        }
+        for (number, client) in clients.iter_mut().take(BUSY).enumerate() {
+            client.read_exact(&mut piece).unwrap();
+            assert!(piece.iter().all(|byte| *byte == (number + round) as u8));
+        }
+    }
+    for (number, stream) in served.iter_mut().enumerate() {
+        stream.write_all(&[number as u8]).unwrap();
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        assert_eq!(byte[0], number as u8);
     }
     let later = memory_kib(&warden);
     assert!(later < after + (8 << 10), "{after} -> {later} KiB");

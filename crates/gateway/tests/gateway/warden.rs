@@ -4,6 +4,8 @@ use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use casemate_composition::lock::{AgentName, TrafficLimits};
 use casemate_protocol::edges::EdgeTraffic;
-use casemate_protocol::gateway::{FromGateway, PACKET_BYTES_MAX, Target, ToGateway};
+use casemate_protocol::gateway::{Dialled, FromGateway, PACKET_BYTES_MAX, Target, ToGateway};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
     ipproto, recv, sendmsg, socket, socket_with, socketpair,
@@ -26,7 +28,16 @@ pub(crate) fn name(text: &str) -> AgentName {
 
 /// A socket as the warden puts it into a pool.
 pub(crate) fn fresh() -> OwnedFd {
-    socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::TCP)).unwrap()
+    let made = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::TCP)).unwrap();
+    bounded(&made);
+    made
+}
+
+/// Buffers as those of sockets that are born inside agents.
+fn bounded(socket: impl AsFd) {
+    const BUFFER_BYTES: usize = 256 << 10;
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, BUFFER_BYTES).unwrap();
+    rustix::net::sockopt::set_socket_send_buffer_size(&socket, BUFFER_BYTES).unwrap();
 }
 
 pub(crate) fn listener() -> (TcpListener, SocketAddr) {
@@ -111,6 +122,7 @@ impl Warden {
     /// Hands over a new listening socket of `agent` to `target`; gives its address.
     pub(crate) fn listen(&self, agent: &str, target: Target) -> SocketAddr {
         let (listener, address) = listener();
+        bounded(&listener);
         self.send(&ToGateway::Listen { agent: name(agent), target, limits: None }, &[listener.as_fd()]);
         address
     }
@@ -127,6 +139,20 @@ impl Warden {
         let message = ToGateway::Listen { agent: name(agent), target, limits: Some(limits) };
         self.send(&message, &[listener.as_fd()]);
         address
+    }
+
+    /// Hands over a new listening socket at the path `at` of `agent` that leads to the socket at `path` of `target`.
+    pub(crate) fn socket_edge(
+        &self,
+        agent: &str,
+        at: &Path,
+        target: &str,
+        path: &Path,
+        limits: Option<TrafficLimits>,
+    ) {
+        let listener = UnixListener::bind(at).unwrap();
+        let target = Target::Socket { agent: name(target), path: path.to_str().unwrap().parse().unwrap() };
+        self.send(&ToGateway::Listen { agent: name(agent), target, limits }, &[listener.as_fd()]);
     }
 
     /// Hands over a new listening socket of the box that leads to `agent`'s `port`.
@@ -212,6 +238,13 @@ fn read_messages(
                 let borrowed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
                 let pool = serde_json::to_vec(&ToGateway::Pool { agent }).unwrap();
                 send_packet(control, &pool, &borrowed);
+            }
+            (FromGateway::Dial { id, path, .. }, Some(_)) => {
+                let dialled = UnixStream::connect(path.as_str());
+                let outcome = if dialled.is_ok() { Dialled::Connected } else { Dialled::Refused };
+                let answer = serde_json::to_vec(&ToGateway::Dialled { id, outcome }).unwrap();
+                let stream: Vec<_> = dialled.iter().map(AsFd::as_fd).collect();
+                send_packet(control, &answer, &stream);
             }
             (FromGateway::EdgeDenied { to, rule, .. }, _) => {
                 let _ = denying.send((to, rule));

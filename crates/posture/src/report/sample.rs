@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use casemate_protocol::agent_token::{Control, ControlStatus};
 use casemate_protocol::posture::{Battery, ProbeSeen};
 
-use super::{AgentView, Calls, EdgeView, Input, Platform, ProbeView};
+use super::{AgentView, Calls, EdgeView, End, Input, Platform, ProbeView};
 use crate::doctor::{Finding, Heading, Vantage, Verdict};
 use crate::sharing::{FileKind, Ledger, NotRun, Pair, SharedFile};
 
@@ -36,7 +36,7 @@ fn agent(runs: bool) -> AgentView {
 }
 
 fn edge(from: &str, to: &str, port: u16, outside: bool) -> EdgeView {
-    EdgeView { from: from.into(), to: to.into(), port, outside, added: false }
+    EdgeView { from: from.into(), to: to.into(), port: End::Port(port), outside, added: false }
 }
 
 pub(super) fn finding(id: &'static str, heading: Heading, verdict: Verdict) -> Finding {

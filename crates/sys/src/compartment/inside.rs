@@ -17,7 +17,7 @@ use super::outside::Word;
 use super::{Named, Step, unless_weaker};
 use crate::descriptors::{PACKET_DESCRIPTORS_MAX, send_packet};
 use crate::spec::{Answer, Config, Spec};
-use crate::syscall;
+use crate::{syscall, unix_edge};
 
 /// Where the agent socket is. Same value as `protocol::agent_api::AGENT_SOCKET_PATH`, compared by a test of the warden.
 pub const AGENT_SOCKET: &str = "/run/casemate/agent.sock";
@@ -241,6 +241,7 @@ pub(super) fn network(
         let address = SocketAddrV4::new(Ipv4Addr::from(*address), *port);
         sockets.push(listener(address).named(CONTROL, || format!("listen on {address}"))?);
     }
+    unix_listeners(spec, not_applied, &mut sockets)?;
     if spec.resolver != 0 {
         let udp = tcp_or_udp(SocketType::DGRAM).and_then(|s| bind(&s, &RESOLVER).map(|()| s));
         sockets.push(udp.named(CONTROL, || format!("bind {RESOLVER}"))?);
@@ -253,6 +254,18 @@ pub(super) fn network(
         let borrowed: Vec<BorrowedFd<'_>> = packet.iter().map(AsFd::as_fd).collect();
         send_packet(control, &Answer::Sockets.encode(), &borrowed)
             .named("", || "hand over sockets".into())?;
+    }
+    Ok(())
+}
+
+/// Those that stand for the sockets of others that the agent may call.
+fn unix_listeners(spec: &Spec, not_applied: &mut Vec<String>, sockets: &mut Vec<OwnedFd>) -> Step<()> {
+    for path in &spec.socket_paths {
+        let listener = unix_edge::listener(path).named("namespaces", || format!("listen at {path}"))?;
+        let no_descriptors = syscall::refuse_descriptors(listener.as_fd())
+            .named("agent-socket", || format!("refuse descriptors at {path} (Linux 6.16)"));
+        unless_weaker(spec, not_applied, no_descriptors)?;
+        sockets.push(listener);
     }
     Ok(())
 }

@@ -17,12 +17,16 @@
 //! `flood-on` (lines without end); `spin`; `beat HOST:PORT` (a little of everything, again and again); `pulse SECONDS
 //! HOST:PORT` (work, and how long it took); `cores` (where it may run); `wait` (for ever); `input` (says each line that
 //! it reads); `terminal` (what its input is); `status FIELD` (of `/proc/self/status`); `variable NAME`; `folder`; `until
-//! PATH CODE` (waits for the file, then exits).
+//! PATH CODE` (waits for the file, then exits); `serve-socket PATH` (a Unix socket: tells what came), `call-socket PATH
+//! [TEXT]`, `call-socket-with PATH KILOBYTES`, `watch-socket PATH`, `send-descriptor PATH`; `tamper PATH` (tries to put
+//! something else there); `link TO PATH`.
 
 #[path = "agent/exhaust.rs"]
 mod exhaust;
 #[path = "agent/pulse.rs"]
 mod pulse;
+#[path = "agent/sockets.rs"]
+mod sockets;
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -65,6 +69,25 @@ fn run(step: &str) -> Step {
         "serve" => serve(rest)?,
         "call" => say(&call(rest)),
         "watch" => watch(rest),
+        "serve-socket" => {
+            sockets::serve(rest)?;
+            say(&format!("serving at {rest}"));
+        }
+        "call-socket" => {
+            let (path, text) = rest.split_once(' ').unwrap_or((rest, "ping"));
+            say(&sockets::call(path, text));
+        }
+        "call-socket-with" => {
+            let (path, kilobytes) = rest.split_once(' ').ok_or("no number")?;
+            say(&sockets::call_with(path, kilobytes.parse()?));
+        }
+        "watch-socket" => watch_socket(rest),
+        "send-descriptor" => say(&sockets::call_with_descriptor(rest)),
+        "tamper" => say(&sockets::tamper(rest)),
+        "link" => {
+            let (to, path) = rest.split_once(' ').ok_or("no path")?;
+            std::os::unix::fs::symlink(to, path)?;
+        }
         "datagrams" => say(&datagrams()),
         "ask" => say(&format!("box says {}", ask(rest)?)),
         "answer" => say(&format!("answered {} bytes", ask(rest)?.len())),
@@ -289,6 +312,19 @@ fn watch(endpoints: &str) -> ! {
             if last.insert(endpoint, answer.clone()).as_ref() != Some(&answer) {
                 say(&answer);
             }
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// As [`watch`], of one socket.
+fn watch_socket(path: &str) -> ! {
+    let mut last = String::new();
+    loop {
+        let answer = sockets::call(path, "ping");
+        if answer != last {
+            say(&answer);
+            last = answer;
         }
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -45,5 +45,6 @@ mod run;
 mod secrets;
 mod statements;
 mod terminals;
+mod unix_edges;
 mod volumes;
 mod weaker;

@@ -10,13 +10,14 @@ mod rows;
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use casemate_probe::attack::{Attack, Length};
 use casemate_probe::battery::{Allowed, Battery, Choice};
 use casemate_probe::matrix::Row;
-use casemate_probe::target::{Side, Streams, Target, TargetError};
+use casemate_probe::target::{Guard, Side, Streams, Target, TargetError};
 use casemate_probe::verdict::Verdict;
 use casemate_protocol::agent_token::Control;
 use casemate_protocol::inside::{PROBE_CANARY_NAME, probe_canary};
@@ -39,13 +40,22 @@ struct Beside<'a> {
     without: &'a Without,
 }
 
+/// The compartment ends with the connection.
+struct Connected {
+    _connection: UnixStream,
+}
+
+impl Guard for Connected {}
+
 /// Ends the attacker before the compartments that it is in.
-struct Guard {
+struct InBoth {
     attacker: Child,
     _standing: Standing,
 }
 
-impl Drop for Guard {
+impl Guard for InBoth {}
+
+impl Drop for InBoth {
     fn drop(&mut self) {
         let _ = self.attacker.kill();
         let _ = self.attacker.wait();
@@ -63,7 +73,7 @@ impl Target for Beside<'_> {
             Side::Victim => {
                 let standing = self.place.build("right").map_err(failed)?;
                 let Standing { input, output, connection } = standing;
-                Ok(Streams { input, output, guard: Box::new(connection) })
+                Ok(Streams { input, output, guard: Box::new(Connected { _connection: connection }) })
             }
             Side::Attacker => {
                 let standing = self.place.build("left").map_err(failed)?;
@@ -83,7 +93,7 @@ impl Target for Beside<'_> {
                 }
                 let input = OwnedFd::from(attacker.stdin.take().unwrap());
                 let output = OwnedFd::from(attacker.stdout.take().unwrap());
-                Ok(Streams { input, output, guard: Box::new(Guard { attacker, _standing: standing }) })
+                Ok(Streams { input, output, guard: Box::new(InBoth { attacker, _standing: standing }) })
             }
         }
     }

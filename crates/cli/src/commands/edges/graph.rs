@@ -21,6 +21,7 @@ pub(super) fn text(edges: &[EdgeStatus], running: bool) -> Vec<String> {
         let kind = match edge.target {
             Target::Agent { .. } => "agent",
             Target::Service { .. } => "replicas",
+            Target::Socket { .. } => "socket",
             Target::Host { .. } => "outside",
         };
         let mut parts = vec![format!("  -> {:32} {kind:8}", edge.target.to_string())];
@@ -43,16 +44,17 @@ pub(super) fn dot(edges: &[EdgeStatus]) -> Vec<String> {
             Origin::Agent(agent) => (agent.to_string(), "box"),
             Origin::Port(address) => (address.to_string(), "house"),
         };
-        let (to, to_shape, port) = match &edge.target {
+        let (to, to_shape, end) = match &edge.target {
             Target::Agent { agent: name, port } | Target::Service { service: name, port, .. } => {
-                (name.to_string(), "box", port)
+                (name.to_string(), "box", port.to_string())
             }
-            Target::Host { host, port, .. } => (host.clone(), "ellipse", port),
+            Target::Socket { agent, path } => (agent.to_string(), "box", path.to_string()),
+            Target::Host { host, port, .. } => (host.clone(), "ellipse", port.to_string()),
         };
         let (from, to) = (quoted(&from), quoted(&to));
         lines.push(format!("  {from} [shape={from_shape}];"));
         lines.push(format!("  {to} [shape={to_shape}];"));
-        let mut label = port.to_string();
+        let mut label = end;
         if let Some(limited) = &edge.limits {
             label.push('\n');
             label.push_str(&limits(limited));

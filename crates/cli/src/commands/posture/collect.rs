@@ -7,7 +7,7 @@ use casemate_canon::{Sha256, Sha384};
 use casemate_composition::lock::{Agent, AgentName, BackendKind, Lock, Mount};
 use casemate_composition::rules;
 use casemate_posture::doctor::{self as checks, Facts};
-use casemate_posture::report::{AgentView, Calls, EdgeView, Input, Platform, ProbeView};
+use casemate_posture::report::{AgentView, Calls, EdgeView, End, Input, Platform, ProbeView};
 use casemate_posture::sharing::{NotRun, ledger};
 use casemate_protocol::cmw::{Evidence, Platform as Hardware};
 use casemate_protocol::control::{AgentStatus, ControlRequest, Reply};
@@ -128,7 +128,7 @@ fn edges(project: &Project) -> Outcome<Vec<EdgeView>> {
 fn views(edge: &EdgeStatus) -> Vec<EdgeView> {
     // Ports of the box are told with their agent.
     let Origin::Agent(from) = &edge.from else { return Vec::new() };
-    let view = |to: String, port: u16, outside: bool| EdgeView {
+    let view = |to: String, port: End, outside: bool| EdgeView {
         from: from.to_string(),
         to,
         port,
@@ -136,11 +136,12 @@ fn views(edge: &EdgeStatus) -> Vec<EdgeView> {
         added: edge.state == EdgeState::Added,
     };
     match &edge.target {
-        Target::Agent { agent, port } => vec![view(agent.to_string(), *port, false)],
+        Target::Agent { agent, port } => vec![view(agent.to_string(), End::Port(*port), false)],
         Target::Service { replicas, port, .. } => {
-            replicas.iter().map(|replica| view(replica.to_string(), *port, false)).collect()
+            replicas.iter().map(|replica| view(replica.to_string(), End::Port(*port), false)).collect()
         }
-        Target::Host { host, port, .. } => vec![view(host.clone(), *port, true)],
+        Target::Socket { agent, path } => vec![view(agent.to_string(), End::Socket(path.to_string()), false)],
+        Target::Host { host, port, .. } => vec![view(host.clone(), End::Port(*port), true)],
     }
 }
 
