@@ -2,6 +2,6 @@
 //! refuses a figure that is off.
 
 /// Of this project: warden, launcher, gateway, courier, and the crates of ours that they are made of.
-pub(super) const OURS: u32 = 39_300;
+pub(super) const OURS: u32 = 41_200;
 /// Of other people's crates in them, whether a feature switches them on or not.
 pub(super) const OTHERS: u32 = 553_000;
