@@ -75,9 +75,14 @@ fn lines_below(folder: &Path) -> Result<u64, String> {
     Ok(lines)
 }
 
-/// Lines that are neither blank nor comment, up to the tests.
+/// Lines that are neither blank nor comment, up to the module of tests.
 fn lines_of(text: &str) -> u64 {
-    let code = text.lines().take_while(|line| *line != "#[cfg(test)]");
+    let mut lines = text.lines().peekable();
+    let code = std::iter::from_fn(|| {
+        let line = lines.next()?;
+        let begins = |next: &&str| next.starts_with("mod ") && next.ends_with('{');
+        (line != "#[cfg(test)]" || !lines.peek().is_some_and(begins)).then_some(line)
+    });
     let counts = |line: &str| !line.is_empty() && !line.starts_with("//");
     code.map(str::trim).filter(|line| counts(line)).map(|_| 1).sum()
 }
@@ -88,7 +93,10 @@ mod tests {
 
     #[test]
     fn comments_blank_lines_and_tests_do_not_count() {
-        assert_eq!(lines_of("//! a\n\nfn a() {\n    // b\n}\n#[cfg(test)]\nmod tests {}\n"), 2);
+        let tests = "#[cfg(test)]\nmod tests {\n}\n";
+        assert_eq!(lines_of(&format!("//! a\n\nfn a() {{\n    // b\n}}\n{tests}")), 2);
+        // A declaration for tests alone does not end the code.
+        assert_eq!(lines_of(&format!("#[cfg(test)]\nuse a;\nfn a();\n{tests}")), 3);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Plan<'a> {
     pub agent: &'a Agent,
     /// The project's folder.
     pub project_dir: &'a Path,
+    /// The folder of the images.
+    pub images: &'a Path,
     /// The launcher's program.
     pub launcher: &'a Path,
     /// Where agents run.
@@ -182,13 +184,13 @@ pub(crate) const fn group_limits(agent: &Agent) -> GroupLimits {
     }
 }
 
-/// What the agent may read and write, and on which disks: those of its volumes, and the one of the box's state and images.
+/// What the agent may read and write, and on which disks: those of its volumes, and those of the box's state and images.
 ///
 /// # Errors
 /// [`CgroupError`] where one of them is on no disk.
 pub(crate) fn disks(plan: &Plan<'_>) -> Result<Option<(Vec<Disk>, DiskLimits)>, CgroupError> {
     let Some(limits) = plan.agent.limits.disk else { return Ok(None) };
-    let folders = plan.volumes.values().map(PathBuf::as_path).chain([plan.project_dir]);
+    let folders = plan.volumes.values().map(PathBuf::as_path).chain([plan.project_dir, plan.images]);
     let all: BTreeSet<Disk> = folders.map(Disk::of).collect::<Result<_, _>>()?;
     let limits = DiskLimits {
         read_bytes: limits.read_bytes,
@@ -244,6 +246,7 @@ mod tests {
             name,
             agent: &lock.agents[name],
             project_dir: Path::new("/p"),
+            images: Path::new("/i"),
             launcher: Path::new("/l"),
             cores: &cores,
             volumes: &volumes,

@@ -49,7 +49,7 @@ impl Felt {
     /// Whether the victim lost something.
     #[must_use]
     pub fn is_harm(&self) -> bool {
-        self.failed > 0.1
+        self.failed > FAILED_MAX
             || (self.during_us > self.before_us * SLOWER && self.during_us - self.before_us > SLOWER_US_MIN)
     }
 }
@@ -107,8 +107,10 @@ pub(crate) struct Pair {
     pub(crate) is_spent: bool,
 }
 
-/// What an attacker held that its own limit ended.
-const ENDED: &str = "the kernel ended the attacker and all that it ran in";
+/// Share of what a victim needs that may be refused to it.
+const FAILED_MAX: f64 = 0.1;
+/// Why nothing is said of a victim beside an attacker that was killed.
+const ENDED: &str = "the attacker was killed with all that it ran in, by its own limit or not, and the victim was looked at after it";
 
 impl Pair {
     /// Plays `attack` once.
@@ -128,8 +130,8 @@ impl Pair {
         Ok(seen)
     }
 
-    /// What of exhaustion came to an end by the attacker's own limit, which took all that the attacker ran in: none of it is
-    /// left, and whether the victim felt it is what counts.
+    /// What of exhaustion came to an end when the attacker was killed with all that it ran in: none of it is left, and a victim
+    /// that it harmed tells.
     fn outlives<T>(
         &mut self,
         attack: &Attack,
@@ -252,10 +254,14 @@ impl Pair {
         let ended =
             || Beats { failed: 1.0, median_us: before.median_us, why: "the kernel ended the victim".into() };
         let during = during.unwrap_or_else(ended);
-        if before.failed > 0.1 {
+        if before.failed > FAILED_MAX {
             return Ok(Seen::NotPlayed(format!("the victim lacks it without any attack: {}", before.why)));
         }
         let Beats { failed, median_us, why } = during;
+        if self.is_spent && failed <= FAILED_MAX {
+            // What it took is free again when the victim is asked, and SIGKILL tells nobody's reason.
+            return Ok(Seen::NotPlayed(ENDED.into()));
+        }
         Ok(Seen::Felt(Felt { before_us: before.median_us, during_us: median_us, failed, why, held }))
     }
 

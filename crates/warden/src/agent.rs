@@ -394,6 +394,7 @@ async fn build(
         name,
         agent,
         project_dir: &world.project_dir,
+        images: &world.images,
         launcher: &world.launcher,
         cores: &world.cores,
         volumes: &volumes,

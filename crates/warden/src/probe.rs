@@ -159,6 +159,7 @@ async fn build(world: &World, name: &AgentName) -> Result<(Arc<Compartment>, End
         name,
         agent: &agent,
         project_dir: &world.project_dir,
+        images: &world.images,
         launcher: &world.launcher,
         cores: &world.cores,
         volumes: &volumes,

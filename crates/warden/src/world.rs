@@ -48,6 +48,8 @@ pub(crate) struct World {
     pub(crate) lock: Lock,
     pub(crate) composition: Sha384,
     pub(crate) project_dir: PathBuf,
+    /// The folder of the images.
+    pub(crate) images: PathBuf,
     pub(crate) box_name: String,
     pub(crate) launcher: PathBuf,
     pub(crate) tee: &'static str,
@@ -196,6 +198,7 @@ impl World {
             volumes: Volumes::of(&arguments.project_dir),
             cores,
             project_dir: arguments.project_dir,
+            images: arguments.images.clone(),
             launcher: arguments.launcher,
             programs,
             tee: if provider == Provider::TdxGuest { "tdx" } else { "snp" },

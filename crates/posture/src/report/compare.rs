@@ -138,8 +138,8 @@ const fn needs(choice: Choice) -> &'static str {
 fn trusted(choice: Choice) -> String {
     match choice {
         Choice::Compartment | Choice::Gvisor => format!(
-            "guest kernel (lines not counted); warden, launcher, gateway and courier: {} lines of Rust, and at most {} of \
-             the crates in them",
+            "guest kernel (lines not counted); warden, launcher, gateway and courier: {} lines of Rust, at most {} of the \
+             crates in them, and the C of aws-lc (not counted)",
             trusted_lines::OURS,
             trusted_lines::OTHERS
         ),

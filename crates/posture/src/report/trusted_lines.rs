@@ -3,5 +3,5 @@
 
 /// Of this project: warden, launcher, gateway, courier, and the crates of ours that they are made of.
 pub(super) const OURS: u32 = 41_200;
-/// Of other people's crates in them, whether a feature switches them on or not.
-pub(super) const OTHERS: u32 = 553_000;
+/// Of other people's crates in them, whether a feature switches them on or not; rounded up.
+pub(super) const OTHERS: u32 = 580_000;

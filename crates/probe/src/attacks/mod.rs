@@ -48,6 +48,7 @@ mod peer_secret;
 mod perf;
 mod places;
 mod process_count;
+mod process_numbers;
 mod read_environment;
 mod read_memory;
 mod read_without_waiting;
@@ -73,7 +74,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::attack::{Args, Attack, Why};
 
 /// All attacks: access, kernel interfaces, channels, exhaustion.
-pub const ALL: [&Attack; 64] = [
+pub const ALL: [&Attack; 65] = [
     &see_process::ATTACK,
     &read_environment::ATTACK,
     &read_memory::ATTACK,
@@ -116,6 +117,7 @@ pub const ALL: [&Attack; 64] = [
     &key_calls::ATTACK,
     &socket_families::ATTACK,
     &process_count::ATTACK,
+    &process_numbers::ATTACK,
     &open_file_count::ATTACK,
     &socket_cookies::ATTACK,
     &inode_numbers::ATTACK,

@@ -111,7 +111,7 @@ fn a_program_that_is_not_in_the_image_is_named() {
     image::link_into(&project.home());
     project.write_policy(&[]);
     let output = project.try_up(&[]);
-    output.assert_fails(3, "execute the agent's program: No such file", "");
+    output.assert_fails(3, "execute the program: No such file", "");
     project.assert_nothing_left();
 }
 

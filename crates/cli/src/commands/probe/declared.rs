@@ -24,6 +24,15 @@ pub(crate) enum Declared {
         /// To which port.
         port: u16,
     },
+    /// An edge between Unix sockets.
+    Socket {
+        /// Who may connect.
+        from: AgentName,
+        /// To whom.
+        to: AgentName,
+        /// To which socket.
+        path: String,
+    },
     /// A volume that both mount.
     Volume {
         /// Its name.
@@ -39,6 +48,7 @@ impl fmt::Display for Declared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Edge { from, to, port } => write!(f, "TCP edge {from} -> {to}:{port}"),
+            Self::Socket { from, to, path } => write!(f, "socket edge {from} -> {to}:{path}"),
             Self::Volume { name, writers } if writers.is_empty() => {
                 write!(f, "volume {name}, which neither may write to")
             }
@@ -66,6 +76,14 @@ pub(crate) fn between(lock: &Lock, one: &AgentName, other: &AgentName) -> Vec<De
                 all.push(Declared::Edge { from: from.clone(), to: to.clone(), port: edge.port });
             }
         }
+    }
+    for (from, to) in [(one, other), (other, one)] {
+        let sockets = lock.agents.get(from).into_iter().flat_map(|agent| &agent.socket_edges);
+        all.extend(sockets.filter(|edge| edge.to == *to).map(|edge| Declared::Socket {
+            from: from.clone(),
+            to: to.clone(),
+            path: edge.path.to_string(),
+        }));
     }
     let (own, theirs) = (volumes(lock, one), volumes(lock, other));
     for (name, writes) in &own {
