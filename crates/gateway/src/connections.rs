@@ -68,7 +68,9 @@ async fn serve_one(gateway: Rc<Gateway>, caller: Side, slot: Slot) {
 async fn dial(gateway: &Gateway, slot: &Slot) -> Result<Stream, Rule> {
     let edge = &slot.passage.edge;
     let stream = match &edge.target {
-        Target::Socket { agent, path } => return dials::dial(gateway, agent, path).await.map(Stream::Unix),
+        Target::Socket { agent, path } => {
+            return dials::dial(gateway, edge.caller.agent(), agent, path).await.map(Stream::Unix);
+        }
         Target::Agent { agent, port } => {
             let pool = gateway.pool(agent).ok_or(Rule::Capacity)?;
             dial_agent(gateway, &pool, *port).await

@@ -6,6 +6,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use casemate_composition::lock::AgentName;
@@ -20,6 +22,10 @@ use crate::gateway::Gateway;
 
 /// Questions about one agent that the warden has at a time.
 pub(crate) const PER_AGENT_MAX: usize = 8;
+/// Questions of one calling agent: half, so that no caller has all turns of one that others call as well.
+pub(crate) const PER_CALLER_MAX: usize = 4;
+/// A turn lasts no less, so that nobody asks the warden more often than 400 times a second, nor about one agent than 800.
+const TURN_MIN: Duration = Duration::from_millis(10);
 /// How long to wait before a full queue is tried again: at first, and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -72,22 +78,32 @@ impl Drop for Question<'_> {
     }
 }
 
-/// Connects to the socket at `path` of `agent`.
+/// Connects to the socket at `path` of `agent`, for `caller`.
 pub(crate) async fn dial(
     gateway: &Gateway,
+    caller: &AgentName,
     agent: &AgentName,
     path: &SocketPath,
 ) -> Result<UnixStream, Rule> {
     let deadline = Instant::now() + gateway.limits.connect_max;
     let turns = gateway.turns(agent).ok_or(Rule::Capacity)?;
+    let calling = gateway.calling(caller).ok_or(Rule::Capacity)?;
     let mut pause = PAUSE_MIN;
     loop {
         let attempt = async {
-            let _turn = turns.acquire().await.ok()?;
+            let own = Arc::clone(&calling).acquire_owned().await.ok()?;
+            let turn = Rc::new((own, Arc::clone(&turns).acquire_owned().await.ok()?));
+            let kept = Rc::clone(&turn);
+            tokio::task::spawn_local(async move {
+                sleep(TURN_MIN).await;
+                drop(kept);
+            });
             let (question, answer) = gateway.dials.ask();
             let message = FromGateway::Dial { id: question.id, agent: agent.clone(), path: path.clone() };
             gateway.tell(message).await?;
-            answer.await.ok()
+            let answer = answer.await.ok();
+            drop(turn);
+            answer
         };
         match timeout_at(deadline, attempt).await {
             Ok(Some(Answer::Connected(stream))) => return Ok(stream),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use casemate_composition::lock::AgentName;
@@ -69,7 +70,8 @@ struct Agent {
     resolver: Option<Rc<Resolver>>,
     pool: Rc<Pool>,
     /// Of the connections to its Unix sockets that are being made.
-    turns: Rc<Semaphore>,
+    turns: Arc<Semaphore>,
+    calling: Arc<Semaphore>,
     /// Bounds the log lines that its connections cause.
     denials: Denials,
 }
@@ -120,8 +122,13 @@ impl Gateway {
     }
 
     /// The turns of those that connect to Unix sockets of `agent`; none where there are too many agents.
-    pub(crate) fn turns(&self, agent: &AgentName) -> Option<Rc<Semaphore>> {
-        self.with_agent(agent, |entry| Rc::clone(&entry.turns)).ok()
+    pub(crate) fn turns(&self, agent: &AgentName) -> Option<Arc<Semaphore>> {
+        self.with_agent(agent, |entry| Arc::clone(&entry.turns)).ok()
+    }
+
+    /// The turns of `agent` itself, whichever Unix sockets it calls.
+    pub(crate) fn calling(&self, agent: &AgentName) -> Option<Arc<Semaphore>> {
+        self.with_agent(agent, |entry| Arc::clone(&entry.calling)).ok()
     }
 
     /// Sends the warden a message that somebody waits for.
@@ -250,7 +257,8 @@ impl Gateway {
         let fresh = || Agent {
             tasks: Vec::new(),
             resolver: None,
-            turns: Rc::new(Semaphore::new(dials::PER_AGENT_MAX)),
+            turns: Arc::new(Semaphore::new(dials::PER_AGENT_MAX)),
+            calling: Arc::new(Semaphore::new(dials::PER_CALLER_MAX)),
             pool: Rc::new(Pool::new(agent.clone(), self.outbox.clone(), &self.limits)),
             denials: Denials::new(self.limits.denials_per_second_max, Instant::now()),
         };

@@ -27,6 +27,16 @@ const IO_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Pause after each piece of evidence, so that one agent cannot keep the hardware from the others.
 const EVIDENCE_PAUSE: Duration = Duration::from_millis(100);
 
+/// Pause after each secret: its memory costs every core of the machine an interrupt for each page.
+const SECRET_PAUSE: Duration = Duration::from_millis(10);
+
+/// What an agent may have made for it one at a time.
+#[derive(Debug)]
+struct Turns {
+    evidence: Semaphore,
+    secret: Semaphore,
+}
+
 /// Serves until the agent is gone.
 pub(crate) async fn serve(world: Rc<World>, name: AgentName, running: Weak<Running>, socket: OwnedFd) {
     let listener = std::os::unix::net::UnixListener::from(socket);
@@ -34,17 +44,17 @@ pub(crate) async fn serve(world: Rc<World>, name: AgentName, running: Weak<Runni
         return;
     };
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let evidence = Rc::new(Semaphore::new(1));
+    let turns = Rc::new(Turns { evidence: Semaphore::new(1), secret: Semaphore::new(1) });
     while running.strong_count() > 0 {
         // The listener dies with the compartment only when nobody holds it: look now and then.
         let accepted = tokio::time::timeout(Duration::from_secs(1), listener.accept()).await;
         let Ok(Ok((stream, _))) = accepted else { continue };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let (world, name, running, evidence) =
-            (Rc::clone(&world), name.clone(), Weak::clone(&running), Rc::clone(&evidence));
+        let (world, name, running, turns) =
+            (Rc::clone(&world), name.clone(), Weak::clone(&running), Rc::clone(&turns));
         tokio::task::spawn_local(async move {
             let _place = place;
-            let _ = converse(&world, &name, &running, &evidence, stream).await;
+            let _ = converse(&world, &name, &running, &turns, stream).await;
         });
     }
 }
@@ -53,7 +63,7 @@ async fn converse(
     world: &World,
     name: &AgentName,
     running: &Weak<Running>,
-    evidence: &Semaphore,
+    turns: &Turns,
     mut stream: UnixStream,
 ) -> Option<()> {
     let base = running.upgrade()?.compartment.outer_id(0);
@@ -75,7 +85,7 @@ async fn converse(
         }
         let whole = line.ends_with(b"\n");
         let answer = if whole {
-            answer(world, name, running, evidence, &line).await
+            answer(world, name, running, turns, &line).await
         } else {
             let what = format!("request is no line of at most {REQUEST_LINE_BYTES_MAX} bytes");
             Answer::Other(AgentResponse::Error(what))
@@ -109,7 +119,7 @@ async fn answer(
     world: &World,
     name: &AgentName,
     running: &Weak<Running>,
-    evidence: &Semaphore,
+    turns: &Turns,
     line: &[u8],
 ) -> Answer {
     let error = |what: String| Answer::Other(AgentResponse::Error(what));
@@ -121,15 +131,20 @@ async fn answer(
     let outcome = match request {
         AgentRequest::Identity {} => identity(world, name, &running),
         AgentRequest::Evidence { nonce } => {
-            let _turn = evidence.acquire().await;
+            let _turn = turns.evidence.acquire().await;
             let made = world.evidence(&running.subject, &nonce).await;
             tokio::time::sleep(EVIDENCE_PAUSE).await;
             made.map(|evidence| evidence.to_json())
         }
-        AgentRequest::Secret { name: wanted } => match secret(world, name, &running, &wanted) {
-            Ok(line) => return Answer::Secret(line),
-            Err(error) => Err(error),
-        },
+        AgentRequest::Secret { name: wanted } => {
+            let _turn = turns.secret.acquire().await;
+            let read = secret(world, name, &running, &wanted);
+            tokio::time::sleep(SECRET_PAUSE).await;
+            match read {
+                Ok(line) => return Answer::Secret(line),
+                Err(error) => Err(error),
+            }
+        }
     };
     Answer::Other(match outcome {
         Ok(value) => AgentResponse::Ok(value),

@@ -3,6 +3,8 @@
 //! What it is: the check that the composition offers the socket, and the connection by the backend, off the thread that
 //! everything else lives on. What it is not: a judge of who calls; the gateway knows whose listener it was.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,17 +17,47 @@ use casemate_sys::unix_edge::DialError;
 use crate::agent::blocking;
 use crate::world::World;
 
-/// Most connections that are being made. An agent whose disk does not answer can hold up as many as the gateway makes to
-/// one agent, not all.
-const DIALS_MAX: usize = 256;
+/// Most connections to one agent that are being made: as many as the gateway asks for at a time. Each counts until its thread
+/// is back, so an agent whose disk does not answer holds up its own callers, and as many threads.
+const DIALS_PER_AGENT_MAX: usize = 8;
+
+/// Connections that are being made, by who is called.
+#[derive(Debug, Default)]
+pub(crate) struct Dials(RefCell<BTreeMap<AgentName, usize>>);
+
+impl Dials {
+    /// One more to `agent`, until the turn is dropped; none where there are as many as may be.
+    fn turn(self: &Rc<Self>, agent: &AgentName) -> Option<Turn> {
+        let mut all = self.0.borrow_mut();
+        let count = all.entry(agent.clone()).or_default();
+        *count = count.checked_add(1).filter(|count| *count <= DIALS_PER_AGENT_MAX)?;
+        Some(Turn { of: Rc::clone(self), agent: agent.clone() })
+    }
+}
+
+struct Turn {
+    of: Rc<Dials>,
+    agent: AgentName,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut all = self.of.0.borrow_mut();
+        if let Some(count) = all.get_mut(&self.agent) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                all.remove(&self.agent);
+            }
+        }
+    }
+}
 
 /// Answers the gateway's question with this number, now or from a task of its own.
 pub(crate) async fn answer(world: &Rc<World>, id: u64, agent: &AgentName, path: SocketPath) {
-    // Counted by its holders; one is the world's own.
-    if Rc::strong_count(&world.dials) > DIALS_MAX {
+    let Some(turn) = world.dials.turn(agent) else {
         return say(world, id, Err(DialError::Full)).await;
-    }
-    let (world, agent, turn) = (Rc::clone(world), agent.clone(), Rc::clone(&world.dials));
+    };
+    let (world, agent) = (Rc::clone(world), agent.clone());
     tokio::task::spawn_local(async move {
         let outcome = dial(&world, &agent, path).await;
         drop(turn);
@@ -60,5 +92,22 @@ async fn say(world: &World, id: u64, outcome: Result<OwnedFd, DialError>) {
     let message = ToGateway::Dialled { id, outcome };
     if let Err(error) = world.gateway.send(&message, descriptor.as_slice()).await {
         tracing::warn!("answer the gateway: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_that_hang_in_one_agent_leave_turns_to_the_others() {
+        let (dials, slow, other) =
+            (Rc::new(Dials::default()), "slow".parse().unwrap(), "other".parse().unwrap());
+        let hang: Vec<Turn> = (0..DIALS_PER_AGENT_MAX).map(|_| dials.turn(&slow).unwrap()).collect();
+        assert!(dials.turn(&slow).is_none());
+        assert!(dials.turn(&other).is_some());
+        drop(hang);
+        assert!(dials.turn(&slow).is_some());
+        assert!(dials.0.borrow().is_empty());
     }
 }

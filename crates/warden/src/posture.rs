@@ -15,12 +15,14 @@ use casemate_posture::Tree;
 use casemate_posture::doctor::{self, Facts, KernelLog};
 use casemate_protocol::event::Event;
 use casemate_protocol::posture::{
-    CheckSeen, OBSERVED_CHARS_MAX, POSTURE_TAG, Posture, ProbeBetween, ProbeSeen,
+    CheckSeen, OBSERVED_CHARS_MAX, POSTURE_TAG, Posture, ProbeBetween, ProbeSeen, Verdict,
 };
 use casemate_sys::observe::MountSeen;
+use casemate_sys::secret_memory::Kind;
 
 use crate::agent::blocking;
 use crate::evidence::Subject;
+use crate::secrets;
 use crate::world::World;
 
 /// Between two looks at the machine.
@@ -130,7 +132,17 @@ fn checks() -> BTreeMap<String, CheckSeen> {
         let observed = finding.observed.chars().take(OBSERVED_CHARS_MAX).collect();
         (finding.id.into_owned(), CheckSeen { verdict: finding.verdict, vantage: finding.vantage, observed })
     };
-    doctor::run_machine(&facts).into_iter().map(seen).collect()
+    let mut checks = doctor::run_machine(&facts).into_iter().map(seen).collect();
+    own_memory(&mut checks, secrets::KIND.get().copied());
+    checks
+}
+
+/// What this warden has says more than what the kernel could give.
+fn own_memory(checks: &mut BTreeMap<String, CheckSeen>, kind: Option<Kind>) {
+    if let (Some(seen), Some(Kind::Locked)) = (checks.get_mut("D10.secret-memory"), kind) {
+        seen.verdict = Verdict::Warn;
+        seen.observed = "the warden got locked memory, which the kernel maps".into();
+    }
 }
 
 /// Seconds since 1970, by the box's own clock.
@@ -202,7 +214,7 @@ fn in_common(own: &[MountSeen], theirs: &[MountSeen]) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use casemate_protocol::posture::{Vantage, Verdict};
+    use casemate_protocol::posture::Vantage;
 
     fn seen(verdict: Verdict) -> BTreeMap<String, CheckSeen> {
         let seen = CheckSeen { verdict, vantage: Vantage::HostClaimed, observed: String::new() };
@@ -230,6 +242,17 @@ mod tests {
         assert!(refused.unwrap_err().contains("more than 256 times"));
         // It is neither written nor shown, and what is shown stays as old as it is.
         assert_eq!((written.get(), shown(), known.checked.get()), (256, Some(Verdict::Fail), 7));
+    }
+
+    #[test]
+    fn memory_for_secrets_is_what_the_warden_got_and_not_what_the_kernel_could_give() {
+        let pass =
+            CheckSeen { verdict: Verdict::Pass, vantage: Vantage::GuestObserved, observed: "Y".into() };
+        let mut checks = BTreeMap::from([("D10.secret-memory".to_owned(), pass)]);
+        own_memory(&mut checks, Some(Kind::Secret));
+        assert_eq!(checks["D10.secret-memory"].verdict, Verdict::Pass);
+        own_memory(&mut checks, Some(Kind::Locked));
+        assert_eq!(checks["D10.secret-memory"].verdict, Verdict::Warn);
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
 
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, openat};
 
@@ -22,6 +23,9 @@ const ESCAPED_BYTES_MAX: usize = 6;
 /// What a line has besides a secret's value and name.
 const LINE_BYTES: usize = 64;
 
+/// What the memory of this warden's desk is, once there is one.
+pub(crate) static KIND: OnceLock<Kind> = OnceLock::new();
+
 /// Where one secret at a time is in clear, on its way to its agent. It is there for the warden's whole life.
 #[derive(Debug)]
 pub(crate) struct Desk(RefCell<SecretMemory>);
@@ -30,6 +34,7 @@ impl Desk {
     /// Says in the log what kind of memory this kernel has for it.
     pub(crate) fn new() -> Result<Self, WardenError> {
         let memory = of_size(SECRET_BYTES_MAX)?;
+        let _ = KIND.set(memory.kind());
         match memory.kind() {
             Kind::Secret => tracing::info!("secrets are opened in memory that the kernel does not map"),
             Kind::Locked => tracing::warn!(
@@ -128,7 +133,11 @@ pub(crate) fn line(directory: &OwnedFd, name: &str) -> Result<Option<SecretLine>
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let descriptor = openat(directory.as_fd(), name, flags, Mode::empty())
         .map_err(WardenError::system("open a secret's file"))?;
-    let (mut memory, mut count) = (of_size(SECRET_BYTES_MAX)?, 0_usize);
+    // No more than it has: each page of such memory costs every core of the machine an interrupt.
+    let size =
+        rustix::fs::fstat(&descriptor).map_err(WardenError::system("look at a secret's file"))?.st_size;
+    let size = usize::try_from(size).unwrap_or(SECRET_BYTES_MAX).clamp(1, SECRET_BYTES_MAX);
+    let (mut memory, mut count) = (of_size(size)?, 0_usize);
     let mut file = std::fs::File::from(descriptor);
     while let Some(rest) = memory.bytes_mut().get_mut(count..).filter(|rest| !rest.is_empty()) {
         match file.read(rest).map_err(WardenError::file(format!("/run/secrets/{name}")))? {

@@ -26,9 +26,9 @@ use crate::world::World;
 const SIZE: Size = Size { rows: 24, columns: 80 };
 /// Most operators at one terminal.
 const VIEWERS_MAX: usize = 16;
-/// Time between two looks at a terminal that no process has open at the moment.
 /// Most bytes that are kept of what a terminal showed before anybody was attached: what fits into a pipe at once.
 const BEGINNING_BYTES_MAX: usize = 48 << 10;
+/// Time between two looks at a terminal that no process has open at the moment.
 const LOOK: Duration = Duration::from_millis(50);
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 

@@ -29,7 +29,7 @@ use crate::agent::{self, Record, Stage, blocking};
 use crate::arguments::Arguments;
 use crate::control;
 use crate::courier::Courier;
-use crate::dial;
+use crate::dial::{self, Dials};
 use crate::edges::{self, Last, LiveEdges};
 use crate::error::WardenError;
 use crate::evidence::{Notary, Subject};
@@ -65,7 +65,7 @@ pub(crate) struct World {
     pub(crate) gateway: Gateway,
     pub(crate) live: LiveEdges,
     /// Held once by each connection to a Unix socket that is being made.
-    pub(crate) dials: Rc<()>,
+    pub(crate) dials: Rc<Dials>,
     pub(crate) journal: Rc<Journal>,
     /// Some grace time, once asked to end: `Some(None)` is each agent's own.
     pub(crate) shutdown: watch::Sender<Option<Option<u64>>>,

@@ -153,8 +153,8 @@ fn a_full_queue_is_tried_again_and_few_questions_are_open_at_a_time() {
         Some(other) => panic!("{other:?}"),
         None => None,
     };
-    let mut open: Vec<u64> = (0..8).map(|_| ask(PATIENCE).unwrap()).collect();
-    assert_eq!(ask(Duration::from_millis(200)), None, "a ninth question");
+    let mut open: Vec<u64> = (0..4).map(|_| ask(PATIENCE).unwrap()).collect();
+    assert_eq!(ask(Duration::from_millis(200)), None, "a fifth question of one caller");
     // Each is put off once; then all are answered.
     for id in &open {
         warden.send(&ToGateway::Dialled { id: *id, outcome: Dialled::Full }, &[]);
@@ -173,6 +173,24 @@ fn a_full_queue_is_tried_again_and_few_questions_are_open_at_a_time() {
     let stream = UnixStream::connect(&places.target).unwrap();
     warden.send(&ToGateway::Dialled { id: 4711, outcome: Dialled::Connected }, &[stream.as_fd()]);
     assert_eq!(warden.traffic().len(), 1);
+}
+
+#[test]
+fn a_caller_that_calls_without_end_asks_the_warden_only_so_often() {
+    const CALLS: u32 = 40;
+    let (warden, places) = (Warden::start_with(None), places());
+    warden.socket_edge("app", &places.caller, "db", &places.target, None);
+    let clients: Vec<_> = (0..CALLS).map(|_| connect(&places.caller)).collect();
+    let (began, mut asked) = (Instant::now(), 0);
+    while asked < CALLS {
+        if let FromGateway::Dial { id, .. } = warden.receive_within(PATIENCE).unwrap() {
+            warden.send(&ToGateway::Dialled { id, outcome: Dialled::Refused }, &[]);
+            asked += 1;
+        }
+    }
+    // Four at a time, each for ten milliseconds at least; the first four may have begun before.
+    assert!(began.elapsed() >= Duration::from_millis(80), "{:?}", began.elapsed());
+    drop(clients);
 }
 
 #[test]

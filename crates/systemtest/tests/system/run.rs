@@ -181,6 +181,21 @@ fn a_one_off_agent_reads_the_input_of_its_caller_to_its_end_and_is_tainted_by_th
 }
 
 #[test]
+fn an_input_that_the_composition_forbids_ends_the_run_and_is_not_left_out() {
+    let project = Project::ready("one-off-deny", &agent("job", &["wait"], "x-casemate: { exec: deny }"), &[]);
+    let command = ["input", "exit 0"];
+    with_policy(&project, &command);
+    let words = [&["run", "--policy", "run.toml", "-T", "job"][..], &command].concat();
+    let refused = project.run_with(&words, COMMAND_BOUND, Some("drop"));
+    assert_not_begun(&refused, "agent.exec");
+    assert_gone(&project);
+    // Where nothing is to be passed on, nothing is refused.
+    let nothing = project.run_with(&words, COMMAND_BOUND, Some(""));
+    assert_eq!(nothing.status.code(), Some(0), "{}", nothing.stderr);
+    assert_gone(&project);
+}
+
+#[test]
 fn a_one_off_agent_with_a_terminal_has_its_callers_keys_and_shows_all_it_prints() {
     let project = project("one-off-tty");
     let command = ["say early", "terminal", "input", "exit 4"];

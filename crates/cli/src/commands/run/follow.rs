@@ -6,7 +6,7 @@ use std::time::Duration;
 use casemate_composition::lock::AgentName;
 use casemate_protocol::control::{ControlRequest, Phase, Progress, Reply, StepState};
 
-use super::input::{self, Input, Keyboard};
+use super::input::{self, Input, Keyboard, Refused};
 use crate::commands::up::{Start, interrupted};
 use crate::control::unexpected_reply;
 use crate::failure::{Failure, Outcome};
@@ -87,16 +87,20 @@ async fn follow(
     };
     let begun = tokio::time::timeout(START_BOUND, begun).await.unwrap_or_else(|_| late());
     let mut watched = begun.map_err(Failure::before_the_command)?;
+    let no_input = Refused::default();
     match until {
         Until::Running => return Ok(0),
         Until::Ended(Input::None) => {}
-        Until::Ended(Input::Stream) => input::pass_on(start.project, agent),
-        Until::Ended(Input::Terminal) => *keyboard = Some(Keyboard::attach(start.project, agent)),
+        Until::Ended(Input::Stream) => input::pass_on(start.project, agent, &no_input),
+        Until::Ended(Input::Terminal) => *keyboard = Some(Keyboard::attach(start.project, agent, &no_input)),
     }
     loop {
         let left = keyboard.as_ref().is_some_and(Keyboard::was_left);
         if left {
             return Err(Failure::interrupted());
+        }
+        if let Some(failure) = no_input.take() {
+            return Err(failure.before_the_command());
         }
         tokio::select! {
             reply = watched.next() => {

@@ -2,21 +2,24 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use casemate_composition::lock::AgentName;
 use casemate_protocol::control::ControlRequest;
 use casemate_protocol::inside::InsideRequest;
 
 use crate::control;
-use crate::failure::Outcome;
+use crate::failure::Failure;
+use crate::follow::POLL;
 use crate::inside;
-use crate::lines;
 use crate::project::Project;
 
 const PIECE_BYTES: usize = 64 << 10;
+/// Time to show what a terminal printed last.
+const SHOWN_BOUND: Duration = Duration::from_secs(5);
 
 /// What the caller's standard input is to the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +32,28 @@ pub(super) enum Input {
     Terminal,
 }
 
+/// Why the program's input or terminal cannot be had, once that is known.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Refused(Arc<Mutex<Option<Failure>>>);
+
+impl Refused {
+    fn put(&self, failure: Failure) {
+        // A program that has ended reads nothing, and its caller knows.
+        if failure.refusal.as_ref().is_none_or(|refusal| refusal.rule != "agent.running") {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+        }
+    }
+
+    /// It, the first time.
+    pub(super) fn take(&self) -> Option<Failure> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// Passes standard input on until it ends, on a thread that nobody waits for. The agent is tainted by the first byte, and
 /// not by an end before it.
-pub(super) fn pass_on(project: &Project, agent: &AgentName) {
-    let (project, agent) = (project.clone(), agent.clone());
+pub(super) fn pass_on(project: &Project, agent: &AgentName, refused: &Refused) {
+    let (project, agent, refused) = (project.clone(), agent.clone(), refused.clone());
     std::thread::spawn(move || {
         let mut piece = vec![0; PIECE_BYTES];
         let first = read(&mut piece);
@@ -40,14 +61,8 @@ pub(super) fn pass_on(project: &Project, agent: &AgentName) {
             0 => None,
             _ => match inside::begin(&project, InsideRequest::Input { agent: agent.clone() }) {
                 Ok((_, streams)) => streams.input,
-                Err(failure) => {
-                    // A program that has ended reads nothing, and its caller knows.
-                    if failure.refusal.as_ref().is_some_and(|refusal| refusal.rule != "agent.running") {
-                        lines::note(format!("standard input is not passed on: {}", failure.what));
-                        failure.tell();
-                    }
-                    None
-                }
+                // The program is not told an end that its input does not have.
+                Err(failure) => return refused.put(failure),
             },
         };
         let Some(sink) = sink else {
@@ -74,21 +89,30 @@ fn read(piece: &mut [u8]) -> usize {
 /// The caller's terminal as a view of the program's.
 #[derive(Debug)]
 pub(super) struct Keyboard {
-    thread: JoinHandle<Outcome<inside::Left>>,
+    /// Whether all was shown.
+    thread: JoinHandle<bool>,
     left: Arc<AtomicBool>,
 }
 
 impl Keyboard {
     /// Begins to show the terminal, from what it printed first.
-    pub(super) fn attach(project: &Project, agent: &AgentName) -> Self {
+    pub(super) fn attach(project: &Project, agent: &AgentName, refused: &Refused) -> Self {
+        let refused = refused.clone();
         let (project, request) = (project.clone(), InsideRequest::Input { agent: agent.clone() });
         let left = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&left);
         let thread = std::thread::spawn(move || {
-            let (_visit, streams) = inside::begin(&project, request)?;
-            let left = inside::watch(streams)?;
-            told.store(left == inside::Left::Caller, Ordering::Release);
-            Ok(left)
+            let left = inside::begin(&project, request).and_then(|(_visit, streams)| inside::watch(streams));
+            match left {
+                Ok(left) => {
+                    told.store(left == inside::Left::Caller, Ordering::Release);
+                    true
+                }
+                Err(failure) => {
+                    refused.put(failure);
+                    false
+                }
+            }
         });
         Self { thread, left }
     }
@@ -101,6 +125,14 @@ impl Keyboard {
     /// Waits until all is shown; call it when the box is gone. Whether anything was: of a program that ended before it
     /// could be, the log has what it printed.
     pub(super) fn end(self) -> bool {
-        matches!(self.thread.join(), Ok(Ok(_)))
+        let end = Instant::now() + SHOWN_BOUND;
+        // A box that could not be ended goes on writing.
+        while !self.thread.is_finished() {
+            if Instant::now() > end {
+                return false;
+            }
+            std::thread::sleep(POLL);
+        }
+        self.thread.join().unwrap_or(false)
     }
 }
