@@ -49,8 +49,8 @@ pub enum InsideRequest {
         /// Which agent.
         agent: AgentName,
     },
-    /// The standard input of an agent, for good: one stream, and the agent's input ends where that is closed. Of an agent
-    /// with a terminal: the terminal, and what it printed so far. It taints, as [`InsideRequest::Attach`] does.
+    /// The standard input of an agent, for good: one stream, and the agent's input ends where that is closed and no earlier
+    /// attach holds it. Of an agent with a terminal: the terminal, and what it printed so far. It taints, as [`InsideRequest::Attach`] does.
     Input {
         /// Which agent.
         agent: AgentName,

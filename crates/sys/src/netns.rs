@@ -66,7 +66,7 @@ fn bound_socket(address: &SocketAddrV4) -> Result<OwnedFd, Errno> {
 
 /// Length of accept queues.
 pub(crate) const BACKLOG: i32 = 128;
-/// Bytes that one direction of a socket may hold. What waits in sockets between agents and gateway is charged to nobody; with
+/// Bytes that one direction of a socket is asked to hold; the kernel takes twice as much (socket(7)). What waits in sockets between agents and gateway is charged to nobody; with
 /// half of it the gateway carried a third less (docs/performance.md).
 const BUFFER_BYTES: usize = 256 << 10;
 

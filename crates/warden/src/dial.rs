@@ -21,6 +21,9 @@ use crate::world::World;
 /// is back, so an agent whose disk does not answer holds up its own callers, and as many threads.
 const DIALS_PER_AGENT_MAX: usize = 8;
 
+/// Likewise, to all agents: half of the threads that the warden has for what blocks.
+const DIALS_MAX: usize = 256;
+
 /// Connections that are being made, by who is called.
 #[derive(Debug, Default)]
 pub(crate) struct Dials(RefCell<BTreeMap<AgentName, usize>>);
@@ -29,6 +32,9 @@ impl Dials {
     /// One more to `agent`, until the turn is dropped; none where there are as many as may be.
     fn turn(self: &Rc<Self>, agent: &AgentName) -> Option<Turn> {
         let mut all = self.0.borrow_mut();
+        if all.values().sum::<usize>() >= DIALS_MAX {
+            return None;
+        }
         let count = all.entry(agent.clone()).or_default();
         *count = count.checked_add(1).filter(|count| *count <= DIALS_PER_AGENT_MAX)?;
         Some(Turn { of: Rc::clone(self), agent: agent.clone() })
@@ -109,5 +115,9 @@ mod tests {
         drop(hang);
         assert!(dials.turn(&slow).is_some());
         assert!(dials.0.borrow().is_empty());
+        let names = (0..DIALS_MAX).map(|number| format!("a{number}").parse().unwrap());
+        let all: Vec<Turn> = names.map(|name| dials.turn(&name).unwrap()).collect();
+        assert!(dials.turn(&other).is_none());
+        drop(all);
     }
 }
