@@ -2,8 +2,9 @@
 //!
 //! What it is: pages that the kernel takes out of its own map (`memfd_secret(2)`): the kernel reads them for nobody, by
 //! `/proc/PID/mem` or `process_vm_readv`, and does not stumble on them. Who may trace this process can have it read
-//! them itself. They are never swapped, copied to children or in a core dump, and are overwritten before they are given back. Where the kernel has none, the same but for the first sentence; who asks is told
-//! which ([`Kind`]).
+//! them itself. They are never swapped, copied to children or in a core dump, and are overwritten before they are given
+//! back. Where this process gets none, the pages are locked and overwritten likewise, but the kernel maps them; who asks
+//! is told which ([`Kind`]).
 //! What it is not: a keystore. What decrypts a secret lies where the cryptographic library puts it.
 //! Who trusts it: the warden.
 

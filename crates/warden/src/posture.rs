@@ -249,6 +249,8 @@ mod tests {
         let pass =
             CheckSeen { verdict: Verdict::Pass, vantage: Vantage::GuestObserved, observed: "Y".into() };
         let mut checks = BTreeMap::from([("D10.secret-memory".to_owned(), pass)]);
+        // The check has this name: another one would be left as it is.
+        assert!(super::checks().contains_key("D10.secret-memory"));
         own_memory(&mut checks, Some(Kind::Secret));
         assert_eq!(checks["D10.secret-memory"].verdict, Verdict::Pass);
         own_memory(&mut checks, Some(Kind::Locked));

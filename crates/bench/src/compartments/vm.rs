@@ -23,6 +23,8 @@ const ROUNDS: usize = 10;
 const WARM_UP: usize = 1;
 /// Time for a start.
 const BOUND: Duration = Duration::from_secs(60);
+/// Time for QEMU to say whether it has a processor.
+const PROBE_BOUND: Duration = Duration::from_secs(10);
 /// Time for an agent to become idle.
 const SETTLE: Duration = Duration::from_secs(2);
 /// What the idle program prints when it is ready.
@@ -80,6 +82,12 @@ fn accelerator() -> &'static str {
         if let Some(mut monitor) = child.stdin.take() {
             let _ = monitor.write_all(b"quit\n");
         }
+        let end = Instant::now() + PROBE_BOUND;
+        while child.try_wait()?.is_none() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // One that ended is left as it is.
+        child.kill()?;
         child.wait()
     });
     if works.is_ok_and(|status| status.success()) { "kvm" } else { "tcg" }
